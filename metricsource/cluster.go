@@ -1,0 +1,59 @@
+package metricsource
+
+import "errors"
+
+// Errors of a cluster that cannot say what it is asked. Both mean "unknown",
+// never "none".
+var (
+	// ErrNotFound: there is no such ScaledObject, or it names a scale target
+	// that does not exist.
+	ErrNotFound = errors.New("not found")
+	// ErrNotSynced: the cluster's first listing has not ended yet.
+	ErrNotSynced = errors.New("not synced with the cluster yet")
+)
+
+// ScaledObject is a KEDA ScaledObject as far as this scaler reads it.
+type ScaledObject struct {
+	Namespace, Name string
+	// Triggers are those of type external and external-push, in their order.
+	Triggers []ScaledObjectTrigger
+}
+
+// ScaledObjectTrigger is one external trigger as it stands in the ScaledObject:
+// the values of keys that end in FromEnv are names of variables here, while
+// KEDA's calls carry the values of those variables.
+type ScaledObjectTrigger struct {
+	Push     bool // external-push, which alone opens streams
+	Metadata map[string]string
+}
+
+// Workload is what the cluster says, at one moment, of the scale target of one
+// ScaledObject.
+type Workload struct {
+	Namespace, ScaledObject string
+	// Kind and Name of the scale target, as in scaleTargetRef ("Deployment" where it says nothing).
+	Kind, Name string
+	// Replicas is the scale target's spec.replicas.
+	Replicas int
+	// MinReplicas and MaxReplicas are the ScaledObject's, with KEDA's defaults (0 and 100) filled in.
+	MinReplicas, MaxReplicas int
+	// Paused: an annotation keeps KEDA from scaling the target out (autoscaling.keda.sh/paused,
+	// paused-replicas or paused-scale-out).
+	Paused bool
+	// Pods match the scale target's selector, whatever their phase, ordered by name.
+	Pods []Pod
+}
+
+// Pod is one pod of a Workload.
+type Pod struct {
+	Name, UID string
+	// IP is empty until the kubelet reports one.
+	IP string
+	// Phase is the pod's status.phase: Pending, Running, Succeeded, Failed or Unknown.
+	Phase       string
+	Ready       bool // the Ready condition is True
+	Terminating bool // deletionTimestamp is set
+}
+
+// Finished reports whether the pod has run to its end and holds nothing any more.
+func (p Pod) Finished() bool { return p.Phase == "Succeeded" || p.Phase == "Failed" }

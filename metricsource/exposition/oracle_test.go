@@ -1,0 +1,196 @@
+package exposition
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/textparse"
+	"github.com/stretchr/testify/require"
+)
+
+// readings holds the last value of each series as text, for NaN equals NaN there
+// and 0 is not -0.
+type readings map[string]string
+
+func (r readings) set(l labels.Labels, v float64) {
+	r[l.String()] = strconv.FormatFloat(v, 'g', -1, 64)
+}
+
+// scanned is what the package makes of body, one way; it must not fail.
+func scanned(t *testing.T, body []byte, names *Names, canon func(labels.Labels) labels.Labels) readings {
+	got := readings{}
+	var s Scanner
+	for s.Reset(body, names); s.Next(); {
+		l, err := ParseLabels(s.Series())
+		require.NoError(t, err)
+		got.set(canon(l), s.Value())
+	}
+	require.NoError(t, s.Err())
+	return got
+}
+
+// wantedNames reads a fuzzed set of names.
+func wantedNames(csv string) map[string]bool {
+	names := map[string]bool{}
+	for name := range strings.SplitSeq(csv, ",") {
+		names[name] = name != "" && len(names) < 16
+	}
+	return names
+}
+
+// eachVariant calls do with each way to find names.
+func eachVariant(names map[string]bool, do func(*Names)) {
+	var list []string
+	for name, ok := range names {
+		if ok {
+			list = append(list, name)
+		}
+	}
+	do(NewNames(list, nil))
+	do(NewNames(nil, func(name string) bool { return names[name] }))
+}
+
+// expfmtReadings is what expfmt makes of body, line by line: it merges the parts
+// of histograms and summaries and drops fractions of counts, and it does so by
+// the TYPE lines; a line alone is an untyped sample. ok is false for what expfmt
+// refuses, and where the difference is deliberate.
+func expfmtReadings(body []byte, names map[string]bool) (want readings, ok bool) {
+	whole := expfmt.NewTextParser(model.UTF8Validation)
+	if _, err := whole.TextToMetricFamilies(bytes.NewReader(body)); err != nil {
+		return nil, false
+	}
+	want = readings{}
+	for line := range bytes.Lines(body) {
+		if t := bytes.TrimLeft(line, " \t"); len(t) == 0 || t[0] == '#' || t[0] == '\n' {
+			continue
+		}
+		if looseName(line) {
+			return nil, false
+		}
+		single := expfmt.NewTextParser(model.UTF8Validation) // one that has read keeps its last metric
+		families, err := single.TextToMetricFamilies(bytes.NewReader(line))
+		if err != nil {
+			// Braces without a metric name: after another sample expfmt takes them
+			// for more labels of that one, we for no sample.
+			return nil, false
+		}
+		for name, family := range families {
+			if !names[name] {
+				continue
+			}
+			m := family.GetMetric()[0]
+			b := labels.NewScratchBuilder(0)
+			b.Add(labels.MetricName, name)
+			for _, pair := range m.GetLabel() {
+				if pair.GetValue() != "" {
+					b.Add(pair.GetName(), pair.GetValue())
+				}
+			}
+			b.Sort()
+			want.set(b.Labels(), m.GetUntyped().GetValue())
+		}
+	}
+	return want, true
+}
+
+// looseName reports whether a sample line is one of the two kinds expfmt takes
+// and we, on purpose, do not: a name and a value without anything between them
+// (foo-1, which reads as well as a name no format allows), and a quoted part in
+// the middle of a name (fo"o"), which no format knows.
+func looseName(line []byte) bool {
+	i := skipBlanks(line, 0)
+	if end := metricNameEnd(line, i); end > i && !strings.ContainsRune(" \t{", rune(line[end])) {
+		return true
+	}
+	for inside := false; i < len(line); i++ {
+		switch {
+		case line[i] == '\\' && inside:
+			i++
+		case line[i] == '"':
+			if !inside && i > 0 && isNameByte(line[i-1]) {
+				return true
+			}
+			inside = !inside
+		}
+	}
+	return false
+}
+
+// openMetricsReadings is what Prometheus makes of an OpenMetrics body. ok is
+// false for what it refuses, and where the difference is deliberate.
+func openMetricsReadings(body []byte, names map[string]bool) (want readings, ok bool) {
+	if bytes.IndexByte(body, 0) >= 0 {
+		return nil, false // NUL is how Prometheus's lexer knows its end; it skips some
+	}
+	p := textparse.NewOpenMetricsParser(body, labels.NewSymbolTable())
+	want = readings{}
+	for {
+		entry, err := p.Next()
+		if errors.Is(err, io.EOF) {
+			return want, true
+		}
+		if err != nil {
+			return nil, false
+		}
+		var text []byte
+		switch entry {
+		case textparse.EntryHelp:
+			text, _ = p.Help()
+		case textparse.EntryType:
+			text, _ = p.Type()
+		case textparse.EntryUnit:
+			text, _ = p.Unit()
+		case textparse.EntrySeries:
+			var v float64
+			var l labels.Labels
+			text, _, v = p.Series()
+			p.Labels(&l)
+			switch name := l.Get(labels.MetricName); {
+			case !names[name]:
+			case refusedLabels(l):
+				return nil, false
+			default:
+				want.set(canonical(l), v)
+			}
+		}
+		if bytes.IndexByte(text, '\n') >= 0 {
+			// A raw newline in a quoted name: the specification has it escaped,
+			// and our lines end there.
+			return nil, false
+		}
+	}
+}
+
+// refusedLabels reports what ParseLabels refuses, as expfmt does, and Prometheus
+// leaves to its storage to refuse.
+func refusedLabels(l labels.Labels) bool {
+	refused := false
+	l.Range(func(l labels.Label) {
+		refused = refused || l.Name == "" || !utf8.ValidString(l.Name) || !utf8.ValidString(l.Value)
+	})
+	_, duplicate := l.HasDuplicateLabelNames()
+	return refused || duplicate
+}
+
+// canonical drops empty labels, and has le and quantile as numbers, which
+// Prometheus does for some types.
+func canonical(l labels.Labels) labels.Labels {
+	b := labels.NewScratchBuilder(l.Len())
+	l.Range(func(l labels.Label) {
+		if v, err := strconv.ParseFloat(l.Value, 64); err == nil && (l.Name == "le" || l.Name == "quantile") {
+			l.Value = labels.FormatOpenMetricsFloat(v)
+		}
+		if l.Value != "" {
+			b.Add(l.Name, l.Value)
+		}
+	})
+	return b.Labels()
+}

@@ -1,0 +1,61 @@
+package schedule
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestQueueRunsWhatIsDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := New[string]()
+		begun := time.Now()
+		after := func(d time.Duration) time.Time { return begun.Add(d) }
+		var mu sync.Mutex
+		ran := map[string]time.Duration{}
+		ctx, cancel := context.WithCancel(t.Context())
+		stopped := make(chan struct{})
+		go func() {
+			defer close(stopped)
+			q.Run(ctx, func(item string) {
+				mu.Lock()
+				defer mu.Unlock()
+				ran[item] = time.Since(begun)
+			})
+		}()
+		q.At("late", after(3*time.Second))
+		q.At("moved", after(time.Hour))
+		q.At("moved", after(2*time.Second))
+		q.By("sooner", after(time.Second))
+		q.By("sooner", after(5*time.Second))
+		q.By("hastened", after(time.Hour))
+		q.By("hastened", after(4*time.Second))
+		q.At("removed", after(time.Second))
+		q.Remove("removed")
+		require.True(t, q.Contains("late"))
+		require.False(t, q.Contains("removed"))
+		time.Sleep(time.Minute) // virtual
+		synctest.Wait()
+		require.Equal(t, map[string]time.Duration{
+			"sooner": time.Second, "moved": 2 * time.Second, "late": 3 * time.Second, "hastened": 4 * time.Second,
+		}, ran)
+		cancel()
+		<-stopped
+	})
+}
+
+func TestRunAwaitsWhatItStarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := New[int]()
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := false
+		q.At(1, time.Now())
+		go func() { time.Sleep(time.Millisecond); cancel() }()
+		q.Run(ctx, func(int) { time.Sleep(time.Second); ended = true })
+		require.True(t, ended)
+	})
+}

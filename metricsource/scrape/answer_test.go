@@ -1,0 +1,188 @@
+package scrape
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"weak"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/exposition"
+)
+
+const openMetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+// padded is a body of exactly so many bytes: a wanted sample and a long comment.
+func padded(size int) string { return "q 8\n" + strings.Repeat("#", size-5) + "\n" }
+
+func with(header, value string, handler http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set(header, value)
+		handler(w, req)
+	}
+}
+
+// bad are answers that must not be taken: each is a failed reading of this class.
+var bad = map[string]struct {
+	serve  http.HandlerFunc
+	accept func(context.Context, net.Conn) error
+	err    string
+	reason string
+}{
+	"404":                   {serve: status(404), err: "HTTP status 404", reason: "status"},
+	"500 with a body":       {serve: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "q 8", 500) }, err: "HTTP status 500", reason: "status"},
+	"204":                   {serve: status(204), err: "HTTP status 204", reason: "status"},
+	"redirect":              {serve: with("Location", "http://other:80/metrics", status(302)), err: "HTTP status 302: redirects are not followed", reason: "status"},
+	"gzip":                  {serve: with("Content-Encoding", "gzip", text("q 8\n")), err: errEncoded.Error(), reason: "syntax"},
+	"cut OpenMetrics":       {serve: typed(openMetrics, "q 8\n"), err: errIncomplete.Error(), reason: "syntax"},
+	"no number":             {serve: text("r 1\nq eight\n"), err: "line 2: expected a number after the series", reason: "syntax"},
+	"cut line":              {serve: text("q{a=\"1\n"), err: "unterminated label block", reason: "syntax"},
+	"bad label":             {serve: text("q{a=1} 8\n"), err: "expected a quoted label value", reason: "syntax"},
+	"wanted, then bad":      {serve: text("q 8\nq{a=\"1\"} x\n"), err: "line 2", reason: "syntax"},
+	"no listener":           {accept: refuse, err: "connection refused", reason: "connection"},
+	"no HTTP":               {accept: says("q 8\n"), err: "malformed HTTP"},
+	"hung up":               {accept: says(""), err: "EOF"},
+	"hung up in the body":   {accept: says("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nq 8\n"), err: "unexpected EOF"},
+	"hung up between parts": {accept: says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nq 8\n\r\n"), err: "unexpected EOF"},
+	"headers without end":   {accept: says("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20)), err: "exceeded"},
+}
+
+func TestBadAnswerLeavesTheLastSamplesStanding(t *testing.T) {
+	for name, c := range bad {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, setup{needed: []string{"q", "max_over_time(q[1m])"}}, func(t *testing.T, r *rig) {
+				r.net.serve("a", text("q 7\nq{b=\"1\"} 1\n"))
+				r.group.Set([]Target{pod("a")})
+				r.after(0)
+				answered := r.status("a").Answered
+				if c.serve != nil {
+					r.net.serve("a", c.serve)
+				} else {
+					r.net.at("a", func(h *host) { h.accept = c.accept })
+					r.reader("a").target.transport.CloseIdleConnections()
+				}
+				r.after(time.Second + tick)
+				s := r.status("a")
+				require.ErrorContains(t, s.Err, c.err)
+				require.Equal(t, answered, s.Answered)
+				require.Greater(t, s.Tried, answered)
+				require.Equal(t, map[string]float64{"a": 8}, r.load("sum by (pod) (q)"))
+				require.Equal(t, map[string]float64{"a": 0}, r.load("up"))
+				require.Empty(t, r.net.look("other").hits)
+				if c.reason != "" {
+					require.NotZero(t, r.counted(c.reason))
+				}
+				r.after(10 * time.Second)
+				require.Equal(t, 1, strings.Count(r.log.String(), "\n"), "told once: %s", &r.log)
+				require.Contains(t, r.log.String(), `level=WARN msg="target stopped answering" target=a`)
+
+				r.net.serve("a", text("q 9\n"))
+				r.after(maxBackOff + tick)
+				require.Equal(t, map[string]float64{"a": 9}, r.load("q"))
+				require.Contains(t, r.log.String(), `level=INFO msg="target answers again" target=a`)
+			})
+		})
+	}
+}
+
+func TestErrorsCanBeTold(t *testing.T) {
+	var status *StatusError
+	require.ErrorAs(t, fmt.Errorf("reading: %w", &StatusError{Code: 301, Redirect: true}), &status)
+	for err, want := range map[error]string{
+		nil: "ok", errTimeout: "timeout", context.DeadlineExceeded: "timeout", context.Canceled: "other",
+		&NoSeriesError{}: "no_series", &exposition.SyntaxError{}: "syntax", errIncomplete: "syntax",
+		errEncoded: "syntax", &StatusError{}: "status", errTooLarge: "too_large",
+		metricsource.ErrTooManySeries: "too_large", &net.OpError{Op: "dial"}: "connection",
+	} {
+		require.Equal(t, want, reason(err), err)
+		if err != nil {
+			require.Equal(t, want, reason(fmt.Errorf("wrapped: %w", err)))
+		}
+	}
+}
+
+func TestGoodAnswers(t *testing.T) {
+	for name, serve := range map[string]http.HandlerFunc{
+		"text":                       text("q 7\n"),
+		"no content type":            typed("", "q 7\n"),
+		"a content type of no sense": typed(";;", "q 7\n"),
+		"plain bytes":                typed("application/octet-stream", "q 7\n"),
+		"OpenMetrics":                typed(openMetrics, "# TYPE q gauge\nq 7\n# EOF\n"),
+		"OpenMetrics in capitals":    typed("APPLICATION/OPENMETRICS-TEXT", "q 7\n# EOF"),
+		"identity":                   with("Content-Encoding", "identity", text("q 7\n")),
+		"unwanted lines of no sense": text("r one two three\n}{\nq_total\nq 7\n\xff\xfe\n"),
+		"the last of two counts":     text("q 3\nq 7\n"),
+		"no newline at the end":      text("q 7"),
+		"CRLF":                       text("q 7\r\n"),
+		"a timestamp":                text("q 7 1395066363000\n"),
+		"a body of just 16 MiB":      text(strings.Replace(padded(maxBody), "q 8", "q 7", 1)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, setup{}, func(t *testing.T, r *rig) {
+				r.net.serve("a", serve)
+				r.group.Set([]Target{pod("a")})
+				r.after(0)
+				require.NoError(t, r.status("a").Err)
+				require.Equal(t, map[string]float64{"a": 7}, r.load("q"))
+				require.Equal(t, map[string]float64{"a": 1}, r.load("up"))
+			})
+		})
+	}
+}
+
+func TestHugeBodyIsNotReadToItsEnd(t *testing.T) {
+	const chunk = 64 << 10
+	for name, size := range map[string]int{
+		"declared": 100 << 20, "undeclared, a byte too many": maxBody + 1,
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, setup{}, func(t *testing.T, r *rig) {
+				taken := 0
+				r.net.serve("a", func(w http.ResponseWriter, _ *http.Request) {
+					if name == "declared" {
+						w.Header().Set("Content-Length", strconv.Itoa(size))
+					}
+					for line := []byte(strings.Repeat("#", chunk)); taken < size; taken += chunk {
+						if _, err := w.Write(line[:min(chunk, size-taken)]); err != nil {
+							return
+						}
+					}
+				})
+				r.group.Set([]Target{pod("a")})
+				r.after(0)
+				require.ErrorIs(t, r.status("a").Err, errTooLarge)
+				require.Equal(t, 1, r.counted("too_large"))
+				require.LessOrEqual(t, taken, maxBody+8*chunk)
+			})
+		})
+	}
+}
+
+// Between two readings nothing is kept of a body: of a thousand idle targets,
+// each would hold its last.
+func TestBodyIsNotKept(t *testing.T) {
+	for name, tail := range map[string]string{"good": "", "refused": "q x\n"} {
+		t.Run(name, func(t *testing.T) {
+			g := New(Options{}).Open(config(t, setup{}))
+			defer g.Close()
+			p := newTarget(g, pod("a"), 0)
+			defer p.samples.Remove()
+			require.NoError(t, p.reader.prepare())
+			body := []byte(padded(2<<20) + tail)
+			kept := weak.Make(&body[0])
+			_, err := p.reader.parse(body, "")
+			require.Equal(t, tail == "", err == nil)
+			runtime.GC()
+			require.Nil(t, kept.Value())
+			runtime.KeepAlive(p)
+		})
+	}
+}

@@ -1,0 +1,125 @@
+package scrape
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+)
+
+// churn answers with one lasting series of q, and n that no answer had before,
+// made by line from a number.
+func churn(n int, line func(int) string, tail string) http.HandlerFunc {
+	next := 0
+	return func(w http.ResponseWriter, req *http.Request) {
+		var b strings.Builder
+		b.WriteString("q{code=\"200\"} 7\n")
+		for range n {
+			next++
+			b.WriteString(line(next))
+		}
+		text(b.String()+tail)(w, req)
+	}
+}
+
+// Whatever a target invents, what is kept of it is bounded by what its newest
+// body holds.
+func TestChurnIsBounded(t *testing.T) {
+	label := func(i int) string { return fmt.Sprintf("q{code=\"200\",request=\"%d\"} 1\n", i) }
+	for name, c := range map[string]struct {
+		query string
+		line  func(int) string
+		tail  string // behind the series
+		fails bool
+	}{
+		"new series":                   {`q{code="200"}`, label, "", false},
+		"new series, other labels":     {`q{code="200"}`, func(i int) string { return fmt.Sprintf("q{request=\"%d\"} 1\n", i) }, "", false},
+		"new names":                    {`{__name__=~"q.*"}`, func(i int) string { return fmt.Sprintf("q%d 1\n", i) }, "", false},
+		"new names, not wanted":        {`q{code="200"}`, func(i int) string { return fmt.Sprintf("q%d 1\n", i) }, "", false},
+		"new series before an error":   {`q{code="200"}`, label, "q x\n", true},
+		"unwanted ones before one":     {`q{code="200"}`, func(i int) string { return fmt.Sprintf("q{request=\"%d\"} 1\n", i) }, "q x\n", true},
+		"new series, but not the load": {`q{code="200"}|w`, label, "", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, setup{interval: 100 * time.Millisecond, needed: strings.Split(c.query, "|")}, func(t *testing.T, r *rig) {
+				const n = 30
+				r.net.serve("a", churn(n, c.line, c.tail))
+				p := pod("a")
+				r.group.Set([]Target{p})
+				for range 60 { // a reading each, whatever the back-off
+					r.after(100 * time.Millisecond)
+					p.Ready = !p.Ready
+					r.group.Set([]Target{p})
+				}
+				r.after(0)
+				require.Equal(t, c.fails, r.status("a").Err != nil)
+				require.Greater(t, len(r.net.look("a").hits), 50)
+				require.LessOrEqual(t, len(r.reader("a").series), 2*(n+1)+64+n, "the reader's series")
+				require.LessOrEqual(t, r.window.Len(), 2*(n+1), "the window's series")
+			})
+		})
+	}
+}
+
+// series is a body of n series of q, from the number first.
+func series(first, n int) http.HandlerFunc {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "q{request=\"%d\"} 1\n", first+i)
+	}
+	return text(b.String())
+}
+
+// A window over ten minutes has room for 6655 series.
+func TestTooManySeries(t *testing.T) {
+	inBubble(t, setup{interval: time.Minute, lookback: metricsource.MaxLookback}, func(t *testing.T, r *rig) {
+		r.net.serve("a", series(0, 7000))
+		r.group.Set([]Target{pod("a")})
+		r.after(0)
+		require.ErrorIs(t, r.status("a").Err, metricsource.ErrTooManySeries)
+		require.Equal(t, 1, r.counted("too_large"))
+		require.Empty(t, r.load("sum(q)"), "of what is too much, nothing")
+		require.Equal(t, map[string]float64{"a": 0}, r.load("up"))
+
+		r.net.serve("a", series(0, 10))
+		r.after(time.Minute + tick)
+		require.NoError(t, r.status("a").Err)
+		require.Equal(t, map[string]float64{"": 10}, r.load("sum(q)"))
+		require.Equal(t, 10, r.window.Len(), "what was resolved in vain is given back")
+	})
+}
+
+// Half of a window's room, and then as much again under other labels (a model
+// was exchanged): once the old series have expired there is room for the new.
+func TestTargetWhoseSeriesAllChangeRecovers(t *testing.T) {
+	inBubble(t, setup{interval: 5 * time.Minute, lookback: metricsource.MaxLookback}, func(t *testing.T, r *rig) {
+		r.net.serve("a", series(0, 4000))
+		r.group.Set([]Target{pod("a")})
+		r.after(0)
+		require.NoError(t, r.status("a").Err)
+		r.net.serve("a", series(4000, 4000))
+		r.after(4 * metricsource.MaxLookback)
+		require.NoError(t, r.status("a").Err)
+		require.Equal(t, map[string]float64{"": 4000}, r.load("sum(q)"))
+	})
+}
+
+// What one target resolved in readings that failed takes no room from others.
+func TestFailingTargetTakesNoRoomFromOthers(t *testing.T) {
+	inBubble(t, setup{lookback: metricsource.MaxLookback}, func(t *testing.T, r *rig) {
+		line := func(i int) string { return fmt.Sprintf("q{request=\"%d\"} 1\n", i) }
+		r.net.serve("bad", churn(2000, line, "q x\n"))
+		r.net.serve("good", series(0, 100))
+		r.group.Set([]Target{pod("bad")})
+		r.after(30 * time.Second)
+		require.Error(t, r.status("bad").Err)
+		r.group.Set([]Target{pod("bad"), pod("good")})
+		r.after(0)
+		require.NoError(t, r.status("good").Err)
+	})
+}

@@ -1,0 +1,76 @@
+package scrape
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/exposition"
+)
+
+// NoSeriesError: a target answered, and its answer holds none of the series that
+// a query is about. The engine is another one, or has renamed them.
+type NoSeriesError struct {
+	Missing []string // what was looked for, as PromQL
+	Format  string   // the answer's media type where that is not an exposition's
+}
+
+func (e *NoSeriesError) Error() string {
+	msg := "the target answers, but exports no " + strings.Join(e.Missing, ", and no ")
+	if e.Format != "" {
+		msg += " (it answers with " + e.Format + ")"
+	}
+	return msg
+}
+
+// StatusError: a target answered with another HTTP status than 200.
+type StatusError struct {
+	Code     int
+	Redirect bool // refused: the address to read is the one that was named
+}
+
+func (e *StatusError) Error() string {
+	if e.Redirect {
+		return fmt.Sprintf("HTTP status %d: redirects are not followed", e.Code)
+	}
+	return fmt.Sprintf("HTTP status %d", e.Code)
+}
+
+var (
+	errTooLarge    = fmt.Errorf("the body is larger than %d MiB", maxBody>>20)
+	errEncoded     = errors.New("the body is compressed, although identity was asked for")
+	errIncomplete  = errors.New("the body is cut off: an OpenMetrics body ends with # EOF")
+	errTimeout     = errors.New("no answer in time")
+	errNotAnswered = errors.New("not read yet")
+)
+
+// reason returns the error's class, for a metric label.
+func reason(err error) string {
+	var (
+		syntax *exposition.SyntaxError
+		none   *NoSeriesError
+		status *StatusError
+		op     *net.OpError
+	)
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.Is(err, errTimeout), errors.Is(err, context.DeadlineExceeded):
+		return "timeout"
+	case errors.As(err, &none):
+		return "no_series"
+	case errors.As(err, &syntax), errors.Is(err, errIncomplete), errors.Is(err, errEncoded):
+		return "syntax"
+	case errors.As(err, &status):
+		return "status"
+	case errors.Is(err, errTooLarge), errors.Is(err, metricsource.ErrTooManySeries):
+		return "too_large"
+	case errors.As(err, &op):
+		return "connection"
+	default:
+		return "other"
+	}
+}

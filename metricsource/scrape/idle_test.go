@@ -1,0 +1,128 @@
+package scrape
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+)
+
+// idleSetup is of an engine that exports no load before its first request.
+func idleSetup(t *testing.T) setup {
+	return setup{
+		needed:   []string{"sum(e:waiting)"},
+		optional: []string{"e:cache"},
+		idle:     metricsource.Idle{Prefixes: []string{"e:", "f:"}, Served: query(t, `e:done_total{code="200"}`)},
+	}
+}
+
+func TestAnswersWithoutTheLoad(t *testing.T) {
+	for name, c := range map[string]struct {
+		serve  http.HandlerFunc
+		idle   bool
+		format string
+	}{
+		"another series of the engine":     {serve: text("# HELP e:waiting …\ne:config{v=\"1\"} 1\n"), idle: true},
+		"one by the other prefix":          {serve: text("f:config 1\n"), idle: true},
+		"one that is wanted":               {serve: text("e:cache 0.5\n"), idle: true},
+		"none served yet":                  {serve: text("e:done_total{code=\"200\"} 0\n"), idle: true},
+		"failures are not served requests": {serve: text("e:done_total{code=\"500\"} 3\n"), idle: true},
+		"served":                           {serve: text("e:config 1\ne:done_total{code=\"200\"} 3\n")},
+		"served, and more than one series": {serve: text("e:done_total{code=\"200\",m=\"a\"} 3\ne:done_total{code=\"200\",m=\"b\"} 0\n")},
+		"another engine":                   {serve: text("g:waiting 3\n")},
+		"only comments":                    {serve: text("# TYPE e:waiting gauge\n")},
+		"nothing":                          {serve: text("")},
+		"nothing of OpenMetrics":           {serve: typed(openMetrics, "# EOF\n")},
+		"a page":                           {serve: typed("text/html; charset=utf-8", "<html>\n<body>e:waiting 1</body>\n"), format: "text/html"},
+		"JSON":                             {serve: typed("application/json", `{"e:waiting": 1}`), format: "application/json"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, idleSetup(t), func(t *testing.T, r *rig) {
+				r.net.serve("a", c.serve)
+				r.group.Set([]Target{pod("a")})
+				r.after(5*time.Second + tick)
+				s := r.status("a")
+				require.Empty(t, r.load("e:waiting"), "missing is never zero")
+				require.Equal(t, map[string]float64{"a": 1}, r.load("up"), "it answers")
+				require.GreaterOrEqual(t, len(r.gaps("a")), 5, "and is not waited for")
+				require.Equal(t, c.idle, s.Idle)
+				if c.idle {
+					require.NoError(t, s.Err)
+					require.Equal(t, s.Tried, s.Answered)
+					require.NotZero(t, r.counted("ok"))
+					return
+				}
+				want := &NoSeriesError{Missing: []string{"sum(e:waiting)"}, Format: c.format}
+				require.Equal(t, want, s.Err)
+				require.Zero(t, s.Answered)
+				require.NotZero(t, r.counted("no_series"))
+				message := "the target answers, but exports no sum(e:waiting)"
+				if c.format != "" {
+					message += " (it answers with " + c.format + ")"
+				}
+				require.EqualError(t, s.Err, message)
+			})
+		})
+	}
+}
+
+func TestEngineThatExportsNoIdleGaugesIsFollowed(t *testing.T) {
+	inBubble(t, idleSetup(t), func(t *testing.T, r *rig) {
+		step := func(body string) Status {
+			t.Helper()
+			r.net.serve("a", python(body))
+			r.after(time.Second)
+			return r.status("a")
+		}
+		r.net.serve("a", python("e:config 1\n"))
+		r.group.Set([]Target{pod("a")})
+		r.after(2 * tick)
+		require.True(t, step("e:config 1\ne:done_total{code=\"200\"} 0\n").Idle)
+
+		s := step("e:waiting 7\ne:done_total{code=\"200\"} 0\n")
+		require.False(t, s.Idle)
+		require.Equal(t, map[string]float64{"a": 7}, r.load("e:waiting"), "the first request shows at once")
+
+		s = step("e:done_total{code=\"200\"} 5\n")
+		var none *NoSeriesError
+		require.ErrorAs(t, s.Err, &none)
+		require.False(t, s.Idle)
+		require.Equal(t, s.Answered.Add(time.Second), s.Tried)
+		require.Equal(t, map[string]float64{"a": 7}, r.load("e:waiting"), "the last samples stay")
+		require.Equal(t, map[string]float64{"a": 5}, r.load("e:done_total"), "what is exported moves on")
+		require.Equal(t, map[string]float64{"a": 1}, r.load("up"))
+
+		s = step("e:waiting 2\ne:done_total{code=\"200\"} 6\n")
+		require.NoError(t, s.Err)
+		require.Equal(t, map[string]float64{"a": 2}, r.load("e:waiting"))
+
+		require.True(t, step("e:config 1\n").Idle, "the container was restarted")
+		require.Empty(t, r.load("e:waiting"))
+		require.Empty(t, r.load("e:done_total"))
+	})
+}
+
+func TestEngineThatAlwaysExportsItsGaugesIsNeverIdle(t *testing.T) {
+	inBubble(t, setup{needed: []string{"e:waiting", "sum(e:running)"}}, func(t *testing.T, r *rig) {
+		r.net.serve("a", text("e:running 7\ne:config 1\n"))
+		r.group.Set([]Target{pod("a")})
+		r.after(0)
+		require.EqualError(t, r.status("a").Err, "the target answers, but exports no e:waiting")
+		r.net.serve("a", text("e:config 1\n"))
+		r.after(time.Second + tick)
+		require.EqualError(t, r.status("a").Err, "the target answers, but exports no e:waiting, and no sum(e:running)")
+		require.Empty(t, r.load("e:running"), "only what a complete reading held stays")
+	})
+}
+
+func TestOptionalSeriesMayBeMissing(t *testing.T) {
+	inBubble(t, setup{needed: []string{"e:waiting", "sum(e:errors) or vector(0)"}, optional: []string{"e:cache"}}, func(t *testing.T, r *rig) {
+		r.net.serve("a", text("e:waiting 7\n"))
+		r.group.Set([]Target{pod("a")})
+		r.after(0)
+		require.Equal(t, Status{Target: "a", Answered: time.Now(), Tried: time.Now()}, r.status("a"))
+	})
+}

@@ -1,0 +1,36 @@
+package scrape
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type metrics struct {
+	scrapes  *prometheus.CounterVec
+	duration prometheus.Histogram
+	bytes    prometheus.Counter
+	targets  prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	return &metrics{
+		scrapes: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "inference_scaler_scrapes_total",
+			Help: "Readings of targets by result: ok, or the class of the error.",
+		}, []string{"result"}),
+		duration: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "inference_scaler_scrape_duration_seconds",
+			Help:    "Time that one reading of a target took, failed ones included.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8),
+		}),
+		bytes: f.NewCounter(prometheus.CounterOpts{
+			Name: "inference_scaler_scrape_body_bytes_total",
+			Help: "Bytes of the bodies that targets answered with.",
+		}),
+		targets: f.NewGauge(prometheus.GaugeOpts{
+			Name: "inference_scaler_scrape_targets",
+			Help: "Targets that are being read.",
+		}),
+	}
+}

@@ -1,0 +1,265 @@
+package scrape
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/exposition"
+)
+
+const (
+	maxBody = 16 << 20
+	// maxPooledBody keeps one huge body from staying in memory for good.
+	maxPooledBody = 1 << 20
+	// A filter of more names, or of a longer query string, is not asked for: a
+	// set of names is kept in one word, and servers refuse long URLs.
+	maxFilterNames  = 64
+	maxFilterLength = 4000
+
+	accept = "text/plain;version=0.0.4;q=1,application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1"
+)
+
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// reading is what one good reading of a target yields.
+type reading struct {
+	points []metricsource.Point // valid until the next reading
+	found  uint64               // the wanted names that it holds: a bit for each that the filter asks for
+	idle   bool
+}
+
+// reader reads one target: it remembers the target's series, and whether the
+// target honours a filter. It is used by one goroutine at a time.
+type reader struct {
+	target  *target
+	filter  filter
+	known   uint64 // the wanted names that the target has shown
+	full    *http.Request
+	partial *http.Request
+	scanner exposition.Scanner
+	points  []metricsource.Point
+	series  map[string]*seen // of the body, by their text there
+	present int              // of them, in this round
+	round   uint64
+}
+
+// filter is what is known of a target and ?name[]=.
+type filter int
+
+const (
+	filterUntried filter = iota // the full body first, to know what there is to find
+	filterTrusted               // every name known so far is in the filtered body
+	filterRefused               // the target's answer to it is another status, or lacks names that it has
+)
+
+// seen is a series of the body, by its text there: resolved once, not per sample.
+type seen struct {
+	series *metricsource.Series // nil where no query selects it
+	role   metricsource.Role
+	name   uint64
+	ofEng  bool
+	round  uint64
+}
+
+// read reads the target: by filter where that is trusted, else, or where the
+// filtered answer falls short of what the target has shown before, in full.
+func (r *reader) read(ctx context.Context) (reading, error) {
+	if err := r.prepare(); err != nil {
+		return reading{}, err
+	}
+	if r.partial != nil && r.filter == filterTrusted {
+		got, err := r.fetch(ctx, r.partial)
+		if err == nil && got.found&r.known == r.known {
+			r.known |= got.found
+			return got, nil
+		}
+		if err != nil && !mayBeFilters(err) {
+			return reading{}, err
+		}
+		full, err := r.fetch(ctx, r.full)
+		if err == nil && full.found&r.known == r.known {
+			r.filter = filterRefused
+		} else if err == nil {
+			r.known = full.found
+		}
+		return full, err
+	}
+	got, err := r.fetch(ctx, r.full)
+	if err == nil {
+		r.known = got.found
+		if r.filter == filterUntried && r.known != 0 {
+			r.filter = filterTrusted
+		}
+	}
+	return got, err
+}
+
+// mayBeFilters reports whether an error may come from the filter alone.
+func mayBeFilters(err error) bool {
+	var status *StatusError
+	var none *NoSeriesError
+	return errors.As(err, &status) || errors.As(err, &none) || errors.Is(err, errIncomplete)
+}
+
+func (r *reader) prepare() error {
+	if r.full != nil {
+		return nil
+	}
+	r.series = map[string]*seen{}
+	full, err := http.NewRequest(http.MethodGet, r.target.spec.URL, nil)
+	if err != nil {
+		return err
+	}
+	full.Header = http.Header{
+		"Accept":          {accept},
+		"Accept-Encoding": {"identity"},
+		"User-Agent":      {"inference-scaler"},
+	}
+	r.full = full
+	if filter := r.target.group.filter; filter != "" {
+		r.partial = full.Clone(context.Background())
+		r.partial.URL.RawQuery = strings.TrimPrefix(full.URL.RawQuery+"&"+filter, "&")
+	}
+	return nil
+}
+
+// fetch makes one request and reads what the answer holds.
+func (r *reader) fetch(ctx context.Context, req *http.Request) (reading, error) {
+	resp, err := r.target.transport.RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		return reading{}, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return reading{}, &StatusError{Code: resp.StatusCode, Redirect: resp.StatusCode/100 == 3}
+	}
+	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+		return reading{}, errEncoded
+	}
+	body := bodies.Get().(*bytes.Buffer)
+	defer func() {
+		if body.Cap() <= maxPooledBody {
+			body.Reset()
+			bodies.Put(body)
+		}
+	}()
+	n, err := body.ReadFrom(io.LimitReader(resp.Body, maxBody+1))
+	r.target.group.scraper.metrics.bytes.Add(float64(n))
+	if err != nil {
+		return reading{}, fmt.Errorf("reading the body: %w", err)
+	}
+	if n > maxBody {
+		return reading{}, errTooLarge
+	}
+	format, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // what it cannot parse is read as text
+	return r.parse(body.Bytes(), format)
+}
+
+// parse takes the wanted series out of a body.
+func (r *reader) parse(body []byte, format string) (reading, error) {
+	if format == "application/openmetrics-text" && !exposition.Complete(body) {
+		return reading{}, errIncomplete
+	}
+	got, role, engine, err := r.scan(body)
+	r.forget()
+	if err != nil {
+		return reading{}, err
+	}
+	want := r.target.group.cfg.Want
+	missing := want.Missing(role)
+	if len(missing) == 0 {
+		return got, nil
+	}
+	engine = engine || exposition.HasPrefix(body, want.Prefixes()...)
+	if got.idle = want.MayBeIdle() && engine && !role.Served; got.idle {
+		return got, nil
+	}
+	if !strings.HasPrefix(format, "text/html") && !strings.HasPrefix(format, "application/json") {
+		format = ""
+	}
+	return got, &NoSeriesError{Missing: missing, Format: format}
+}
+
+// scan walks the wanted series of a body, and says what part they play together,
+// and whether one is the engine's.
+func (r *reader) scan(body []byte) (got reading, role metricsource.Role, engine bool, err error) {
+	r.round++
+	r.present = 0
+	r.points = r.points[:0]
+	r.scanner.Reset(body, r.target.group.names)
+	defer r.scanner.Reset(nil, nil) // the body is another target's next
+	for r.scanner.Next() {
+		s, ok := r.series[string(r.scanner.Series())]
+		if !ok {
+			if s, err = r.resolve(r.scanner.Series()); err != nil {
+				return got, role, engine, err
+			}
+		}
+		if s.round != r.round {
+			s.round = r.round
+			r.present++
+		}
+		if r.present > metricsource.MaxSeries {
+			return got, role, engine, metricsource.ErrTooManySeries
+		}
+		engine = engine || s.ofEng
+		if s.series == nil {
+			continue
+		}
+		v := r.scanner.Value()
+		got.found |= s.name
+		role = role.Join(s.role.At(v))
+		r.points = append(r.points, metricsource.Point{Series: s.series, Value: v})
+	}
+	got.points = r.points
+	return got, role, engine, r.scanner.Err()
+}
+
+// resolve makes a series of the body known.
+func (r *reader) resolve(raw []byte) (*seen, error) {
+	ls, err := exposition.ParseLabels(raw)
+	if err != nil {
+		return nil, err
+	}
+	want := r.target.group.cfg.Want
+	name := ls.Get("__name__")
+	s := &seen{ofEng: want.OfEngine(name)}
+	if role, wanted := want.Role(ls); wanted {
+		s.role = role
+		s.series = r.target.samples.Series(ls)
+		s.name = r.target.group.bits[name]
+	}
+	r.series[string(raw)] = s
+	return s, nil
+}
+
+// forget drops the series that are gone, once they outnumber those that are not.
+func (r *reader) forget() {
+	if len(r.series) <= 2*r.present+64 {
+		return
+	}
+	for raw, s := range r.series {
+		if s.round != r.round {
+			delete(r.series, raw)
+		}
+	}
+}
+
+// nameFilter is the query string that prometheus_client and others filter a body
+// by: exact sample names. "" where there are none, or too many.
+func nameFilter(names []string) string {
+	filter := url.Values{"name[]": names}.Encode()
+	if len(names) == 0 || len(names) > maxFilterNames || len(filter) > maxFilterLength {
+		return ""
+	}
+	return filter
+}

@@ -1,0 +1,126 @@
+package metricsource
+
+import (
+	"context"
+	"slices"
+	"sort"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/prometheus/prometheus/util/annotations"
+)
+
+// Querier implements storage.Queryable.
+func (w *Window) Querier(_, maxt int64) (storage.Querier, error) {
+	return querier{window: w, maxt: maxt}, nil
+}
+
+type querier struct {
+	window *Window
+	maxt   int64 // ms
+}
+
+// Select copies what the selector may read, so that the engine works on while
+// targets go on writing.
+func (q querier) Select(_ context.Context, sorted bool, hints *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
+	until, newestOnly := q.maxt, false
+	if hints != nil {
+		until = min(until, hints.End)
+		newestOnly = hints.Range == 0 && hints.Step == 0
+	}
+	set := &seriesSet{at: -1}
+	q.window.mu.RLock()
+	defer q.window.mu.RUnlock()
+	q.window.visit(matchers, func(s *Series) {
+		upTo := sort.Search(len(s.samples), func(i int) bool { return s.samples[i].t > until })
+		if upTo == 0 && q.window.keep == 0 {
+			// Of such a window only the newest samples are left. One that came
+			// while the query was on its way is the answer to it all the same.
+			set.series = append(set.series, view{labels: s.labels, samples: []sample{{until, s.samples[0].v}}})
+			return
+		}
+		from := 0
+		if newestOnly {
+			from = max(0, upTo-1)
+		}
+		if from < upTo {
+			set.series = append(set.series, view{labels: s.labels, samples: slices.Clone(s.samples[from:upTo])})
+		}
+	})
+	if sorted {
+		slices.SortFunc(set.series, func(a, b view) int { return labels.Compare(a.labels, b.labels) })
+	}
+	return set
+}
+
+// visit calls f for each linked series that all matchers match.
+func (w *Window) visit(matchers []*labels.Matcher, f func(*Series)) {
+	if known, ok := nameSet(matchers); ok {
+		for _, name := range known {
+			for _, s := range w.byName[name] {
+				if matches(s.labels, matchers) {
+					f(s)
+				}
+			}
+		}
+		return
+	}
+	for _, list := range w.byName {
+		for _, s := range list {
+			if matches(s.labels, matchers) {
+				f(s)
+			}
+		}
+	}
+}
+
+func (querier) LabelValues(context.Context, string, *storage.LabelHints, ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+	return nil, nil, nil // the engine never asks
+}
+
+func (querier) LabelNames(context.Context, *storage.LabelHints, ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+	return nil, nil, nil // the engine never asks
+}
+
+func (querier) Close() error { return nil }
+
+// seriesSet and view are a selector's copy of the series it matched.
+type seriesSet struct {
+	series []view
+	at     int
+}
+
+func (s *seriesSet) Next() bool                      { s.at++; return s.at < len(s.series) }
+func (s *seriesSet) At() storage.Series              { return s.series[s.at] }
+func (*seriesSet) Err() error                        { return nil }
+func (*seriesSet) Warnings() annotations.Annotations { return nil }
+
+type view struct {
+	labels  labels.Labels
+	samples []sample
+}
+
+func (v view) Labels() labels.Labels { return v.labels }
+
+func (v view) Iterator(reuse chunkenc.Iterator) chunkenc.Iterator {
+	if it, ok := reuse.(interface{ Reset(storage.Samples) }); ok {
+		it.Reset(v)
+		return reuse
+	}
+	return storage.NewListSeriesIterator(v)
+}
+
+// view implements storage.Samples, and *sample chunks.Sample, without a copy.
+func (v view) Get(i int) chunks.Sample { return &v.samples[i] }
+func (v view) Len() int                { return len(v.samples) }
+
+func (s *sample) T() int64                    { return s.t }
+func (*sample) ST() int64                     { return 0 }
+func (s *sample) F() float64                  { return s.v }
+func (*sample) H() *histogram.Histogram       { return nil }
+func (*sample) FH() *histogram.FloatHistogram { return nil }
+func (*sample) Type() chunkenc.ValueType      { return chunkenc.ValFloat }
+func (s *sample) Copy() chunks.Sample         { c := *s; return &c }

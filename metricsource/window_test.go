@@ -1,0 +1,246 @@
+package metricsource
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/stretchr/testify/require"
+)
+
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// at returns the moment so many seconds after the epoch of these tests.
+func at(seconds float64) time.Time { return epoch.Add(time.Duration(seconds * float64(time.Second))) }
+
+// rig is a window with helpers that say what a target exported and what a query answers.
+type rig struct {
+	t       *testing.T
+	window  *Window
+	targets map[string]*Target
+}
+
+func newRig(t *testing.T, lookback time.Duration) *rig {
+	return &rig{t: t, window: NewWindow(lookback), targets: map[string]*Target{}}
+}
+
+func (r *rig) target(pod string) *Target {
+	if r.targets[pod] == nil {
+		r.targets[pod] = r.window.Target(labels.FromStrings("pod", pod, "job", "vllm"))
+	}
+	return r.targets[pod]
+}
+
+func (r *rig) commit(pod string, when time.Time, series ...any) {
+	t := r.target(pod)
+	var points []Point
+	for i := 0; i < len(series); i += 2 {
+		ls, err := promqlParser().ParseMetric(series[i].(string))
+		require.NoError(r.t, err)
+		points = append(points, Point{t.Series(ls), series[i+1].(float64)})
+	}
+	require.NoError(r.t, t.Commit(when, points))
+}
+
+func (r *rig) eval(query string, when time.Time) map[string]float64 {
+	q, err := ParseQuery(query)
+	require.NoError(r.t, err)
+	result, err := q.Eval(r.t.Context(), r.window, when)
+	require.NoError(r.t, err)
+	out := map[string]float64{}
+	for _, e := range result.Elements {
+		out[e.Pod] += e.Value
+	}
+	return out
+}
+
+func TestWindowAnswersInstantQueries(t *testing.T) {
+	r := newRig(t, 0)
+	r.commit("a", at(1), `q{model="m"}`, 7.0, `q{model="n"}`, 1.0)
+	r.commit("b", at(1.5), `q{model="m"}`, 4.0)
+	require.Equal(t, map[string]float64{"a": 8, "b": 4}, r.eval(`sum by (pod) (q)`, at(2)))
+	require.Equal(t, map[string]float64{"": 12}, r.eval(`sum(q)`, at(2)))
+	require.Equal(t, map[string]float64{"": 12}, r.eval(`scalar(sum(q))`, at(2)))
+	require.Equal(t, map[string]float64{"a": 1, "b": 1}, r.eval(`up{job="vllm"}`, at(2)))
+	require.Equal(t, map[string]float64{"a": 7, "b": 4}, r.eval(`{__name__=~"q|w", model="m"}`, at(2)))
+	require.Equal(t, map[string]float64{"a": 7, "b": 4}, r.eval(`{__name__=~"q.*", model="m"}`, at(2)))
+	require.Empty(t, r.eval(`sum(absent_metric)`, at(2)))
+}
+
+func TestSilentTargetKeepsItsLastSamples(t *testing.T) {
+	r := newRig(t, 0)
+	r.commit("a", at(0), "q", 7.0)
+	r.target("a").Fail(at(1))
+	require.Equal(t, map[string]float64{"a": 7}, r.eval("q", at(3600)))
+	require.Equal(t, map[string]float64{"a": 0}, r.eval("up", at(3600)))
+	r.target("a").Remove()
+	require.Empty(t, r.eval("q", at(3601)))
+	require.Empty(t, r.eval("up", at(3601)))
+	require.Zero(t, r.window.Len())
+}
+
+func TestSeriesThatIsNoLongerExportedEndsAtOnce(t *testing.T) {
+	for _, lookback := range []time.Duration{0, time.Minute} {
+		r := newRig(t, lookback)
+		r.commit("a", at(0), "q", 7.0, "w", 1.0)
+		r.commit("a", at(1), "w", 2.0)
+		require.Empty(t, r.eval("q", at(1)), lookback)
+		require.Equal(t, map[string]float64{"a": 2}, r.eval("w", at(1)))
+		r.commit("a", at(2), "q", 3.0, "w", 2.0)
+		require.Equal(t, map[string]float64{"a": 3}, r.eval("q", at(2)))
+		r.commit("a", at(3), "w", 2.0)
+		r.commit("a", at(120), "w", 2.0)
+		require.Equal(t, 1, r.window.Len(), "an ended series goes when no query can reach it")
+	}
+}
+
+func TestMergeEndsNothing(t *testing.T) {
+	r := newRig(t, 0)
+	r.commit("a", at(0), "q", 7.0, "w", 1.0)
+	target := r.target("a")
+	w, x := target.Series(labels.FromStrings(labels.MetricName, "w")), target.Series(labels.FromStrings(labels.MetricName, "x"))
+	require.NoError(t, target.Merge(at(1), []Point{{w, 5}, {x, 1}}))
+	require.Equal(t, map[string]float64{"a": 13}, r.eval(`sum by (pod) ({__name__=~"q|w|x"})`, at(1)))
+	require.NoError(t, target.Merge(at(2), []Point{{w, 5}}))
+	require.Equal(t, map[string]float64{"a": 12}, r.eval(`sum by (pod) ({__name__=~"q|w|x"})`, at(2)), "what was never in a complete reading ends")
+}
+
+func TestWindowAnswersRangeQueries(t *testing.T) {
+	r := newRig(t, time.Minute)
+	for s := range 121 {
+		r.commit("a", at(float64(s)), `done_total`, float64(10*s), `lat_bucket{le="1"}`, float64(9*s), `lat_bucket{le="+Inf"}`, float64(10*s), "q", float64(s%30))
+	}
+	now := at(120)
+	require.InDelta(t, 10, r.eval(`rate(done_total[1m])`, now)["a"], 0.001)
+	require.InDelta(t, 600, r.eval(`increase(done_total[1m])`, now)["a"], 0.1)
+	require.Equal(t, 29.0, r.eval(`max_over_time(q[1m])`, now)["a"])
+	require.InDelta(t, 0.5/0.9, r.eval(`histogram_quantile(0.5, sum by (le) (rate(lat_bucket[1m])))`, now)[""], 0.01)
+	require.Equal(t, 10.0, r.eval(`q offset 20s`, now)["a"])
+	require.Equal(t, 29.0, r.eval(`max_over_time(q[50s:1s])`, now)["a"])
+	require.LessOrEqual(t, len(r.window.byName["q"][0].samples), 90, "samples beyond the lookback go")
+}
+
+func TestSamplesAreThinnedOverLongLookbacks(t *testing.T) {
+	r := newRig(t, MaxLookback)
+	for i := range 20_000 {
+		r.commit("a", at(float64(i)/10), "q", float64(i))
+	}
+	s := r.window.byName["q"][0]
+	require.LessOrEqual(t, int64(len(s.samples)), maxPoints*4/3+2)
+	require.Equal(t, 19_999.0, s.samples[len(s.samples)-1].v, "the newest is always there")
+}
+
+func TestClockThatGoesBackHidesNothing(t *testing.T) {
+	r := newRig(t, time.Minute)
+	r.commit("a", at(100), "q", 1.0)
+	r.commit("a", at(50), "q", 2.0)
+	require.Equal(t, map[string]float64{"a": 2}, r.eval("q", at(51)))
+}
+
+func TestSampleThatComesDuringAQueryHidesNothing(t *testing.T) {
+	r := newRig(t, 0)
+	r.commit("a", at(1), "q", 7.0)
+	r.commit("a", at(2), "q", 8.0)
+	require.Equal(t, map[string]float64{"a": 8}, r.eval("sum by (pod) (q)", at(1.999)))
+}
+
+func TestDuplicateSeriesLastWins(t *testing.T) {
+	r := newRig(t, time.Minute)
+	r.commit("a", at(0), "q", 1.0, "q", 2.0)
+	require.Equal(t, map[string]float64{"a": 2}, r.eval("q", at(1)))
+}
+
+func TestTargetLabelsWin(t *testing.T) {
+	r := newRig(t, 0)
+	r.commit("a", at(0), `q{pod="liar",job="x"}`, 1.0)
+	require.Equal(t, map[string]float64{"a": 1}, r.eval(`q{exported_pod="liar",exported_job="x",job="vllm"}`, at(1)))
+}
+
+func TestWindowBoundsItsSeries(t *testing.T) {
+	w := NewWindow(0)
+	w.maxSeries = 3
+	a, b := w.Target(labels.FromStrings("pod", "a")), w.Target(labels.FromStrings("pod", "b"))
+	points := func(target *Target, names ...string) (all []Point) {
+		for _, n := range names {
+			all = append(all, Point{Series: target.Series(labels.FromStrings(labels.MetricName, n))})
+		}
+		return all
+	}
+	require.NoError(t, a.Commit(at(0), points(a, "a", "b")))
+	require.ErrorIs(t, b.Commit(at(0), points(b, "a", "b")), ErrTooManySeries)
+	require.NoError(t, b.Commit(at(1), points(b, "a")))
+	require.NoError(t, a.Commit(at(1), points(a, "c", "d")), "series that end make room for those that replace them")
+	require.Equal(t, 3, w.Len())
+	a.Remove()
+	require.NoError(t, a.Commit(at(2), points(a, "a")), "a reading that comes too late leaves nothing")
+	require.Equal(t, 1, w.Len())
+	require.Less(t, NewWindow(MaxLookback).maxSeries, MaxSeries, "a long lookback leaves room for fewer series")
+}
+
+func TestParseQueryRefuses(t *testing.T) {
+	for text, why := range map[string]string{
+		`sum(`:                              `is not PromQL`,
+		`q[5m]`:                             `yields a range vector`,
+		`"text"`:                            `yields a string`,
+		`rate(q[11m])`:                      `looks back 11m0s; at most 10m0s`,
+		`rate(q[6m] offset 5m)`:             `looks back 11m0s; at most 10m0s`,
+		`max_over_time(q[9m:1s] offset 2m)`: `looks back 11m0s`,
+		`q offset -1m`:                      `looks ahead`,
+		`q @ 0`:                             `fixed in time`,
+		strings.Repeat("q", 4097):           `at most 4096`,
+	} {
+		_, err := ParseQuery(text)
+		require.ErrorContains(t, err, why, text)
+	}
+}
+
+func TestEvalLeavesNaNToTheCaller(t *testing.T) {
+	r := newRig(t, time.Minute)
+	r.commit("a", at(0), `lat_bucket{le="1"}`, 0.0, `lat_bucket{le="+Inf"}`, 0.0)
+	r.commit("a", at(1), `lat_bucket{le="1"}`, 0.0, `lat_bucket{le="+Inf"}`, 0.0)
+	require.True(t, math.IsNaN(r.eval(`histogram_quantile(0.5, sum by (le) (rate(lat_bucket[1m])))`, at(1))[""]))
+}
+
+func TestWant(t *testing.T) {
+	parse := func(text string, needs ...string) *Query {
+		q, err := ParseQuery(text, needs...)
+		require.NoError(t, err)
+		return q
+	}
+	load := parse(`sum by (pod) (e:waiting) or max(e:stream)`, `{__name__=~"e[:_]waiting"}`)
+	custom := parse(`sum(errors_total{code="500"}) or vector(0)`)
+	brake := parse(`avg by (pod) (e:kv)`)
+	w := NewWant(Idle{Prefixes: []string{"e:"}, Served: parse(`e:done_total`)}, []*Query{load, custom}, []*Query{brake})
+
+	exact, match := w.Names()
+	require.Equal(t, []string{"e:done_total", "e:kv", "e:stream", "e:waiting", "errors_total"}, exact)
+	require.Nil(t, match)
+
+	role := func(s string) Role {
+		ls, err := promqlParser().ParseMetric(s)
+		require.NoError(t, err)
+		r, ok := w.Role(ls)
+		require.True(t, ok, s)
+		return r
+	}
+	require.Equal(t, []string{`{__name__=~"e[:_]waiting"}`}, w.Missing(role(`e:kv`).Join(role(`e:stream`))))
+	require.Empty(t, w.Missing(role(`e:waiting`)))
+	require.True(t, role(`e:done_total`).Served)
+	_, wanted := w.Role(labels.FromStrings(labels.MetricName, "errors_total", "code", "200"))
+	require.False(t, wanted)
+
+	exact, match = NewWant(Idle{}, []*Query{parse(`{__name__=~"e:.*"}`)}, nil).Names()
+	require.Empty(t, exact)
+	require.True(t, match("e:x"))
+	require.False(t, match("f:x"))
+}
+
+func TestNameVariantsAreAFiniteSet(t *testing.T) {
+	q, err := ParseQuery(`sum by (pod) ({__name__=~"vllm[:_]num_requests_waiting|vllm[:_]num_requests_waiting_total"})`)
+	require.NoError(t, err)
+	exact, match := NewWant(Idle{}, []*Query{q}, nil).Names()
+	require.Nil(t, match)
+	require.Len(t, exact, 4)
+}
