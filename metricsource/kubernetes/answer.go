@@ -1,0 +1,201 @@
+package kubernetes
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+)
+
+// view is one ScaledObject with its scale target and the pods that match it.
+type view struct {
+	object   *scaledObject
+	target   *target         // nil: there is none, or it was never read
+	pods     map[string]*pod // those that target.selector matches
+	snapshot *metricsource.Workload
+}
+
+// retarget gives the view another scale target, or the same one changed.
+func (v *view) retarget(n *namespace, t *target) {
+	old := v.target
+	v.target, v.snapshot = t, nil
+	if t == nil || t.err != nil {
+		v.pods = nil
+		return
+	}
+	if old != nil && old.err == nil && old.selector.String() == t.selector.String() {
+		return
+	}
+	v.pods = map[string]*pod{}
+	for name, p := range n.pods {
+		if t.selector.Matches(labels.Set(p.Labels)) {
+			v.pods[name] = p
+		}
+	}
+}
+
+// podChanged files a pod's new state, nil when it is gone, and reports whether
+// the answer changed.
+func (v *view) podChanged(name string, p *pod) bool {
+	if v.target == nil || v.target.err != nil {
+		return false
+	}
+	old := v.pods[name]
+	if p != nil && v.target.selector.Matches(labels.Set(p.Labels)) {
+		v.pods[name] = p
+		if old != nil && old.state == p.state {
+			return false
+		}
+	} else {
+		if old == nil {
+			return false
+		}
+		delete(v.pods, name)
+	}
+	v.snapshot = nil
+	return true
+}
+
+// same reports whether both give the same answers.
+func (t *target) same(o *target) bool {
+	if t == nil || t.err != nil || o.err != nil {
+		return t != nil && t.err != nil && o.err != nil && t.gone == o.gone && t.err.Error() == o.err.Error()
+	}
+	return t.replicas == o.replicas && t.selector.String() == o.selector.String()
+}
+
+// Workload says what the scale target of a ScaledObject looks like now.
+//
+// The error wraps metricsource.ErrNotSynced while the first listing, or the first
+// read of a scale subresource, has not succeeded, and metricsource.ErrNotFound
+// where the ScaledObject or the scale target it names (the message says which)
+// does not exist. When the API server is away the last answer stands.
+//
+// Pods is shared between callers and must not be written to.
+func (c *Cluster) Workload(namespace, scaledObject string) (metricsource.Workload, error) {
+	ix := c.index
+	ix.mu.RLock()
+	v, err := ix.view(namespace, scaledObject)
+	if err == nil && v.snapshot != nil {
+		defer ix.mu.RUnlock()
+		return *v.snapshot, nil
+	}
+	ix.mu.RUnlock()
+	if err != nil {
+		return metricsource.Workload{}, err
+	}
+
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if v, err = ix.view(namespace, scaledObject); err != nil {
+		return metricsource.Workload{}, err
+	}
+	if err := v.unknown(); err != nil {
+		return metricsource.Workload{}, fmt.Errorf("scale target %s of ScaledObject %s/%s: %w",
+			v.object.spec.target, namespace, scaledObject, err)
+	}
+	if v.snapshot == nil {
+		v.snapshot = v.build()
+	}
+	return *v.snapshot, nil
+}
+
+// unknown says why nothing is known of the scale target.
+func (v *view) unknown() error {
+	switch {
+	case v.target != nil:
+		return v.target.err
+	case v.object.spec.target.polled():
+		return metricsource.ErrNotSynced
+	}
+	return metricsource.ErrNotFound
+}
+
+func (v *view) build() *metricsource.Workload {
+	pods := make([]metricsource.Pod, 0, len(v.pods))
+	for _, p := range v.pods {
+		pods = append(pods, p.state)
+	}
+	slices.SortFunc(pods, func(a, b metricsource.Pod) int { return cmp.Compare(a.Name, b.Name) })
+	spec := v.object.spec
+	return &metricsource.Workload{
+		Namespace:    v.object.Namespace,
+		ScaledObject: v.object.Name,
+		Kind:         spec.target.kind,
+		Name:         spec.target.name,
+		Replicas:     v.target.replicas,
+		MinReplicas:  spec.min,
+		MaxReplicas:  spec.max,
+		Paused:       spec.paused,
+		Pods:         pods,
+	}
+}
+
+// ScaledObject returns a ScaledObject with its external triggers, of which it may
+// have none; the error wraps metricsource.ErrNotSynced or metricsource.ErrNotFound.
+// Triggers are shared between callers and must not be written to.
+func (c *Cluster) ScaledObject(namespace, name string) (metricsource.ScaledObject, error) {
+	c.index.mu.RLock()
+	defer c.index.mu.RUnlock()
+	v, err := c.index.view(namespace, name)
+	if err != nil {
+		return metricsource.ScaledObject{}, err
+	}
+	return v.scaledObject(), nil
+}
+
+// ScaledObjects returns those with at least one external trigger, by namespace
+// and name. Namespaces that are not synced yet are left out: see Synced.
+func (c *Cluster) ScaledObjects() []metricsource.ScaledObject {
+	ix := c.index
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	var out []metricsource.ScaledObject
+	for name, n := range ix.namespaces {
+		if _, synced := ix.scope(name); !synced {
+			continue
+		}
+		for _, v := range n.views {
+			if len(v.object.spec.triggers) > 0 {
+				out = append(out, v.scaledObject())
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b metricsource.ScaledObject) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	return out
+}
+
+func (v *view) scaledObject() metricsource.ScaledObject {
+	return metricsource.ScaledObject{Namespace: v.object.Namespace, Name: v.object.Name, Triggers: v.object.spec.triggers}
+}
+
+// view finds the view of a ScaledObject; the caller holds the lock.
+func (ix *index) view(namespace, name string) (*view, error) {
+	watched, synced := ix.scope(namespace)
+	switch {
+	case !watched:
+		return nil, fmt.Errorf("ScaledObject %s/%s: its namespace is not watched: %w", namespace, name, metricsource.ErrNotFound)
+	case !synced:
+		return nil, fmt.Errorf("ScaledObject %s/%s: %w", namespace, name, metricsource.ErrNotSynced)
+	}
+	if n := ix.namespaces[namespace]; n != nil && n.views[name] != nil {
+		return n.views[name], nil
+	}
+	return nil, fmt.Errorf("ScaledObject %s/%s: %w", namespace, name, metricsource.ErrNotFound)
+}
+
+// uid of a ScaledObject, synced or not; ok is false where it is not known.
+func (ix *index) uid(namespace, name string) (uid types.UID, ok bool) {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	if n := ix.namespaces[namespace]; n != nil && n.views[name] != nil {
+		return n.views[name].object.UID, true
+	}
+	return "", false
+}

@@ -1,0 +1,53 @@
+package kubernetes
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"syscall"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// ErrNoCluster: no kubeconfig is given and this process does not run in a pod.
+var ErrNoCluster = errors.New("not in a Kubernetes cluster, and no kubeconfig given")
+
+// Config reads the connection from a kubeconfig file, or with an empty path from
+// the pod this process runs in; it wraps ErrNoCluster where there is neither. It
+// stands here so that no other package has to import client-go.
+func Config(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig != "" {
+		cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+		if err != nil {
+			return nil, fmt.Errorf("kubeconfig %s: %w", kubeconfig, err)
+		}
+		return cfg, nil
+	}
+	cfg, err := rest.InClusterConfig()
+	if errors.Is(err, rest.ErrNotInCluster) {
+		return nil, ErrNoCluster
+	}
+	if err != nil {
+		return nil, fmt.Errorf("in-cluster configuration: %w", err)
+	}
+	return cfg, nil
+}
+
+// refuseOpenly keeps client-go's streaming lists from waiting in silence, deaf to
+// their context for up to a minute, when the API server refuses connections: an
+// error it does not recognise makes it try a plain list, whose failure is logged
+// and whose back-off ends with the context. A watch that resumes is left alone.
+func refuseOpenly(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(req *http.Request) (*http.Response, error) {
+		resp, err := next.RoundTrip(req)
+		if errors.Is(err, syscall.ECONNREFUSED) && req.URL.Query().Has("sendInitialEvents") {
+			return nil, errors.New(err.Error())
+		}
+		return resp, err
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }

@@ -1,0 +1,211 @@
+package kubernetes
+
+import (
+	"strconv"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+)
+
+const (
+	groupApps       = "apps"
+	kindDeployment  = "Deployment"
+	kindStatefulSet = "StatefulSet"
+)
+
+// pod is what is kept of a corev1.Pod.
+type pod struct {
+	metav1.ObjectMeta // as in identify, and the labels
+	state             metricsource.Pod
+}
+
+// target is what is kept of a scale target. (The pod template, from which the
+// GPUs of a replica are read, will be kept here, trimmed.)
+type target struct {
+	metav1.ObjectMeta
+	ref      targetRef
+	replicas int
+	selector labels.Selector
+	// err, where a scale subresource could not be read, says why; gone: because
+	// the target does not exist, which is an answer, and not a failure.
+	err  error
+	gone bool
+}
+
+// targetRef names a scale target within a namespace. Version is empty for
+// Deployments and StatefulSets, which are watched in one version only.
+type targetRef struct{ group, version, kind, name string }
+
+// scaledObject is what is kept of a ScaledObject.
+type scaledObject struct {
+	metav1.ObjectMeta
+	spec objectSpec
+}
+
+// objectSpec is what the answers depend on.
+type objectSpec struct {
+	target   targetRef
+	min, max int
+	paused   bool
+	triggers []metricsource.ScaledObjectTrigger // external ones only
+}
+
+// The transforms below build small objects of their own instead of emptying the
+// API's, whose structs are large even when empty. client-go may apply a transform
+// twice, and may pass tombstones: whatever is not of the API's type stays as it is.
+
+func trimPod(obj any) (any, error) {
+	p, ok := obj.(*corev1.Pod)
+	if !ok {
+		return obj, nil
+	}
+	ready := false
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			ready = c.Status == corev1.ConditionTrue
+		}
+	}
+	m := identify(p)
+	m.Labels = p.Labels
+	return &pod{ObjectMeta: m, state: metricsource.Pod{
+		Name:        p.Name,
+		UID:         string(p.UID),
+		IP:          p.Status.PodIP,
+		Phase:       string(p.Status.Phase),
+		Ready:       ready,
+		Terminating: p.DeletionTimestamp != nil,
+	}}, nil
+}
+
+func trimTarget(obj any) (any, error) {
+	switch o := obj.(type) {
+	case *appsv1.Deployment:
+		return newTarget(o, kindDeployment, o.Spec.Replicas, o.Spec.Selector), nil
+	case *appsv1.StatefulSet:
+		return newTarget(o, kindStatefulSet, o.Spec.Replicas, o.Spec.Selector), nil
+	}
+	return obj, nil
+}
+
+func newTarget(o metav1.Object, kind string, replicas *int32, selector *metav1.LabelSelector) *target {
+	t := &target{
+		ObjectMeta: identify(o),
+		ref:        targetRef{group: groupApps, kind: kind, name: o.GetName()},
+		replicas:   1, // the API's default
+		selector:   labels.Nothing(),
+	}
+	if replicas != nil {
+		t.replicas = int(*replicas)
+	}
+	// The API server refuses selectors that are empty or do not parse; should one
+	// come all the same, it must not claim every pod of the namespace.
+	if s, err := metav1.LabelSelectorAsSelector(selector); err == nil && !s.Empty() {
+		t.selector = s
+	}
+	return t
+}
+
+func trimScaledObject(obj any) (any, error) {
+	u, ok := obj.(*unstructured.Unstructured)
+	if !ok {
+		return obj, nil
+	}
+	spec, _ := u.Object["spec"].(map[string]any)
+	return &scaledObject{ObjectMeta: identify(u), spec: objectSpec{
+		target:   refOf(spec),
+		min:      number(spec, "minReplicaCount", 0),
+		max:      number(spec, "maxReplicaCount", 100),
+		paused:   paused(u.GetAnnotations()),
+		triggers: externalTriggers(spec),
+	}}, nil
+}
+
+// refOf reads scaleTargetRef as KEDA does: apps/v1 and Deployment fill in for
+// apiVersion and kind, each on its own.
+func refOf(spec map[string]any) targetRef {
+	ref, _ := spec["scaleTargetRef"].(map[string]any)
+	r := targetRef{group: groupApps, version: "v1", kind: kindDeployment}
+	r.name, _ = ref["name"].(string)
+	if kind, _ := ref["kind"].(string); kind != "" {
+		r.kind = kind
+	}
+	if v, _ := ref["apiVersion"].(string); v != "" {
+		gv, err := schema.ParseGroupVersion(v)
+		if err != nil {
+			gv = schema.GroupVersion{Group: v} // no such group: reported as such
+		}
+		r.group, r.version = gv.Group, gv.Version
+	}
+	if r.watched() {
+		r.version = ""
+	}
+	return r
+}
+
+// watched reports whether an informer follows this kind; the others are polled.
+func (r targetRef) watched() bool {
+	return r.group == groupApps && (r.kind == kindDeployment || r.kind == kindStatefulSet)
+}
+
+// polled reports whether the scale subresource has to be read for it.
+func (r targetRef) polled() bool { return !r.watched() && r.name != "" }
+
+func (r targetRef) String() string { return r.kind + "/" + r.name }
+
+func externalTriggers(spec map[string]any) []metricsource.ScaledObjectTrigger {
+	var out []metricsource.ScaledObjectTrigger
+	list, _ := spec["triggers"].([]any)
+	for _, e := range list {
+		t, _ := e.(map[string]any)
+		kind, _ := t["type"].(string)
+		if kind != "external" && kind != "external-push" {
+			continue
+		}
+		metadata := map[string]string{}
+		m, _ := t["metadata"].(map[string]any)
+		for k, v := range m {
+			if s, ok := v.(string); ok { // the CRD allows nothing else
+				metadata[k] = s
+			}
+		}
+		out = append(out, metricsource.ScaledObjectTrigger{Push: kind == "external-push", Metadata: metadata})
+	}
+	return out
+}
+
+// paused reads the annotations as KEDA does: paused-replicas by its presence, the
+// others as booleans where anything that is not a boolean counts as true.
+func paused(annotations map[string]string) bool {
+	if _, ok := annotations["autoscaling.keda.sh/paused-replicas"]; ok {
+		return true
+	}
+	for _, key := range []string{"autoscaling.keda.sh/paused", "autoscaling.keda.sh/paused-scale-out"} {
+		v, ok := annotations[key]
+		if b, err := strconv.ParseBool(v); ok && (b || err != nil) {
+			return true
+		}
+	}
+	return false
+}
+
+// number reads an integer however the decoder left it.
+func number(m map[string]any, key string, absent int) int {
+	switch n := m[key].(type) {
+	case int64:
+		return int(n)
+	case float64:
+		return int(n)
+	}
+	return absent
+}
+
+// identify keeps what client-go's caches need, and the UID.
+func identify(o metav1.Object) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: o.GetName(), Namespace: o.GetNamespace(), UID: o.GetUID(), ResourceVersion: o.GetResourceVersion()}
+}

@@ -1,0 +1,154 @@
+package kubernetes
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+)
+
+func fullMeta() metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Namespace: "ns", Name: "n", UID: "u", ResourceVersion: "7", Generation: 3,
+		Labels:          app("a"),
+		Annotations:     map[string]string{"big": "blob"},
+		OwnerReferences: []metav1.OwnerReference{{Name: "o"}},
+		ManagedFields:   []metav1.ManagedFieldsEntry{{Manager: "kubelet"}},
+		Finalizers:      []string{"f"},
+	}
+}
+
+func TestTrimPod(t *testing.T) {
+	m := fullMeta()
+	m.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
+	got, err := trimPod(&corev1.Pod{
+		ObjectMeta: m,
+		Spec:       corev1.PodSpec{NodeName: "node", Containers: []corev1.Container{{Name: "c"}}},
+		Status: corev1.PodStatus{
+			Phase: corev1.PodRunning, PodIP: "10.0.0.1", HostIP: "1.2.3.4",
+			Conditions: []corev1.PodCondition{
+				{Type: corev1.ContainersReady, Status: corev1.ConditionFalse},
+				{Type: corev1.PodReady, Status: corev1.ConditionTrue},
+			},
+		},
+	})
+	require.NoError(t, err)
+	want := &pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "n", UID: "u", ResourceVersion: "7", Labels: app("a")},
+		state:      metricsource.Pod{Name: "n", UID: "u", IP: "10.0.0.1", Phase: "Running", Ready: true, Terminating: true},
+	}
+	require.Equal(t, want, got)
+
+	again, err := trimPod(got)
+	require.NoError(t, err)
+	require.Same(t, got, again, "client-go may trim twice")
+
+	tombstone := cache.DeletedFinalStateUnknown{Key: "ns/n", Obj: got}
+	kept, err := trimPod(tombstone)
+	require.NoError(t, err)
+	require.Equal(t, tombstone, kept)
+}
+
+func TestTrimTarget(t *testing.T) {
+	identity := metav1.ObjectMeta{Namespace: "ns", Name: "n", UID: "u", ResourceVersion: "7"}
+	two := int32(2)
+	selector := &metav1.LabelSelector{
+		MatchLabels:      app("a"),
+		MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "tier", Operator: metav1.LabelSelectorOpNotIn, Values: []string{"x"}}},
+	}
+	for kind, obj := range map[string]any{
+		kindDeployment:  &appsv1.Deployment{ObjectMeta: fullMeta(), Spec: appsv1.DeploymentSpec{Replicas: &two, Selector: selector}},
+		kindStatefulSet: &appsv1.StatefulSet{ObjectMeta: fullMeta(), Spec: appsv1.StatefulSetSpec{Replicas: &two, Selector: selector}},
+	} {
+		o, err := trimTarget(obj)
+		require.NoError(t, err)
+		got := o.(*target)
+		require.Equal(t, "app=a,tier notin (x)", got.selector.String())
+		got.selector = nil
+		require.Equal(t, &target{
+			ObjectMeta: identity, replicas: 2,
+			ref: targetRef{group: "apps", kind: kind, name: "n"},
+		}, got)
+	}
+}
+
+func TestTrimTargetDefaults(t *testing.T) {
+	o, err := trimTarget(&appsv1.Deployment{ObjectMeta: fullMeta(), Spec: appsv1.DeploymentSpec{Selector: &metav1.LabelSelector{}}})
+	require.NoError(t, err)
+	require.Equal(t, 1, o.(*target).replicas)
+	require.False(t, o.(*target).selector.Matches(nil), "an empty selector claims no pod")
+}
+
+func TestTrimScaledObject(t *testing.T) {
+	got, err := trimScaledObject(&unstructured.Unstructured{Object: map[string]any{
+		"metadata": map[string]any{"namespace": "ns", "name": "n", "uid": "u", "resourceVersion": "7",
+			"managedFields": []any{map[string]any{"manager": "kubectl"}}, "labels": map[string]any{"a": "b"}},
+		"spec": map[string]any{
+			"scaleTargetRef":  map[string]any{"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "name": "asr"},
+			"minReplicaCount": int64(2), "maxReplicaCount": float64(9),
+			"triggers": []any{
+				map[string]any{"type": "cron", "metadata": map[string]any{"start": "x"}},
+				map[string]any{"type": "external", "metadata": map[string]any{"engine": "vllm", "portFromEnv": "PORT"}},
+				map[string]any{"type": "external-push", "metadata": map[string]any{"engine": "sglang"}},
+			},
+		},
+		"status": map[string]any{"lastActiveTime": "now"},
+	}})
+	require.NoError(t, err)
+	require.Equal(t, &scaledObject{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "n", UID: "u", ResourceVersion: "7"},
+		spec: objectSpec{
+			target: targetRef{"argoproj.io", "v1alpha1", "Rollout", "asr"},
+			min:    2, max: 9,
+			triggers: []metricsource.ScaledObjectTrigger{
+				{Metadata: map[string]string{"engine": "vllm", "portFromEnv": "PORT"}},
+				{Push: true, Metadata: map[string]string{"engine": "sglang"}},
+			},
+		},
+	}, got)
+}
+
+func TestScaleTargetRefDefaults(t *testing.T) {
+	for _, tc := range []struct {
+		ref  map[string]any
+		want targetRef
+	}{
+		{named("a"), targetRef{"apps", "", "Deployment", "a"}},
+		{map[string]any{"name": "a", "kind": "StatefulSet"}, targetRef{"apps", "", "StatefulSet", "a"}},
+		{map[string]any{"name": "a", "kind": "StatefulSet", "apiVersion": "apps/v1"}, targetRef{"apps", "", "StatefulSet", "a"}},
+		{map[string]any{"name": "a", "kind": "ReplicaSet"}, targetRef{"apps", "v1", "ReplicaSet", "a"}},
+		{map[string]any{"name": "a", "kind": "Deployment", "apiVersion": "acme.io/v2"}, targetRef{"acme.io", "v2", "Deployment", "a"}},
+		{map[string]any{"name": "a", "kind": "X", "apiVersion": "a/b/c"}, targetRef{"a/b/c", "", "X", "a"}},
+		{nil, targetRef{"apps", "", "Deployment", ""}},
+	} {
+		require.Equal(t, tc.want, refOf(map[string]any{"scaleTargetRef": tc.ref}), "%v", tc.ref)
+	}
+}
+
+func TestPaused(t *testing.T) {
+	const prefix = "autoscaling.keda.sh/"
+	for _, tc := range []struct {
+		key, value string
+		want       bool
+	}{
+		{"paused", "true", true},
+		{"paused", "false", false},
+		{"paused", "yes", true}, // KEDA: what is not a boolean pauses
+		{"paused", "", true},
+		{"paused-replicas", "0", true},
+		{"paused-replicas", "false", true},
+		{"paused-scale-out", "true", true},
+		{"paused-scale-out", "0", false},
+		{"paused-scale-in", "true", false},
+	} {
+		require.Equal(t, tc.want, paused(map[string]string{prefix + tc.key: tc.value}), "%s: %q", tc.key, tc.value)
+	}
+	require.False(t, paused(nil))
+}
