@@ -1,0 +1,236 @@
+package decision
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// MaxReplicas bounds what is ever asked for.
+const MaxReplicas = 100_000
+
+// Decision is what KEDA is told, and why. It is immutable.
+type Decision struct {
+	At time.Time
+	// Value over Target, rounded up, are the Replicas, in the HPA's own
+	// arithmetic of thousandths.
+	Value, Target float64
+	Replicas      int
+	// Demand is the load that was measured, before any rule changed it; NaN
+	// where nothing was.
+	Demand   float64
+	InFlight float64 // NaN where it is not known
+	Active   bool
+	// ActiveWhy says what made the workload active or not.
+	ActiveWhy string
+	// Known: at least one pod has ever been read, or there is none to read.
+	Known  bool
+	Steps  []Step
+	Faults []Fault
+	Input  Input
+	// Until is when the decision would change though nothing new was learned;
+	// zero if never.
+	Until time.Time
+}
+
+// Fault is something that should not be, and that somebody should look at.
+type Fault struct {
+	Kind FaultKind
+	Text string
+}
+
+// FaultKind is the class of a Fault: few, for a metric's label and an event's reason.
+type FaultKind string
+
+// The kinds of faults.
+const (
+	PodUnread  FaultKind = "PodUnread"  // a ready pod has never answered
+	PodSilent  FaultKind = "PodSilent"  // a pod does not answer any more
+	NoSeries   FaultKind = "NoSeries"   // a pod answers, without what its engine should export
+	BadValue   FaultKind = "BadValue"   // a value that is no measurement
+	QueryFault FaultKind = "QueryFault" // a query failed, or found nothing
+)
+
+// FaultKinds are all there are.
+var FaultKinds = []FaultKind{PodUnread, PodSilent, NoSeries, BadValue, QueryFault}
+
+// Step is what one rule made of the number.
+type Step struct {
+	Rule          string
+	Before, After Amount
+	Why           string
+}
+
+// Amount is a number between two rules: a load, and the replicas it asks for.
+type Amount struct {
+	Value    float64
+	Replicas int
+}
+
+// Decide applies the rules, in their order, to what is known.
+func Decide(in Input, memory Memory) (Decision, Memory) {
+	memory.Peaks = slices.Clone(memory.Peaks)
+	d := &deciding{
+		in:     in,
+		memory: memory,
+		out: Decision{
+			At:     in.Now,
+			Target: in.Policy.Target,
+			Demand: math.NaN(),
+			Known:  true,
+			Input:  in,
+		},
+	}
+	d.load()
+	d.absent()
+	d.saturation()
+	d.latency()
+	d.hold()
+	d.quantise()
+	d.active()
+	return d.out, d.memory
+}
+
+// deciding is a decision in the making.
+type deciding struct {
+	in     Input
+	memory Memory
+	out    Decision
+	value  float64 // the answer so far, in load
+
+	loads     map[string]float64 // by pod
+	fleetWide float64
+	unknown   int // pods that may carry more than their samples show
+}
+
+// amount is the load, with the replicas that it asks for.
+func (d *deciding) amount(value float64) Amount {
+	return Amount{Value: value, Replicas: replicas(value, d.in.Policy.Target)}
+}
+
+// step takes a rule's outcome as the answer so far.
+func (d *deciding) step(rule string, value float64, format string, args ...any) {
+	before := d.amount(d.value)
+	d.value = value
+	d.out.Steps = append(d.out.Steps, Step{Rule: rule, Before: before, After: d.amount(value), Why: fmt.Sprintf(format, args...)})
+}
+
+// note records what a rule saw and left the number as it was for.
+func (d *deciding) note(rule, format string, args ...any) { d.step(rule, d.value, format, args...) }
+
+func (d *deciding) fault(kind FaultKind, format string, args ...any) {
+	d.out.Faults = append(d.out.Faults, Fault{Kind: kind, Text: fmt.Sprintf(format, args...)})
+}
+
+// holdGrain is into how many parts a hold is divided: answers in one part are
+// remembered as the largest of them.
+const holdGrain = 128
+
+// hold (rule 4) lets the largest answer of the last while stand, so that a burst
+// between two syncs of the HPA is not missed.
+func (d *deciding) hold() {
+	now, length := d.in.Now, d.in.Policy.Hold
+	if length <= 0 {
+		d.memory.Peaks = nil
+		return
+	}
+	grain := length/holdGrain + 1
+	end := now.Truncate(grain).Add(grain) // of the part that now is in: never too early
+	peaks := d.memory.Peaks
+	for len(peaks) > 0 && (!peaks[0].At.Add(length).After(now) || peaks[0].At.After(end)) {
+		peaks = peaks[1:] // too old, or of a clock that has gone back since
+	}
+	own := d.value
+	if len(peaks) > 0 && peaks[0].Value > own {
+		d.out.Until = peaks[0].At.Add(length)
+		d.step("hold", peaks[0].Value, "the largest answer of the last %s stands for another %s",
+			length, d.out.Until.Sub(now).Round(100*time.Millisecond))
+	}
+	for len(peaks) > 0 && peaks[len(peaks)-1].Value <= own {
+		peaks = peaks[:len(peaks)-1]
+	}
+	if len(peaks) == 0 || peaks[len(peaks)-1].At.Before(end) {
+		peaks = append(peaks, Peak{At: end, Value: own})
+	}
+	d.memory.Peaks = peaks
+}
+
+// quantise (rule 7) makes the number one that KEDA and the HPA carry unchanged:
+// thousandths, not above MaxReplicas.
+func (d *deciding) quantise() {
+	most := float64(MaxReplicas) * d.in.Policy.Target
+	if d.value > most {
+		d.step("bound", most, "more than %d replicas are never asked for", MaxReplicas)
+	}
+	d.out.Value = thousandths(d.value)
+	d.out.Replicas = replicas(d.out.Value, d.out.Target)
+}
+
+// active says whether the workload may sleep: not while work is in flight, and
+// not while that is unknown.
+func (d *deciding) active() {
+	d.out.InFlight = math.NaN()
+	if d.in.Replicas == 0 && !d.in.WakesAtZero {
+		d.out.ActiveWhy = "asleep at zero replicas"
+		return
+	}
+	inFlight, why := d.inFlight()
+	if why != "" {
+		d.out.Active, d.out.ActiveWhy = true, why
+		return
+	}
+	d.out.InFlight = inFlight
+	d.out.Active = inFlight > d.in.Policy.Activation
+	comparison := "not above"
+	if d.out.Active {
+		comparison = "above"
+	}
+	d.out.ActiveWhy = fmt.Sprintf("%s in flight, %s the activation of %s", number(inFlight), comparison, number(d.in.Policy.Activation))
+}
+
+// inFlight sums the work in flight; the second result says why it is not known.
+func (d *deciding) inFlight() (float64, string) {
+	r := d.in.InFlight
+	switch {
+	case !r.Asked:
+		return 0, "the engine does not say what is in flight: set inflightQuery to let it sleep"
+	case r.Err != "":
+		return 0, "the work in flight is unknown: " + r.Err
+	case d.unknown > 0:
+		return 0, fmt.Sprintf("the work in flight is unknown on %s", pods(d.unknown))
+	case len(d.in.Pods) == 0 || !d.anyPod(State.answers):
+		return 0, "no pod has said yet what is in flight"
+	case len(r.Values) == 0 && d.anyPod(func(s State) bool { return s == Answering }):
+		return 0, "the query for the work in flight found nothing"
+	}
+	sum := 0.0
+	for _, v := range r.Values {
+		if !finite(v.Value) {
+			return 0, fmt.Sprintf("the work in flight is %v", v.Value)
+		}
+		sum += v.Value
+	}
+	return sum, ""
+}
+
+func (d *deciding) anyPod(is func(State) bool) bool {
+	for _, p := range d.in.Pods {
+		if is(p.State) {
+			return true
+		}
+	}
+	return false
+}
+
+// finite reports whether v is a measurement: not NaN, not infinite, not negative.
+func finite(v float64) bool { return v >= 0 && !math.IsInf(v, 0) }
+
+func number(v float64) string { return fmt.Sprintf("%.6g", v) }
+
+func pods(n int) string {
+	if n == 1 {
+		return "1 pod"
+	}
+	return fmt.Sprintf("%d pods", n)
+}

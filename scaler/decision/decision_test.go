@@ -1,0 +1,354 @@
+package decision
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+var now = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+// fleet is an input with so many answering pods and replicas, and target 5.
+func fleet(loads ...float64) Input {
+	in := Input{
+		Now:      now,
+		Policy:   Policy{Target: 5, Hold: 20 * time.Second},
+		Replicas: len(loads),
+		Load:     Reading{Asked: true},
+		InFlight: Reading{Asked: true},
+	}
+	for i, load := range loads {
+		name := fmt.Sprintf("pod-%d", i)
+		in.Pods = append(in.Pods, Pod{Name: name, State: Answering, Ready: true})
+		in.Load.Values = append(in.Load.Values, Value{name, load})
+		in.InFlight.Values = append(in.InFlight.Values, Value{name, load})
+	}
+	return in
+}
+
+func decide(in Input) Decision {
+	d, _ := Decide(in, Memory{})
+	return d
+}
+
+func rules(d Decision) []string {
+	var all []string
+	for _, s := range d.Steps {
+		all = append(all, s.Rule)
+	}
+	return all
+}
+
+func TestTheGuidesExamples(t *testing.T) {
+	for name, tc := range map[string]struct {
+		load float64
+		want int
+	}{
+		"12 active on ASR":    {12, 3},
+		"11 waiting on vLLM":  {11, 3},
+		"a queue of 25":       {25, 5},
+		"nothing":             {0, 0},
+		"exactly one target":  {5, 1},
+		"a thousandth above":  {5.001, 2},
+		"less than KEDA says": {5.0004, 1}, // KEDA prints %.3f
+	} {
+		d := decide(fleet(tc.load))
+		require.Equal(t, tc.want, d.Replicas, name)
+		require.Equal(t, thousandths(tc.load), d.Value, "%s: an untouched load is passed on as it is", name)
+		require.Equal(t, []string{"load"}, rules(d), name)
+	}
+}
+
+func TestLoadOfPodsAndOfTheFleetJoin(t *testing.T) {
+	in := fleet(3, 4)
+	in.Load.Values = append(in.Load.Values, Value{"", 6})
+	require.Equal(t, 13.0, decide(in).Value)
+}
+
+func TestAbsentPodsKeepTheFleet(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*Input)
+		want   float64
+	}{
+		"a silent pod's last load stands": {func(in *Input) { in.Pods[1].State = Silent }, 12},
+		"ready, and not read yet":         {func(in *Input) { in.Pods[1].State = Unread; in.Load.Values = in.Load.Values[:1] }, 10},
+		"still starting":                  {func(in *Input) { in.Pods[1].State = Starting; in.Load.Values = in.Load.Values[:1] }, 6},
+		"faulty":                          {func(in *Input) { in.Pods[1].State = Faulty; in.Load.Values = in.Load.Values[:1] }, 10},
+		"not above what there is":         {func(in *Input) { in.Pods[1].State = Unread; in.Load.Values = in.Load.Values[:1]; in.Replicas = 1 }, 6},
+		"infinite":                        {func(in *Input) { in.Load.Values[1].Value = math.Inf(1) }, 10},
+		"negative":                        {func(in *Input) { in.Load.Values[1].Value = -1 }, 10},
+		"all silent, all at zero": {func(in *Input) {
+			in.Pods[0].State, in.Pods[1].State = Silent, Silent
+			in.Load.Values[0].Value, in.Load.Values[1].Value = 0, 0
+		}, 10},
+		"nothing known":                         {func(in *Input) { in.Load.Values = nil; in.Pods[0].State, in.Pods[1].State = Unread, Unread }, 10},
+		"no pod there":                          {func(in *Input) { in.Load.Values, in.Pods = nil, nil }, 10},
+		"the query failed":                      {func(in *Input) { in.Load = Reading{Asked: true, Err: "boom"} }, 10},
+		"an empty result":                       {func(in *Input) { in.Load.Values = nil }, 10},
+		"idle pods":                             {func(in *Input) { in.Load.Values = nil; in.Pods[0].State, in.Pods[1].State = Idle, Idle }, 0},
+		"nothing runs":                          {func(in *Input) { in.Load.Values, in.Pods, in.Replicas = nil, nil, 0 }, 0},
+		"NaN asks for nothing":                  {func(in *Input) { in.Load.Values[1].Value = math.NaN() }, 6},
+		"beyond any fleet":                      {func(in *Input) { in.Load.Values[1].Value = 1e300 }, MaxReplicas * 5},
+		"a pod that answers as little as it is": {func(in *Input) { in.Load.Values[1].Value = 0 }, 6},
+	} {
+		in := fleet(6, 6)
+		tc.change(&in)
+		require.Equal(t, tc.want, decide(in).Value, name)
+	}
+}
+
+func TestNothingKnownFallsBackToTheLastAnswer(t *testing.T) {
+	in := fleet(20, 3)
+	in.Policy.Hold = 0
+	_, memory := Decide(in, Memory{})
+	in.Pods[0].State, in.Pods[1].State, in.Load.Values = Unread, Unread, nil
+	d, _ := Decide(in, memory)
+	require.Equal(t, 23.0, d.Value)
+	require.True(t, d.Active)
+}
+
+func TestAggregateNeverFallsWhileAPodIsUnknown(t *testing.T) {
+	in := fleet(0, 0, 0)
+	in.Policy.Hold = 0
+	in.Load.Values = []Value{{"", 40}}
+	_, memory := Decide(in, Memory{})
+	in.Load.Values = []Value{{"", 22}}
+	in.Pods[2].State = Silent
+	d, memory := Decide(in, memory)
+	require.Equal(t, 40.0, d.Value)
+	in.Pods[2].State = Answering
+	d, _ = Decide(in, memory)
+	require.Equal(t, 22.0, d.Value)
+}
+
+func TestSaturation(t *testing.T) {
+	busy := func(change func(*Input)) Decision {
+		in := fleet(0, 0, 0, 0)
+		in.Policy.SaturationTarget = 0.8
+		in.Saturation = Reading{Asked: true, Values: []Value{{"pod-0", 0.7}, {"pod-1", 0.6}, {"pod-2", 0.5}, {"pod-3", 0.2}}}
+		change(&in)
+		return decide(in)
+	}
+	require.Equal(t, 3, busy(func(*Input) {}).Replicas, "2.0 / 0.8 = 2.5")
+	require.Equal(t, 2, busy(func(in *Input) { in.Replicas = 2 }).Replicas, "a brake, not a reason to grow")
+	require.Equal(t, 3, busy(func(in *Input) { in.Replicas = 2; in.Policy.SaturationAdds = true }).Replicas)
+	require.Equal(t, 4, busy(func(in *Input) { in.Saturation.Values = in.Saturation.Values[:3] }).Replicas, "what does not say may be full")
+	require.Equal(t, 3, busy(func(in *Input) {
+		in.Saturation.Values = in.Saturation.Values[:3]
+		in.Pods[3].State = Idle
+	}).Replicas)
+	require.Equal(t, 3, busy(func(in *Input) { in.Saturation.Values = []Value{{"", 0.5}} }).Replicas, "an average counts for each pod")
+	require.Equal(t, 5, busy(func(in *Input) { in.Load.Values[0].Value = 21 }).Replicas, "the larger wins")
+}
+
+func TestLatency(t *testing.T) {
+	slow := func(seconds float64, change func(*Input)) Decision {
+		in := fleet(1, 1)
+		in.Policy.LatencyTarget = 500 * time.Millisecond
+		in.Latency = Reading{Asked: true, Values: []Value{{"", seconds}}}
+		change(&in)
+		return decide(in)
+	}
+	none := func(*Input) {}
+	require.Equal(t, 4, slow(0.9, none).Replicas)
+	require.Equal(t, 2, slow(0.5, none).Replicas)
+	require.Equal(t, 1, slow(0.1, none).Replicas)
+	require.Equal(t, 1, slow(math.NaN(), none).Replicas)
+	require.Equal(t, 4, slow(0.9, func(in *Input) {
+		in.Replicas = 4
+		in.Pods = append(in.Pods, Pod{Name: "new", State: Starting}, Pod{Name: "newer", State: Starting})
+	}).Replicas, "pods still loading count towards what was asked for: no cascade")
+}
+
+func TestHoldKeepsThePeak(t *testing.T) {
+	var memory Memory
+	var d Decision
+	at := func(second float64, load float64) float64 {
+		in := fleet(load)
+		in.Now = now.Add(time.Duration(second * float64(time.Second)))
+		d, memory = Decide(in, memory)
+		return d.Value
+	}
+	require.Equal(t, 3.0, at(0, 3))
+	require.Equal(t, 40.0, at(1, 40))
+	require.Equal(t, 40.0, at(2, 9))
+	require.Equal(t, "hold", d.Steps[len(d.Steps)-1].Rule)
+	require.Equal(t, 40.0, at(20.9, 5))
+	require.Equal(t, 9.0, at(21.5, 5))
+	require.Equal(t, 5.0, at(41, 1), "an answer is as long remembered as it stood")
+	require.Equal(t, 1.0, at(65.5, 1))
+	require.Equal(t, 2.0, at(0, 2), "a clock that goes back leaves nothing standing")
+	for i := range 10_000 {
+		at(100+float64(i)/100, float64(10_000-i))
+	}
+	require.LessOrEqual(t, len(memory.Peaks), holdGrain+2)
+	require.InDelta(t, 2_016, d.Value, 40)
+}
+
+func TestActive(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*Input)
+		want   bool
+	}{
+		"work in flight":                {func(*Input) {}, true},
+		"none":                          {func(in *Input) { in.InFlight.Values[0].Value = 0 }, false},
+		"not above activation":          {func(in *Input) { in.Policy.Activation = 60 }, false},
+		"above activation":              {func(in *Input) { in.Policy.Activation = 59 }, true},
+		"60 running, nothing waiting":   {func(in *Input) { in.Load.Values[0].Value = 0 }, true},
+		"unknown pod":                   {func(in *Input) { in.InFlight.Values[0].Value = 0; in.Pods[0].State = Silent }, true},
+		"starting pod":                  {func(in *Input) { in.InFlight.Values = nil; in.Pods[0].State = Starting }, true},
+		"not asked":                     {func(in *Input) { in.InFlight = Reading{} }, true},
+		"failed":                        {func(in *Input) { in.InFlight = Reading{Asked: true, Err: "boom"} }, true},
+		"found nothing":                 {func(in *Input) { in.InFlight.Values = nil }, true},
+		"NaN":                           {func(in *Input) { in.InFlight.Values[0].Value = math.NaN() }, true},
+		"idle":                          {func(in *Input) { in.InFlight.Values = nil; in.Pods[0].State = Idle }, false},
+		"late request at zero replicas": {func(in *Input) { in.Replicas = 0 }, false},
+		"zero, and only endpoints tell": {func(in *Input) { in.Replicas, in.WakesAtZero = 0, true }, true},
+	} {
+		in := fleet(60)
+		tc.change(&in)
+		d := decide(in)
+		require.Equal(t, tc.want, d.Active, "%s: %s", name, d.ActiveWhy)
+		require.NotEmpty(t, d.ActiveWhy, name)
+	}
+}
+
+// random returns an input that may hold anything.
+func random(r *rand.Rand) (Input, Memory) {
+	odd := []float64{math.NaN(), math.Inf(1), math.Inf(-1), -3, 1e300, 5e-324, 0}
+	value := func() float64 {
+		if r.IntN(8) == 0 {
+			return odd[r.IntN(len(odd))]
+		}
+		return math.Floor(r.Float64()*1e5) / 1e3
+	}
+	in := Input{
+		Now: now,
+		Policy: Policy{
+			Target:           []float64{0.001, 0.0333, 1, 5, 7.5, 1e6}[r.IntN(6)],
+			Activation:       float64(r.IntN(3)),
+			SaturationTarget: []float64{0, 0.8, 1}[r.IntN(3)],
+			SaturationAdds:   r.IntN(2) == 0,
+			LatencyTarget:    time.Duration(r.IntN(3)) * time.Second,
+			Hold:             time.Duration(r.IntN(2)) * 20 * time.Second,
+		},
+		Replicas: r.IntN(12),
+	}
+	if in.Policy.Target == 0.0333 {
+		in.Policy.Target = 0.033
+	}
+	readings := []*Reading{&in.Load, &in.InFlight, &in.Saturation, &in.Latency}
+	for _, reading := range readings {
+		reading.Asked = r.IntN(4) > 0
+		if reading.Asked && r.IntN(10) == 0 {
+			reading.Err = "boom"
+		}
+	}
+	for i := range r.IntN(12) {
+		p := Pod{Name: fmt.Sprintf("pod-%d", i), State: State(r.IntN(len(states))), Ready: r.IntN(2) == 0}
+		in.Pods = append(in.Pods, p)
+		for _, reading := range readings {
+			if reading.Asked && reading.Err == "" && (p.State == Answering || p.State == Silent) && r.IntN(6) > 0 {
+				reading.Values = append(reading.Values, Value{p.Name, value()})
+			}
+		}
+	}
+	for _, reading := range readings {
+		if reading.Asked && reading.Err == "" && r.IntN(3) == 0 {
+			reading.Values = append(reading.Values, Value{"", value()})
+		}
+	}
+	memory := Memory{Known: r.IntN(2) == 0, Last: r.Float64() * 50}
+	memory.Load = Complete{r.IntN(2) == 0, r.Float64() * 50}
+	memory.Latency = Complete{r.IntN(2) == 0, r.Float64() * 3}
+	return in, memory
+}
+
+func TestProperties(t *testing.T) {
+	for seed := range uint64(50_000) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		in, memory := random(r)
+		d, after := Decide(in, memory)
+		checkSound(t, seed, d)
+		if d.Known && after.Known {
+			require.False(t, math.IsNaN(after.Last), "seed %d", seed)
+		}
+		checkMonotone(t, seed, in, memory, d)
+		checkUnknownNeverLowers(t, seed, r, in, memory, d)
+	}
+}
+
+func checkSound(t *testing.T, seed uint64, d Decision) {
+	require.True(t, finite(d.Value), "seed %d: %v", seed, d.Value)
+	require.Equal(t, thousandths(d.Value), d.Value, "seed %d: KEDA prints %%.3f", seed)
+	v, target := milli(d.Value), milli(d.Target)
+	require.Equal(t, int(math.Ceil(float64(v)/float64(target))), d.Replicas, "seed %d: the HPA's own arithmetic", seed)
+	require.LessOrEqual(t, d.Replicas, MaxReplicas, "seed %d", seed)
+	require.NotEmpty(t, d.ActiveWhy, "seed %d", seed)
+	in := d.Input
+	if in.Replicas > 0 && in.InFlight.Asked && in.InFlight.Err == "" {
+		for _, v := range in.InFlight.Values {
+			if v.Value > in.Policy.Activation {
+				sum := d.InFlight
+				require.True(t, d.Active, "seed %d: work in flight (%v)", seed, sum)
+			}
+		}
+	}
+}
+
+func checkMonotone(t *testing.T, seed uint64, in Input, memory Memory, d Decision) {
+	for i, v := range in.Load.Values {
+		if !finite(v.Value) {
+			continue
+		}
+		more := in
+		more.Load.Values = append([]Value(nil), in.Load.Values...)
+		more.Load.Values[i].Value += 7
+		after, _ := Decide(more, memory)
+		require.GreaterOrEqual(t, after.Replicas, d.Replicas, "seed %d: more load, a smaller answer", seed)
+	}
+}
+
+func checkUnknownNeverLowers(t *testing.T, seed uint64, r *rand.Rand, in Input, memory Memory, d Decision) {
+	for i, p := range in.Pods {
+		if p.State != Answering {
+			continue
+		}
+		lost := in
+		lost.Pods = append([]Pod(nil), in.Pods...)
+		lost.Pods[i].State = []State{Silent, Faulty}[r.IntN(2)]
+		after, _ := Decide(lost, memory)
+		require.GreaterOrEqual(t, after.Replicas, d.Replicas, "seed %d: %s went unknown", seed, p.Name)
+		if d.Active {
+			require.True(t, after.Active, "seed %d: %s went unknown", seed, p.Name)
+		}
+	}
+}
+
+func TestDecideLeavesItsInputAlone(t *testing.T) {
+	in := fleet(6, math.Inf(1))
+	memory := Memory{Peaks: []Peak{{now, 3}, {now, 2}}}
+	Decide(in, memory)
+	require.Equal(t, Answering, in.Pods[1].State)
+	require.Equal(t, []Peak{{now, 3}, {now, 2}}, memory.Peaks)
+}
+
+func FuzzDecide(f *testing.F) {
+	f.Add(uint64(1), 12.0, 5.0, 3)
+	f.Add(uint64(2), math.Inf(1), 0.001, 0)
+	f.Fuzz(func(t *testing.T, seed uint64, load, target float64, replicas int) {
+		if !(target >= 0.001 && target <= 1e6) || replicas < 0 || replicas > 1e6 {
+			t.Skip()
+		}
+		in, memory := random(rand.New(rand.NewPCG(seed, 9)))
+		in.Policy.Target, in.Replicas = math.Round(target*1000)/1000, replicas
+		in.Load.Values = append(in.Load.Values, Value{"fuzzed", load})
+		d, _ := Decide(in, memory)
+		checkSound(t, seed, d)
+		checkMonotone(t, seed, in, memory, d)
+	})
+}

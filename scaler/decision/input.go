@@ -1,0 +1,110 @@
+package decision
+
+import "time"
+
+// Policy is what a trigger asks for.
+type Policy struct {
+	Target           float64 // load that one replica should carry, ≥ 0.001, in whole thousandths
+	Activation       float64 // active while work in flight is above it
+	SaturationTarget float64 // 0 to 1; 0 where saturation is not looked at
+	SaturationAdds   bool    // saturation also makes the fleet grow
+	LatencyTarget    time.Duration
+	Hold             time.Duration
+}
+
+// Input is all that a decision looks at.
+type Input struct {
+	Now    time.Time
+	Policy Policy
+	// Replicas is how many the workload has been given: spec.replicas of the
+	// scale target.
+	Replicas int
+	// WakesAtZero: work in flight wakes the workload from zero replicas. Where
+	// Kubernetes tells of replicas it does not: a late request on a draining pod
+	// is no reason to start another.
+	WakesAtZero bool
+	Pods        []Pod
+
+	Load       Reading
+	InFlight   Reading
+	Saturation Reading
+	Latency    Reading // in seconds
+}
+
+// Pod is one source of samples, as its readings and the cluster show it.
+type Pod struct {
+	Name  string
+	State State
+	Ready bool
+	Age   time.Duration // of its last samples; 0 where there are none
+	Fault string        // why it is in this state
+}
+
+// State says how far a pod's samples can be believed.
+type State int
+
+const (
+	// Starting: it has never answered and is not ready; it carries nothing yet.
+	Starting State = iota
+	// Unread: it is ready, but has not answered this scaler yet.
+	Unread
+	// Answering with all that its engine should export.
+	Answering
+	// Idle: its engine answers, and exports no load before its first request.
+	Idle
+	// Silent: it has answered, and does not any more. Its last samples stand.
+	Silent
+	// Faulty: it answers, and what its engine should export is not there.
+	Faulty
+)
+
+var states = [...]string{"starting", "not read yet", "answering", "idle", "silent", "faulty"}
+
+// States returns all states.
+func States() []State { return []State{Starting, Unread, Answering, Idle, Silent, Faulty} }
+
+func (s State) String() string { return states[s] }
+
+// unknown reports whether the pod may carry more than its samples show.
+func (s State) unknown() bool { return s == Unread || s == Silent || s == Faulty }
+
+// answers reports whether the pod's samples are its present ones.
+func (s State) answers() bool { return s == Answering || s == Idle }
+
+// Reading is what a query yielded.
+type Reading struct {
+	Asked  bool // there is such a query
+	Values []Value
+	Err    string // the query failed; empty where it did not
+}
+
+// Value is one element of a query's result.
+type Value struct {
+	Pod   string // empty for what belongs to the fleet as a whole
+	Value float64
+}
+
+// Memory is what a decision leaves for the next one of its trigger. The zero
+// Memory is that of a trigger that has decided nothing. It is a value: a
+// decision changes none that it was given.
+type Memory struct {
+	// Known: something was known once, and Last was the answer then.
+	Known bool
+	Last  float64
+	// Peaks of the hold, the greatest and oldest first, each smaller than the one before.
+	Peaks []Peak
+	// The last results without a pod while no pod was unknown.
+	Load, Latency Complete
+}
+
+// Peak is an answer that stands until it is older than the hold.
+type Peak struct {
+	At    time.Time
+	Value float64
+}
+
+// Complete is a value that all pods had a part in.
+type Complete struct {
+	Known bool
+	Value float64
+}

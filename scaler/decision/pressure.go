@@ -1,0 +1,119 @@
+package decision
+
+import "math"
+
+// saturation (rule 3) keeps a fleet of busy pods with an empty queue from being
+// taken apart: it does not shrink below what would be filled to the target. Set
+// in the trigger, it also makes the fleet grow.
+func (d *deciding) saturation() {
+	r, target := d.in.Saturation, d.in.Policy.SaturationTarget
+	if !r.Asked || target <= 0 || len(d.in.Pods) == 0 {
+		return
+	}
+	if r.Err != "" {
+		d.fault(QueryFault, "saturation: %s", r.Err)
+	}
+	sum, missing := d.saturationSum()
+	wanted := ceil(sum / target)
+	limit, why := min(wanted+missing, d.in.Replicas), "a busy fleet does not shrink below that"
+	if d.in.Policy.SaturationAdds {
+		limit, why = max(limit, wanted), "as many are wanted"
+	}
+	if have := replicas(d.value, d.in.Policy.Target); limit > have {
+		d.step("saturation", float64(limit)*d.in.Policy.Target,
+			"a saturation of %s would fill %d replicas to %s, and %s not say; %s",
+			number(sum), wanted, number(target), doDoes(missing), why)
+	}
+}
+
+// saturationSum adds up how full the pods are, and counts those that carry work
+// and do not say: they may be full.
+func (d *deciding) saturationSum() (sum float64, missing int) {
+	byPod, average, averaged := map[string]float64{}, 0.0, false
+	for _, v := range d.in.Saturation.Values {
+		switch {
+		case !finite(v.Value):
+		case v.Pod != "":
+			byPod[v.Pod] = max(byPod[v.Pod], v.Value)
+		default:
+			average, averaged = max(average, v.Value), true
+		}
+	}
+	silent := 0
+	for _, p := range d.in.Pods {
+		v, says := byPod[p.Name]
+		switch {
+		case says:
+			sum += v
+		case p.State == Idle || p.State == Starting:
+		case averaged:
+			sum += average
+		case p.State == Answering:
+			silent++
+			missing++
+		default:
+			missing++
+		}
+	}
+	if silent > 0 {
+		d.fault(QueryFault, "saturation: %s not say how full they are, and count as full", doDoes(silent))
+	}
+	return sum, missing
+}
+
+// latency (rule 3) multiplies the replicas that are ready by how far the
+// objective is missed. Pods still loading count towards what was asked for
+// before, so that a slow start is no reason to ask again.
+func (d *deciding) latency() {
+	r, objective := d.in.Latency, d.in.Policy.LatencyTarget.Seconds()
+	if !r.Asked || objective <= 0 || len(d.in.Pods) == 0 {
+		return
+	}
+	if r.Err != "" {
+		d.fault(QueryFault, "latency: %s", r.Err)
+	}
+	worst, measured, nans := 0.0, false, 0
+	for _, v := range r.Values {
+		switch {
+		case math.IsNaN(v.Value):
+			nans++
+		case finite(v.Value):
+			worst, measured = max(worst, v.Value), true
+		}
+	}
+	switch {
+	case nans > 0 && !measured:
+		d.note("latency", "NaN asks for nothing: there was no traffic to measure")
+	case !measured && r.Err == "" && d.anyPod(func(s State) bool { return s == Answering }):
+		d.fault(QueryFault, "latency: the query found nothing in what the pods export")
+	}
+	if d.unknown == 0 {
+		d.memory.Latency = Complete{Known: measured, Value: worst}
+	} else if last := d.memory.Latency; last.Known {
+		worst, measured = max(worst, last.Value), true
+	}
+	if !measured {
+		return
+	}
+	ready := 0
+	for _, p := range d.in.Pods {
+		if p.Ready {
+			ready++
+		}
+	}
+	wanted := min(ceil(float64(ready)*worst/objective), MaxReplicas)
+	if have := replicas(d.value, d.in.Policy.Target); wanted > have {
+		d.step("latency", float64(wanted)*d.in.Policy.Target, "%ss on %d ready replicas, for an objective of %ss: %d replicas",
+			number(worst), ready, number(objective), wanted)
+	}
+}
+
+// ceil rounds up, but for what is a rounding error above a whole number.
+func ceil(v float64) int { return int(min(math.Ceil(v-1e-9), MaxReplicas)) }
+
+func doDoes(n int) string {
+	if n == 1 {
+		return "1 pod does"
+	}
+	return pods(n) + " do"
+}

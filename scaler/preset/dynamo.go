@@ -1,0 +1,24 @@
+package preset
+
+// NVIDIA Dynamo's frontend. What is queued is in flight too; the two are never
+// added. The stages before a worker answers are the newer name of the queue.
+// A frontend that has had no request exports neither.
+var dynamo = Preset{
+	Port:   8000,
+	Path:   "/metrics",
+	Target: 5,
+	Load: Query{
+		PromQL: firstOf(
+			perPod(metric("dynamo_frontend_queued_requests")),
+			perPod(metric("dynamo_frontend_stage_requests"))),
+		Needs: []string{series([]string{"dynamo_frontend_queued_requests", "dynamo_frontend_stage_requests"})},
+	},
+	InFlight: Query{
+		PromQL: firstOf(
+			perPod(metric("dynamo_frontend_inflight_requests")),
+			perPod(metric("dynamo_frontend_active_requests"))),
+		Needs: []string{series([]string{"dynamo_frontend_inflight_requests", "dynamo_frontend_active_requests"})},
+	},
+	Prefixes: []string{"dynamo_frontend_"},
+	Served:   metric("dynamo_frontend_requests"),
+}

@@ -1,0 +1,82 @@
+package trigger
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Key documents one key of the metadata.
+type Key struct {
+	Name    string
+	Default string // as a person would say it; empty where there is none
+	Doc     string
+}
+
+// Keys are all keys of the metadata, in the order of their documentation.
+// Any of them may be given as KEYFromEnv.
+var Keys = []Key{
+	{"engine", "", "the preset: `lightning-asr`, `queue-depth`, `vllm`, `sglang` or `dynamo`; required unless `query` is given"},
+	{"query", "the preset's", "the load: PromQL over this workload's samples; looks back at most 10 minutes"},
+	{"target", "the preset's", "the load that one replica should carry, from 0.001 to 1000000"},
+	{"inflightQuery", "the preset's, else `query`", "work in flight, waiting and running: PromQL"},
+	{"activation", "`0`", "active while the work in flight is above it"},
+	{"saturationQuery", "the preset's", "PromQL, 0 to 1 per replica (without a label `pod`: their average)"},
+	{"saturationTarget", "the preset's", "a fleet does not shrink below what would be filled to this; given in the trigger, it also grows"},
+	{"latencyQuery", "", "PromQL in seconds; of several elements the largest counts"},
+	{"latencyTarget", "", "the objective: seconds (`0.5`) or a duration (`500ms`)"},
+	{"port", "the preset's", "where a pod serves its metrics"},
+	{"path", "the preset's, else `/metrics`", "where a pod serves its metrics"},
+	{"scheme", "`http`", "`http` or `https` (the certificate of a pod is not verified, as the kubelet's probes do not)"},
+	{"interval", "`1s`", "between two readings of a pod, from 100ms to 1m"},
+	{"endpoints", "", "`host:port,…`, read instead of the workload's pods; needs no Kubernetes"},
+	{"hold", "`20s`", "for how long the largest answer stands, so that no burst between two syncs of the HPA is missed"},
+	{"staleAfter", "5 × `interval`, at least `5s`", "how long after its last answer a pod is unknown"},
+}
+
+// kedaKeys are KEDA's own keys of an external trigger. They are passed on with
+// the others, and mean nothing here.
+var kedaKeys = []string{"scalerAddress", "enableTLS", "unsafeSsl", "tlsCertFile"}
+
+func find(name string) (Key, bool) {
+	i := slices.IndexFunc(Keys, func(k Key) bool { return k.Name == name })
+	if i < 0 {
+		return Key{}, false
+	}
+	return Keys[i], true
+}
+
+// suggest names the key that an unknown one was probably meant to be.
+func suggest(name string) string {
+	best, least := "", max(2, len(name)/3)
+	for _, k := range Keys {
+		if d := distance(strings.ToLower(clip(name)), strings.ToLower(k.Name)); d <= least {
+			best, least = k.Name, d-1
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %q?", best)
+}
+
+// distance is the number of single-letter edits between a and b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diagonal := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := diagonal
+			if a[i-1] != b[j-1] {
+				cost++
+			}
+			diagonal = row[j]
+			row[j] = min(cost, row[j]+1, row[j-1]+1)
+		}
+	}
+	return row[len(b)]
+}

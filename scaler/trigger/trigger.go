@@ -1,0 +1,219 @@
+package trigger
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/scaler/preset"
+)
+
+// Trigger is what a trigger's metadata ask for, checked and with the defaults of
+// its engine filled in. It is immutable.
+type Trigger struct {
+	// Engine is the preset's name, empty for a trigger of queries alone.
+	Engine string
+	// MetricName is what the trigger's metric is called in the HPA (after KEDA's index).
+	MetricName string
+
+	// Load sizes the workload: Target is what one replica should carry of it, in
+	// its own unit and in whole thousandths.
+	Load   *metricsource.Query
+	Target float64
+	// InFlight is all work waiting or running, nil where nothing tells. The
+	// workload is active while it is above Activation.
+	InFlight   *metricsource.Query
+	Activation float64
+	// Saturation is how full each replica is, from 0 to 1, nil where nothing
+	// tells. It keeps a fleet from shrinking below what would be filled to
+	// SaturationTarget; with SaturationAdds it makes the fleet grow, too.
+	Saturation       *metricsource.Query
+	SaturationTarget float64
+	SaturationAdds   bool
+	// Latency in seconds, and its objective; nil without one.
+	Latency       *metricsource.Query
+	LatencyTarget time.Duration
+
+	// Port, Path and Scheme are where a pod serves its metrics; Endpoints
+	// (host:port) are read instead of the workload's pods.
+	Port      int
+	Path      string
+	Scheme    string
+	Endpoints []string
+
+	// Interval between two readings of a target.
+	Interval time.Duration
+	// Hold is for how long the largest answer stands.
+	Hold time.Duration
+	// StaleAfter is how long after its last answer a target is unknown.
+	StaleAfter time.Duration
+
+	// Want is what all the queries want of a target.
+	Want *metricsource.Want
+}
+
+// Limits of a trigger's metadata as a whole.
+const (
+	maxKeys  = 64
+	maxBytes = 32 << 10
+)
+
+// Parse reads a trigger's metadata, as KEDA passes them or as a ScaledObject
+// holds them. The error joins one error for each fault.
+func Parse(metadata map[string]string) (*Trigger, error) {
+	if err := bounded(metadata); err != nil {
+		return nil, err
+	}
+	p := &parser{values: map[string]string{}}
+	for _, name := range slices.Sorted(maps.Keys(metadata)) {
+		p.take(name, metadata[name])
+	}
+	t := p.trigger()
+	if len(p.errs) > 0 {
+		return nil, errors.Join(p.errs...)
+	}
+	return t, nil
+}
+
+func bounded(metadata map[string]string) error {
+	size := 0
+	for k, v := range metadata {
+		size += len(k) + len(v)
+	}
+	if len(metadata) > maxKeys || size > maxBytes {
+		return fmt.Errorf("metadata of %d keys and %d bytes; at most %d keys and %d bytes", len(metadata), size, maxKeys, maxBytes)
+	}
+	return nil
+}
+
+// parser collects the values of known keys, and all that is wrong.
+type parser struct {
+	values map[string]string
+	errs   []error
+}
+
+func (p *parser) failf(format string, args ...any) {
+	p.errs = append(p.errs, fmt.Errorf(format, args...))
+}
+
+// take notes one entry of the metadata under the key that it means: KEDA
+// resolves KEYFromEnv to the value of a variable and leaves the name as it is.
+func (p *parser) take(name, value string) {
+	if slices.Contains(kedaKeys, name) {
+		return
+	}
+	key := strings.TrimSuffix(name, "FromEnv")
+	if _, ok := find(key); !ok {
+		p.failf("unknown key %q%s", clip(name), suggest(key))
+		return
+	}
+	if _, twice := p.values[key]; twice {
+		p.failf("%s: given twice, as %s and as %sFromEnv; wanted: one of them", key, key, key)
+		return
+	}
+	value = strings.TrimSpace(value)
+	if value == "" {
+		p.failf("%s: empty; leave the key out for its default", key)
+		return
+	}
+	p.values[key] = value
+}
+
+// trigger builds the Trigger of the values; what is wrong is in p.errs.
+func (p *parser) trigger() *Trigger {
+	base := p.preset()
+	t := &Trigger{
+		Engine:           base.Name,
+		Path:             base.Path,
+		Port:             base.Port,
+		Target:           base.Target,
+		SaturationTarget: base.SaturationTarget,
+		Scheme:           "http",
+	}
+	p.queries(t, base)
+	p.targets(t)
+	p.places(t)
+	p.times(t)
+	p.want(t, base)
+	t.MetricName = t.Engine
+	if t.MetricName == "" {
+		t.MetricName = "query"
+	}
+	return t
+}
+
+func (p *parser) preset() preset.Preset {
+	engine, given := p.values["engine"]
+	if !given {
+		if p.values["query"] == "" {
+			p.failf("engine: missing; wanted: one of %s, or a query", strings.Join(preset.Names(), ", "))
+		}
+		return preset.Preset{Path: "/metrics"}
+	}
+	base, ok := preset.Lookup(engine)
+	if !ok {
+		p.failf("engine: %q is not known; wanted: one of %s, or a query instead", clip(engine), strings.Join(preset.Names(), ", "))
+	}
+	return base
+}
+
+// queries reads the four queries: the trigger's own, else the preset's.
+func (p *parser) queries(t *Trigger, base preset.Preset) {
+	t.Load = p.query("query", base.Load)
+	inFlight := base.InFlight
+	if own, ok := p.values["query"]; ok && inFlight.PromQL == "" {
+		inFlight = preset.Query{PromQL: own}
+	}
+	t.InFlight = p.query("inflightQuery", inFlight)
+	t.Saturation = p.query("saturationQuery", base.Saturation)
+	t.Latency = p.query("latencyQuery", preset.Query{})
+}
+
+func (p *parser) query(key string, fallback preset.Query) *metricsource.Query {
+	text, needs := fallback.PromQL, fallback.Needs
+	if own, ok := p.values[key]; ok {
+		text, needs = own, nil
+	}
+	if text == "" {
+		return nil
+	}
+	q, err := metricsource.ParseQuery(text, needs...)
+	if err != nil {
+		p.failf("%s: %w", key, err)
+		return nil
+	}
+	return q
+}
+
+// want joins what the queries want of a target. Without the load and the work in
+// flight there is no answer; the others may be missing.
+func (p *parser) want(t *Trigger, base preset.Preset) {
+	if len(p.errs) > 0 {
+		return
+	}
+	var needed, optional []*metricsource.Query
+	for _, q := range []*metricsource.Query{t.Load, t.InFlight} {
+		if q != nil {
+			needed = append(needed, q)
+		}
+	}
+	for _, q := range []*metricsource.Query{t.Saturation, t.Latency} {
+		if q != nil {
+			optional = append(optional, q)
+		}
+	}
+	idle := metricsource.Idle{Prefixes: base.Prefixes}
+	if base.Served != "" {
+		served, err := metricsource.ParseQuery(base.Served)
+		if err != nil {
+			p.failf("engine: %w", err)
+			return
+		}
+		idle.Served = served
+	}
+	t.Want = metricsource.NewWant(idle, needed, optional)
+}

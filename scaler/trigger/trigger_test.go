@@ -1,0 +1,169 @@
+package trigger
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/inference-scaler/inference-scaler/scaler/preset"
+)
+
+func TestParseFillsInThePreset(t *testing.T) {
+	tr, err := Parse(map[string]string{"scalerAddress": "x:9090", "enableTLS": "true", "engine": "vllm"})
+	require.NoError(t, err)
+	require.Equal(t, "vllm", tr.MetricName)
+	require.Equal(t, 5.0, tr.Target)
+	require.Equal(t, 8000, tr.Port)
+	require.Equal(t, "/metrics", tr.Path)
+	require.Equal(t, "http", tr.Scheme)
+	require.Equal(t, time.Second, tr.Interval)
+	require.Equal(t, 20*time.Second, tr.Hold)
+	require.Equal(t, 5*time.Second, tr.StaleAfter)
+	require.Equal(t, 0.8, tr.SaturationTarget)
+	require.False(t, tr.SaturationAdds, "a preset's saturation only brakes")
+	require.NotNil(t, tr.InFlight)
+	require.Nil(t, tr.Latency)
+}
+
+func TestParseEveryPreset(t *testing.T) {
+	for _, engine := range preset.Names() {
+		_, err := Parse(map[string]string{"engine": engine, "port": "9000"})
+		require.NoError(t, err, engine)
+	}
+}
+
+func TestParseOwnQueries(t *testing.T) {
+	tr, err := Parse(map[string]string{
+		"query": "sum(queue)", "targetFromEnv": "2.5004", "port": "81", "path": "/m?a=b", "scheme": "https",
+		"inflightQuery": "sum(running)", "activation": "3", "interval": "2s", "hold": "0s", "staleAfter": "9s",
+		"saturationQuery": "avg by (pod) (full)", "saturationTarget": "0.7",
+		"latencyQuery": "max(lat)", "latencyTarget": "0.25",
+	})
+	require.NoError(t, err)
+	require.Equal(t, "query", tr.MetricName)
+	require.Equal(t, 2.5, tr.Target, "in whole thousandths")
+	require.Equal(t, 3.0, tr.Activation)
+	require.True(t, tr.SaturationAdds)
+	require.Equal(t, 250*time.Millisecond, tr.LatencyTarget)
+	require.Equal(t, 9*time.Second, tr.StaleAfter)
+	require.Zero(t, tr.Hold)
+	require.Equal(t, "/m?a=b", tr.Path)
+}
+
+func TestInFlightDefaults(t *testing.T) {
+	for _, tc := range []struct {
+		metadata map[string]string
+		want     string
+	}{
+		{map[string]string{"engine": "vllm", "query": "sum(mine)"}, "num_requests_running"},
+		{map[string]string{"query": "sum(mine)", "target": "1", "port": "1"}, "sum(mine)"},
+		{map[string]string{"engine": "queue-depth", "port": "1"}, ""},
+	} {
+		tr, err := Parse(tc.metadata)
+		require.NoError(t, err)
+		if tc.want == "" {
+			require.Nil(t, tr.InFlight)
+			continue
+		}
+		require.Contains(t, tr.InFlight.String(), tc.want)
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	base := func(more ...string) map[string]string {
+		m := map[string]string{"engine": "vllm"}
+		for i := 0; i < len(more); i += 2 {
+			m[more[i]] = more[i+1]
+		}
+		return m
+	}
+	for _, tc := range []struct {
+		metadata map[string]string
+		want     string
+	}{
+		{map[string]string{}, `engine: missing; wanted: one of dynamo, lightning-asr, queue-depth, sglang, vllm, or a query`},
+		{map[string]string{"engine": "vlm"}, `engine: "vlm" is not known; wanted: one of dynamo, lightning-asr, queue-depth, sglang, vllm, or a query instead`},
+		{base("treshold", "5"), `unknown key "treshold"`},
+		{base("targt", "5"), `unknown key "targt"; did you mean "target"?`},
+		{base("Target", "5"), `unknown key "Target"; did you mean "target"?`},
+		{base("inFlightQuery", "x"), `unknown key "inFlightQuery"; did you mean "inflightQuery"?`},
+		{base("target", ""), `target: empty; leave the key out for its default`},
+		{base("target", "0"), `target: "0"; wanted: a number from 0.001 to 1e+06`},
+		{base("target", "-1"), `target: "-1"; wanted:`},
+		{base("target", "NaN"), `target: "NaN"; wanted:`},
+		{base("target", "Inf"), `target: "Inf"; wanted:`},
+		{base("target", "five"), `target: "five"; wanted:`},
+		{base("target", "5", "targetFromEnv", "6"), `target: given twice, as target and as targetFromEnv`},
+		{base("activation", "-1"), `activation: "-1"; wanted: a number from 0 to 1e+09`},
+		{base("interval", "0"), `interval: "0"; wanted: a duration from 100ms to 1m0s`},
+		{base("interval", "5"), `interval: "5" (a duration has a unit: 5s); wanted:`},
+		{base("interval", "1ms"), `interval: "1ms"; wanted:`},
+		{base("interval", "2m"), `interval: "2m"; wanted:`},
+		{base("hold", "-1s"), `hold: "-1s"; wanted: a duration from 0s to 10m0s`},
+		{base("staleAfter", "1s"), `staleAfter: "1s"; wanted: a duration from 2s to 10m0s`},
+		{base("port", "0"), `port: "0"; wanted: a number from 1 to 65535`},
+		{base("port", "http"), `port: "http"; wanted:`},
+		{base("path", "metrics"), `path: "metrics"; wanted: a path that begins with one /, such as /metrics`},
+		{base("path", "//evil.example/metrics"), `path: "//evil.example/metrics"; wanted:`},
+		{base("path", "/m#x"), `path: "/m#x"; wanted:`},
+		{base("scheme", "ftp"), `scheme: "ftp"; wanted: http or https`},
+		{base("endpoints", "a"), `endpoints: "a"; wanted: host:port, separated by commas`},
+		{base("endpoints", "a:1,,b:2"), `endpoints: ""; wanted:`},
+		{base("endpoints", "a:1,a:1"), `endpoints: "a:1" stands there twice`},
+		{base("endpoints", "u@a:1"), `endpoints: "u@a:1"; wanted:`},
+		{base("endpoints", "a/b:1"), `endpoints: "a/b:1"; wanted:`},
+		{base("endpoints", "a:1", "port", "5"), `port: means nothing beside endpoints, which name their ports`},
+		{base("endpoints", strings.Repeat("a:1,", 300)+"b:1"), `endpoints: 301 of them; at most 256`},
+		{base("query", "sum("), `query: "sum(" is not PromQL`},
+		{base("query", "rate(x[1h])"), `query: "rate(x[1h])" looks back 1h0m0s; at most 10m0s`},
+		{base("saturationTarget", "2"), `saturationTarget: "2"; wanted: a number from 0.001 to 1`},
+		{map[string]string{"engine": "lightning-asr", "saturationTarget": "0.5"}, `saturationTarget: means nothing here`},
+		{map[string]string{"engine": "lightning-asr", "saturationQuery": "x"}, `saturationTarget: missing; wanted beside a saturationQuery`},
+		{base("latencyQuery", "x"), `latencyTarget: missing; wanted beside a latencyQuery`},
+		{base("latencyTarget", "1"), `latencyTarget: means nothing without a latencyQuery`},
+		{base("latencyQuery", "x", "latencyTarget", "0"), `latencyTarget: "0"; wanted: seconds (0.5), or a duration (500ms)`},
+		{base("latencyQuery", "x", "latencyTarget", "-1e300"), `latencyTarget: "-1e300"; wanted:`},
+		{map[string]string{"engine": "queue-depth"}, `port: missing; wanted: the port that the pods serve their metrics at, or endpoints`},
+		{map[string]string{"query": "x", "port": "1"}, `target: missing; wanted: the load that one replica should carry`},
+		{base("query", strings.Repeat("x", 40<<10)), `metadata of 2 keys and`},
+		{base(strings.Repeat("k", 500), "v"), `unknown key "kkkk`},
+	} {
+		_, err := Parse(tc.metadata)
+		require.ErrorContains(t, err, tc.want)
+		require.Less(t, len(err.Error()), 9000, "an error does not repeat all of its input")
+	}
+}
+
+func TestParseReportsAllFaultsAtOnce(t *testing.T) {
+	_, err := Parse(map[string]string{"engine": "vlm", "targt": "1", "interval": "0", "port": "x"})
+	require.Equal(t, []string{
+		`unknown key "targt"; did you mean "target"?`,
+		`engine: "vlm" is not known; wanted: one of dynamo, lightning-asr, queue-depth, sglang, vllm, or a query instead`,
+		`port: "x"; wanted: a number from 1 to 65535`,
+		`interval: "0"; wanted: a duration from 100ms to 1m0s`,
+	}, strings.Split(err.Error(), "\n"))
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("engine", "vllm", "target", "5")
+	f.Add("query", "sum(rate(x[1m]))", "targetFromEnv", "1")
+	f.Add("endpoints", "[::1]:80,a:1", "hold", "1h")
+	f.Fuzz(func(t *testing.T, k1, v1, k2, v2 string) {
+		for _, base := range []map[string]string{{}, {"engine": "vllm"}, {"query": "x", "target": "1", "port": "1"}} {
+			base[k1], base[k2] = v1, v2
+			tr, err := Parse(base)
+			if err != nil {
+				require.Nil(t, tr)
+				continue
+			}
+			require.NotNil(t, tr.Load)
+			require.NotNil(t, tr.Want)
+			require.GreaterOrEqual(t, tr.Target, MinTarget)
+			require.GreaterOrEqual(t, tr.Interval, MinInterval)
+			require.GreaterOrEqual(t, tr.StaleAfter, 2*tr.Interval)
+			require.True(t, tr.Port > 0 || len(tr.Endpoints) > 0)
+		}
+	})
+}
