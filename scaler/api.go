@@ -1,0 +1,68 @@
+package scaler
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/inference-scaler/inference-scaler/scaler/why"
+)
+
+// API serves /api/v1: the present decisions, and why they are what they are.
+func (s *Scaler) API() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /api/v1/triggers", s.serveTriggers)
+	mux.HandleFunc("GET /api/v1/why", s.serveWhy)
+	return mux
+}
+
+// Explanations returns those of the triggers that the filter takes, in order.
+func (s *Scaler) Explanations(take func(namespace, name string) bool) []why.Explanation {
+	now := time.Now()
+	all := []why.Explanation{}
+	for _, l := range s.all() {
+		if take(l.namespace, l.name) && l.answer.Load() != nil {
+			all = append(all, l.explain(now))
+		}
+	}
+	slices.SortFunc(all, func(a, b why.Explanation) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.ScaledObject, b.ScaledObject), cmp.Compare(a.Trigger, b.Trigger))
+	})
+	return all
+}
+
+// serveTriggers lists all triggers, without their pods and queries.
+func (s *Scaler) serveTriggers(w http.ResponseWriter, _ *http.Request) {
+	all := s.Explanations(func(string, string) bool { return true })
+	for i := range all {
+		all[i].Pods, all[i].Queries = nil, nil
+	}
+	reply(w, http.StatusOK, all)
+}
+
+// serveWhy explains the triggers of one ScaledObject (?namespace=&name=), of a
+// namespace, or all.
+func (s *Scaler) serveWhy(w http.ResponseWriter, r *http.Request) {
+	namespace, name := r.FormValue("namespace"), r.FormValue("name")
+	all := s.Explanations(func(ns, n string) bool {
+		return (namespace == "" || ns == namespace) && (name == "" || n == name)
+	})
+	if len(all) == 0 && namespace+name != "" {
+		reply(w, http.StatusNotFound, map[string]string{
+			"error": fmt.Sprintf("no trigger of namespace %q and name %q: KEDA has not called for it, and no ScaledObject declares it", namespace, name),
+		})
+		return
+	}
+	reply(w, http.StatusOK, all)
+}
+
+func reply(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	_ = enc.Encode(v) // the client went; there is nobody to tell
+}

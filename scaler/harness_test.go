@@ -1,0 +1,338 @@
+package scaler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
+)
+
+// world is a scaler, called over gRPC, with a network of inference servers and,
+// where a test wants one, a cluster; all in one synctest bubble, so that time
+// is virtual and everything has come to rest when a test looks.
+type world struct {
+	t        *testing.T
+	network  *network
+	cluster  *cluster
+	recorder *recorder
+	registry *prometheus.Registry
+	scaler   *Scaler
+	client   externalscaler.ExternalScalerClient
+}
+
+// inBubble runs a test with a world, with a cluster or without Kubernetes.
+func inBubble(t *testing.T, withCluster bool, test func(*testing.T, *world)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, network: &network{servers: map[string]*server{}}, recorder: &recorder{}, registry: prometheus.NewRegistry()}
+		opts := Options{Registerer: w.registry, Recorder: w.recorder}
+		if withCluster {
+			w.cluster = &cluster{workloads: map[object]metricsource.Workload{}, triggers: map[object][]map[string]string{}}
+			opts.Cluster = w.cluster
+		}
+		scraper := scrape.New(scrape.Options{Dial: w.network.dial})
+		opts.Scraper = scraper
+		w.scaler = New(opts)
+		if withCluster {
+			w.cluster.changed = w.scaler.Changed
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		var running sync.WaitGroup
+		running.Go(func() { require.NoError(t, scraper.Run(ctx)) })
+		running.Go(func() { require.NoError(t, w.scaler.Run(ctx)) })
+
+		listener := bufconn.Listen(1 << 16)
+		grpcServer := grpc.NewServer()
+		w.scaler.Register(grpcServer)
+		running.Go(func() { require.NoError(t, grpcServer.Serve(listener)) })
+		conn, err := grpc.NewClient("passthrough:///scaler", grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+		require.NoError(t, err)
+		w.client = externalscaler.NewExternalScalerClient(conn)
+
+		defer func() { // also after a failure, or the bubble would not end
+			w.scaler.CloseStreams()
+			_ = conn.Close()
+			grpcServer.Stop()
+			cancel()
+			running.Wait()
+			for _, l := range w.scaler.all() {
+				l.close()
+			}
+			w.network.close()
+		}()
+		test(t, w)
+	})
+}
+
+// pass lets virtual time pass, and everything come to rest.
+func (w *world) pass(d time.Duration) {
+	time.Sleep(d) // virtual
+	synctest.Wait()
+}
+
+func ref(metadata map[string]string) *externalscaler.ScaledObjectRef {
+	return &externalscaler.ScaledObjectRef{Namespace: "asr", Name: "fleet", ScalerMetadata: metadata}
+}
+
+// value is what KEDA reads with GetMetrics.
+func (w *world) value(metadata map[string]string) float64 {
+	reply, err := w.client.GetMetrics(w.t.Context(), &externalscaler.GetMetricsRequest{MetricName: "m", ScaledObjectRef: ref(metadata)})
+	require.NoError(w.t, err)
+	require.Len(w.t, reply.GetMetricValues(), 1, "the HPA adds up whatever a reply holds")
+	require.Equal(w.t, "m", reply.GetMetricValues()[0].GetMetricName())
+	return reply.GetMetricValues()[0].GetMetricValueFloat()
+}
+
+func (w *world) active(metadata map[string]string) bool {
+	reply, err := w.client.IsActive(w.t.Context(), ref(metadata))
+	require.NoError(w.t, err)
+	return reply.GetResult()
+}
+
+// messages collects what a stream says until it ends.
+type messages struct {
+	mu    sync.Mutex
+	got   []time.Duration // when, since the stream was opened
+	ended error
+	done  bool
+}
+
+func (w *world) streamIsActive(metadata map[string]string) *messages {
+	stream, err := w.client.StreamIsActive(context.Background(), ref(metadata))
+	require.NoError(w.t, err)
+	begun := time.Now()
+	m := &messages{}
+	go func() {
+		for {
+			reply, err := stream.Recv()
+			m.mu.Lock()
+			if err != nil {
+				m.ended, m.done = err, true
+				m.mu.Unlock()
+				return
+			}
+			if !reply.GetResult() {
+				w.t.Error("false was sent")
+			}
+			m.got = append(m.got, time.Since(begun).Round(100*time.Millisecond))
+			m.mu.Unlock()
+		}
+	}()
+	synctest.Wait()
+	return m
+}
+
+func (m *messages) times() []time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.got)
+}
+
+// network is a set of HTTP servers by address.
+type network struct {
+	mu      sync.Mutex
+	servers map[string]*server
+}
+
+// server is an inference server: what it answers can be changed.
+type server struct {
+	mu       sync.Mutex
+	listener *bufconn.Listener
+	http     *http.Server
+	body     string
+	down     bool
+}
+
+// hangs is the body of a server that takes requests and never answers.
+const hangs = "hangs"
+
+func (n *network) add(address, body string) *server {
+	s := &server{listener: bufconn.Listen(1 << 16), body: body}
+	s.http = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		body := s.body
+		s.mu.Unlock()
+		if body == hangs {
+			<-r.Context().Done()
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+		fmt.Fprint(w, body)
+	})}
+	go func() { _ = s.http.Serve(s.listener) }()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.servers[address] = s
+	return s
+}
+
+func (n *network) dial(ctx context.Context, _, address string) (net.Conn, error) {
+	n.mu.Lock()
+	s := n.servers[address]
+	n.mu.Unlock()
+	if s == nil || s.isDown() {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
+	}
+	return s.listener.DialContext(ctx)
+}
+
+func (n *network) close() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, s := range n.servers {
+		_ = s.http.Close()
+	}
+}
+
+func (s *server) isDown() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.down
+}
+
+func (s *server) set(body string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.body, s.down = body, false
+}
+
+// fail makes the server refuse connections; those open break at their next use.
+func (s *server) fail() {
+	s.mu.Lock()
+	s.down = true
+	s.mu.Unlock()
+	_ = s.http.Shutdown(context.Background())
+}
+
+// heal puts a server that failed back, as a new one at its address.
+func (n *network) heal(address, body string) *server { return n.add(address, body) }
+
+// cluster stands for Kubernetes: it says what a test has told it.
+type cluster struct {
+	mu        sync.Mutex
+	unsynced  bool
+	workloads map[object]metricsource.Workload
+	triggers  map[object][]map[string]string
+	changed   func(namespace, name string)
+}
+
+func (c *cluster) Synced() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.unsynced
+}
+
+func (c *cluster) ScaledObject(namespace, name string) (metricsource.ScaledObject, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.unsynced {
+		return metricsource.ScaledObject{}, metricsource.ErrNotSynced
+	}
+	metadata, ok := c.triggers[object{namespace, name}]
+	if !ok {
+		return metricsource.ScaledObject{}, fmt.Errorf("ScaledObject %s/%s: %w", namespace, name, metricsource.ErrNotFound)
+	}
+	so := metricsource.ScaledObject{Namespace: namespace, Name: name}
+	for _, m := range metadata {
+		so.Triggers = append(so.Triggers, metricsource.ScaledObjectTrigger{Push: true, Metadata: m})
+	}
+	return so, nil
+}
+
+func (c *cluster) Workload(namespace, name string) (metricsource.Workload, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.unsynced {
+		return metricsource.Workload{}, metricsource.ErrNotSynced
+	}
+	w, ok := c.workloads[object{namespace, name}]
+	if !ok {
+		return metricsource.Workload{}, fmt.Errorf("ScaledObject %s/%s: %w", namespace, name, metricsource.ErrNotFound)
+	}
+	w.Pods = slices.Clone(w.Pods)
+	return w, nil
+}
+
+// update changes what the cluster says of asr/fleet, and tells the scaler.
+func (c *cluster) update(change func(w *metricsource.Workload)) {
+	o := object{"asr", "fleet"}
+	c.mu.Lock()
+	w, ok := c.workloads[o]
+	if !ok {
+		w = metricsource.Workload{Namespace: "asr", ScaledObject: "fleet", Kind: "Deployment", Name: "lightning-asr", MaxReplicas: 10}
+	}
+	change(&w)
+	c.workloads[o] = w
+	c.mu.Unlock()
+	c.changed(o.namespace, o.name)
+}
+
+func (c *cluster) declare(metadata ...map[string]string) {
+	o := object{"asr", "fleet"}
+	c.mu.Lock()
+	c.triggers[o] = metadata
+	c.mu.Unlock()
+	c.changed(o.namespace, o.name)
+}
+
+func (c *cluster) delete() {
+	o := object{"asr", "fleet"}
+	c.mu.Lock()
+	delete(c.workloads, o)
+	delete(c.triggers, o)
+	c.mu.Unlock()
+	c.changed(o.namespace, o.name)
+}
+
+func pod(name, ip string, ready bool) metricsource.Pod {
+	return metricsource.Pod{Name: name, UID: "uid-" + name, IP: ip, Phase: "Running", Ready: ready}
+}
+
+// recorder keeps the reasons of events.
+type recorder struct {
+	mu      sync.Mutex
+	reasons []string
+}
+
+func (r *recorder) Event(_, _, reason, _ string, _ bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reasons = append(r.reasons, reason)
+}
+
+func (r *recorder) has(reason string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Contains(r.reasons, reason)
+}
+
+// asr is the exposition of an ASR server with so many active requests.
+func asr(active int) string {
+	return fmt.Sprintf("asr_active_requests %d\nasr_active_streams 0\nasr_batch_queue_depth 0\nasr_stream_queue_depth 0\n", active)
+}
+
+// vllm is the exposition of a vLLM server.
+func vllm(waiting, running int, usage float64) string {
+	return strings.Join([]string{
+		fmt.Sprintf(`vllm:num_requests_waiting{model_name="m"} %d`, waiting),
+		fmt.Sprintf(`vllm:num_requests_running{model_name="m"} %d`, running),
+		fmt.Sprintf(`vllm:kv_cache_usage_perc{model_name="m"} %g`, usage), "",
+	}, "\n")
+}

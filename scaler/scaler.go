@@ -1,0 +1,225 @@
+package scaler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
+	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
+)
+
+const (
+	// minGap is the least time between two evaluations of a trigger.
+	minGap = 100 * time.Millisecond
+	// gather lets the readings of one tick come in before they are judged together.
+	gather = 5 * time.Millisecond
+	// firstPass is how long readiness waits for targets that do not answer.
+	firstPass = 10 * time.Second
+)
+
+// Cluster is what the scaler asks of Kubernetes, answered from memory. Both
+// methods that may fail do so with metricsource.ErrNotFound or ErrNotSynced.
+type Cluster interface {
+	Synced() bool
+	ScaledObject(namespace, name string) (metricsource.ScaledObject, error)
+	Workload(namespace, scaledObject string) (metricsource.Workload, error)
+}
+
+// Recorder tells the people who look at a ScaledObject what is wrong with it.
+type Recorder interface {
+	Event(namespace, scaledObject, reason, note string, warning bool)
+}
+
+// Options of a Scaler.
+type Options struct {
+	// Cluster is nil without Kubernetes: then triggers read their endpoints alone.
+	Cluster Cluster
+	// Scraper reads the targets. It must be running for answers to be fresh.
+	Scraper *scrape.Scraper
+	// Allow are the addresses that metadata may name though they are no pod of
+	// the trigger's workload. Without a Cluster all are allowed but link-local ones.
+	Allow []netip.Prefix
+	// Recorder, Registerer and Logger may be nil.
+	Recorder   Recorder
+	Registerer prometheus.Registerer
+	Logger     *slog.Logger
+}
+
+// Scaler implements KEDA's external scaler. Its methods are safe for concurrent use.
+type Scaler struct {
+	externalscaler.UnimplementedExternalScalerServer
+	opts        Options
+	metrics     *metrics
+	evaluations *schedule.Queue[*live]
+	closing     chan struct{}
+	closeOnce   sync.Once
+
+	triggers sync.Map // of *live by key: read by every call, without a lock
+
+	mu       sync.Mutex
+	byObject map[object]map[string]*live
+	count    int
+	syncedAt time.Time
+	ready    bool
+}
+
+// object names a ScaledObject.
+type object struct{ namespace, name string }
+
+// New returns a Scaler that evaluates once Run is called.
+func New(opts Options) *Scaler {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Scaler{
+		opts:        opts,
+		evaluations: schedule.New[*live](),
+		closing:     make(chan struct{}),
+		byObject:    map[object]map[string]*live{},
+	}
+	s.metrics = newMetrics(opts.Registerer, s)
+	return s
+}
+
+// Run evaluates triggers as their evidence changes, and forgets those that are
+// not called for any more, until ctx ends.
+func (s *Scaler) Run(ctx context.Context) error {
+	slots := semaphore.NewWeighted(int64(2 * runtime.GOMAXPROCS(0)))
+	var g errgroup.Group
+	g.Go(func() error {
+		s.evaluations.Run(ctx, func(l *live) {
+			if slots.Acquire(ctx, 1) == nil {
+				l.evaluate(ctx)
+				slots.Release(1)
+			}
+		})
+		return nil
+	})
+	g.Go(func() error {
+		sweep := time.NewTicker(sweepInterval)
+		defer sweep.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case now := <-sweep.C:
+				s.sweep(now)
+			}
+		}
+	})
+	return g.Wait()
+}
+
+// CloseStreams ends all streams without an error, and refuses new ones: KEDA
+// comes back soon after a clean end, and late after any other.
+func (s *Scaler) CloseStreams() { s.closeOnce.Do(func() { close(s.closing) }) }
+
+// Ready returns nil once the cluster is known and every trigger that it declares
+// has been read, or has failed to be, for the first time; after firstPass it
+// waits for no more targets.
+func (s *Scaler) Ready() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ready {
+		return nil
+	}
+	if s.opts.Cluster != nil && !s.opts.Cluster.Synced() {
+		return metricsource.ErrNotSynced
+	}
+	if s.syncedAt.IsZero() {
+		s.syncedAt = time.Now()
+	}
+	unread := 0
+	s.each(func(l *live) {
+		if !l.isSettled() {
+			unread++
+		}
+	})
+	if unread > 0 && time.Since(s.syncedAt) < firstPass {
+		return fmt.Errorf("%d of %d triggers have not been read yet", unread, s.count)
+	}
+	s.ready = true
+	return nil
+}
+
+// each calls f for every live trigger; s.mu must be held.
+func (s *Scaler) each(f func(*live)) {
+	for _, triggers := range s.byObject {
+		for _, l := range triggers {
+			f(l)
+		}
+	}
+}
+
+// all returns the live triggers.
+func (s *Scaler) all() []*live {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]*live, 0, s.count)
+	s.each(func(l *live) { out = append(out, l) })
+	return out
+}
+
+// Changed takes note that the cluster's word on a ScaledObject, or on its
+// workload, may have changed. It is quick.
+func (s *Scaler) Changed(namespace, name string) {
+	s.declare(object{namespace, name})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.byObject[object{namespace, name}] {
+		l.stale.Store(true)
+		s.wake(l, 0)
+	}
+}
+
+// declare keeps live what the ScaledObject declares, so that it is warm before
+// KEDA calls, and lets go of what it does not.
+func (s *Scaler) declare(o object) {
+	so, err := s.opts.Cluster.ScaledObject(o.namespace, o.name)
+	if err != nil && !errors.Is(err, metricsource.ErrNotFound) {
+		return // not known is not gone
+	}
+	for _, t := range so.Triggers {
+		if resolved(t.Metadata) {
+			// What does not parse may be another scaler's; if it is ours, KEDA's
+			// call will be told.
+			_, _ = s.open(o, t.Metadata, true)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.byObject[o] {
+		declared := false
+		for _, t := range so.Triggers {
+			declared = declared || declares(t.Metadata, l.metadata)
+		}
+		l.declared.Store(declared)
+		if !declared && err != nil {
+			s.close(l)
+		}
+	}
+}
+
+// wake has a trigger evaluated after the given time, or later if it was
+// evaluated only just now. At zero replicas nothing is worth waiting for.
+func (s *Scaler) wake(l *live, after time.Duration) {
+	at := time.Now().Add(after)
+	if a := l.answer.Load(); a != nil && !(a.decision != nil && a.decision.Input.Replicas == 0) {
+		if earliest := a.at.Add(minGap); at.Before(earliest) {
+			at = earliest
+		}
+	}
+	s.evaluations.By(l, at)
+}

@@ -1,0 +1,154 @@
+package why
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Text writes explanations for people.
+func Text(w io.Writer, all []Explanation) error {
+	var b strings.Builder
+	for i, e := range all {
+		if i > 0 {
+			b.WriteString("\n")
+		}
+		e.text(&b)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (e *Explanation) text(b *strings.Builder) {
+	fmt.Fprintf(b, "%s/%s  trigger %s\n", e.Namespace, e.ScaledObject, e.Trigger)
+	if e.Error != "" {
+		fmt.Fprintf(b, "  no answer: %s\n", e.Error)
+	}
+	if e.Value == nil {
+		return
+	}
+	if wl := e.Workload; wl != nil {
+		fmt.Fprintf(b, "  workload  %s, %d replicas%s\n", strings.TrimPrefix(wl.Kind+"/"+wl.Name, "/"), wl.Replicas, wl.bounds())
+	}
+	fmt.Fprintf(b, "  answer    %s/%s: %d replicas; %s (%s)\n", number(*e.Value), number(e.Target), *e.Replicas, activity(e.Active), e.ActiveWhy)
+	fmt.Fprintf(b, "  HPA       %s\n", e.HPA())
+	fmt.Fprintf(b, "  decided   %s ago\n", seconds(e.AgeSeconds))
+	for _, f := range e.Faults {
+		fmt.Fprintf(b, "  fault     %s\n", f)
+	}
+	e.steps(b)
+	e.pods(b)
+	e.queries(b)
+}
+
+func (e *Explanation) steps(b *strings.Builder) {
+	b.WriteString("\n  steps\n")
+	table(b, func(w io.Writer) {
+		fmt.Fprintln(w, "rule\tload\treplicas\twhy")
+		for _, s := range e.Steps {
+			fmt.Fprintf(w, "%s\t%s → %s\t%d → %d\t%s\n", s.Rule, number(s.Before.Value), number(s.After.Value), s.Before.Replicas, s.After.Replicas, s.Why)
+		}
+	})
+}
+
+func (e *Explanation) pods(b *strings.Builder) {
+	if len(e.Pods) == 0 {
+		b.WriteString("\n  no pods\n")
+		return
+	}
+	b.WriteString("\n  pods\n")
+	table(b, func(w io.Writer) {
+		fmt.Fprintln(w, "name\tstate\tready\tanswered\tload\tin flight\tsaturation\tfault")
+		for _, p := range e.Pods {
+			answered := "never"
+			if p.AgeSeconds != nil {
+				answered = seconds(*p.AgeSeconds) + " ago"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%t\t%s\t%s\t%s\t%s\t%s\n", p.Name, p.State, p.Ready, answered, known(p.Load), known(p.InFlight), known(p.Saturation), p.Fault)
+		}
+	})
+}
+
+func (e *Explanation) queries(b *strings.Builder) {
+	b.WriteString("\n  queries\n")
+	for _, q := range e.Queries {
+		fmt.Fprintf(b, "    %s: %s\n", q.Signal, q.PromQL)
+		if q.Error != "" {
+			fmt.Fprintf(b, "      error: %s\n", q.Error)
+		}
+		for _, warning := range q.Warnings {
+			fmt.Fprintf(b, "      warning: %s\n", warning)
+		}
+	}
+}
+
+// HPA says what the HPA will make of the answer, by its own arithmetic.
+func (e *Explanation) HPA() string {
+	wl := e.Workload
+	switch {
+	case e.Value == nil:
+		return "no answer: the HPA holds"
+	case wl == nil:
+		return fmt.Sprintf("%d replicas", *e.Replicas)
+	case wl.Replicas == 0 && e.Active:
+		return "at zero replicas the HPA rests; KEDA will wake the workload"
+	case wl.Replicas == 0:
+		return "at zero replicas the HPA rests, and KEDA too while the trigger is not active"
+	}
+	wanted, why := *e.Replicas, ""
+	if ratio := *e.Value / (e.Target * float64(wl.Replicas)); wanted != wl.Replicas && math.Abs(ratio-1) <= 0.1 {
+		return fmt.Sprintf("%d replicas as now: %s/%s over %d is within its tolerance of 10 %% (set behavior tolerance to \"0\" to have %d)",
+			wl.Replicas, number(*e.Value), number(e.Target), wl.Replicas, wanted)
+	}
+	if least := max(1, wl.MinReplicas); wanted < least {
+		wanted, why = least, ", its minimum"
+	}
+	if wl.MaxReplicas > 0 && wanted > wl.MaxReplicas {
+		wanted, why = wl.MaxReplicas, ", its maximum"
+	}
+	return fmt.Sprintf("from %d to %d replicas%s, as fast as its behavior lets it", wl.Replicas, wanted, why)
+}
+
+func (w *Workload) bounds() string {
+	s := ""
+	if w.MaxReplicas > 0 {
+		s = fmt.Sprintf(" (min %d, max %d)", w.MinReplicas, w.MaxReplicas)
+	}
+	if w.Paused {
+		s += ", paused"
+	}
+	return s
+}
+
+func table(b *strings.Builder, rows func(io.Writer)) {
+	var aligned strings.Builder
+	w := tabwriter.NewWriter(&aligned, 0, 0, 2, ' ', 0)
+	rows(w)
+	_ = w.Flush() // a strings.Builder takes everything
+	for line := range strings.Lines(aligned.String()) {
+		b.WriteString("    " + strings.TrimRight(line, " \n") + "\n")
+	}
+}
+
+func activity(active bool) string {
+	if active {
+		return "active"
+	}
+	return "not active"
+}
+
+func known(v *float64) string {
+	if v == nil {
+		return "-"
+	}
+	return number(*v)
+}
+
+func number(v float64) string { return fmt.Sprintf("%.6g", v) }
+
+func seconds(s float64) string {
+	return time.Duration(s * float64(time.Second)).Round(100 * time.Millisecond).String()
+}
