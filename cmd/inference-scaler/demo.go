@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/term"
+	"google.golang.org/grpc"
+
+	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
+	"github.com/inference-scaler/inference-scaler/scaler"
+	"github.com/inference-scaler/inference-scaler/scaler/sim"
+)
+
+func demoCommand() *cobra.Command {
+	story := sim.DefaultStory()
+	var plain bool
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Scale a simulated fleet with the real scaler, without a cluster",
+		Long: "Scale a simulated Lightning ASR fleet. The scaler is the real one: it reads real\n" +
+			"HTTP servers and answers over gRPC. The fleet's queues, KEDA and the HPA are models.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return demo(cmd.Context(), cmd.OutOrStdout(), story, plain)
+		},
+	}
+	cmd.Flags().Float64Var(&story.Speed, "speed", story.Speed, "seconds of the story for each real one")
+	cmd.Flags().Uint64Var(&story.Seed, "seed", story.Seed, "of the traffic")
+	cmd.Flags().BoolVar(&plain, "plain", false, "log lines, though this is a terminal")
+	return cmd
+}
+
+func demo(ctx context.Context, out io.Writer, story sim.Story, plain bool) error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	d, err := sim.New(story, listener.Addr().String())
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	scraper := scrape.New(scrape.Options{Dial: d.DialContext})
+	s := scaler.New(scaler.Options{Cluster: d.Cluster(), Scraper: scraper})
+	server := grpc.NewServer()
+	s.Register(server)
+
+	g, ctx := errgroup.WithContext(ctx)
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	g.Go(func() error { return server.Serve(listener) })
+	g.Go(func() error {
+		<-serving.Done()
+		s.CloseStreams()
+		server.GracefulStop()
+		return nil
+	})
+	g.Go(func() error { return scraper.Run(serving) })
+	g.Go(func() error { return d.Cluster().Run(serving, s.Changed) })
+	g.Go(func() error { return s.Run(serving) })
+
+	var summary sim.Summary
+	g.Go(func() error {
+		defer stop()
+		var err error
+		summary, err = d.Run(ctx, sim.Options{
+			OnFrame: view(out, story, plain),
+			Explain: func() (sim.Explanation, bool) { return decided(s, story) },
+		})
+		return err
+	})
+	err = g.Wait()
+	fmt.Fprint(out, "\n", summary)
+	if errors.Is(err, context.Canceled) {
+		return nil // interrupted; the summary says so
+	}
+	return err
+}
+
+// decided is the scaler's own word on the fleet of the story.
+func decided(s *scaler.Scaler, story sim.Story) (sim.Explanation, bool) {
+	all := s.Explanations(func(namespace, name string) bool {
+		return namespace == story.Namespace && name == story.Shape.Name
+	})
+	if len(all) != 1 || all[0].Replicas == nil {
+		return sim.Explanation{}, false
+	}
+	e := sim.Explanation{Replicas: *all[0].Replicas, At: all[0].DecidedAt}
+	if n := len(all[0].Steps); n > 0 {
+		e.Step = all[0].Steps[n-1].Rule
+	}
+	return e, true
+}
+
+func view(out io.Writer, story sim.Story, plain bool) func(sim.Frame) {
+	if f, ok := out.(*os.File); ok && !plain && term.IsTerminal(int(f.Fd())) {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
+			return sim.NewLive(out, story, width, os.Getenv("NO_COLOR") == "").Show
+		}
+	}
+	return sim.NewLog(out, 30*time.Second).Show
+}

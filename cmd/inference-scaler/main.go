@@ -1,0 +1,42 @@
+// Command inference-scaler is a KEDA external scaler for GPU inference fleets.
+// All wiring is here: one file for each subcommand.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := root().ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		os.Exit(1)
+	}
+}
+
+func root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:           "inference-scaler",
+		Short:         "A KEDA external scaler that scales inference fleets by what the servers themselves say",
+		Version:       version(),
+		SilenceUsage:  true,
+		SilenceErrors: false,
+	}
+	cmd.AddCommand(serveCommand(), demoCommand(), whyCommand())
+	return cmd
+}
+
+// version is what the build knows of itself.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

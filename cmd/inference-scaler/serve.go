@@ -1,0 +1,264 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes"
+	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
+	"github.com/inference-scaler/inference-scaler/scaler"
+)
+
+const (
+	// stopWithin bounds a graceful stop; Kubernetes kills after 30 s by default.
+	stopWithin = 15 * time.Second
+	// readyProbe is how often readiness is looked at until it is there.
+	readyProbe = 100 * time.Millisecond
+
+	namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+)
+
+// serveFlags mirror the command line.
+type serveFlags struct {
+	grpcAddress, httpAddress     string
+	kubernetes, kubeconfig       string
+	namespaces, upstreamAllow    []string
+	tlsCert, tlsKey, tlsClientCA string
+	logLevel, logFormat          string
+}
+
+func serveCommand() *cobra.Command {
+	var f serveFlags
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Answer KEDA",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), f) },
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&f.grpcAddress, "grpc-address", ":9090", "where KEDA calls")
+	fs.StringVar(&f.httpAddress, "http-address", ":8080", "where /metrics, /healthz, /readyz and /api/v1 are served")
+	fs.StringVar(&f.kubernetes, "kubernetes", "auto", "auto: the cluster of this pod, or of --kubeconfig; off: triggers read their endpoints alone")
+	fs.StringVar(&f.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "the cluster's kubeconfig, outside a pod")
+	fs.StringSliceVar(&f.namespaces, "namespaces", nil, "namespaces to watch (default all)")
+	fs.StringSliceVar(&f.upstreamAllow, "upstream-allow", nil, "addresses (CIDR) that metadata may name though they are no pods of the workload")
+	fs.StringVar(&f.tlsCert, "tls-cert", "", "certificate for KEDA's listener, PEM; read again when it changes")
+	fs.StringVar(&f.tlsKey, "tls-key", "", "its key")
+	fs.StringVar(&f.tlsClientCA, "tls-client-ca", "", "callers must show a certificate of this CA")
+	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
+	return cmd
+}
+
+func serve(ctx context.Context, f serveFlags) error {
+	logger, err := newLogger(f.logLevel, f.logFormat)
+	if err != nil {
+		return err
+	}
+	allow, err := prefixes(f.upstreamAllow)
+	if err != nil {
+		return err
+	}
+	tls, err := serverCredentials(f.tlsCert, f.tlsKey, f.tlsClientCA)
+	if err != nil {
+		return err
+	}
+	cluster, recorder, err := connect(f, logger)
+	if err != nil {
+		return err
+	}
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	opts := scaler.Options{
+		Scraper:    scrape.New(scrape.Options{Registerer: reg, Logger: logger}),
+		Allow:      allow,
+		Registerer: reg,
+		Logger:     logger,
+	}
+	if cluster != nil {
+		opts.Cluster = cluster
+	}
+	if recorder != nil {
+		opts.Recorder = recorder
+	}
+	s := scaler.New(opts)
+	healthy := health.NewServer()
+	grpcServer := newGRPCServer(s, healthy, tls, reg, logger)
+	httpServer := newHTTPServer(s, reg)
+
+	grpcListener, err := net.Listen("tcp", f.grpcAddress)
+	if err != nil {
+		return err
+	}
+	httpListener, err := net.Listen("tcp", f.httpAddress)
+	if err != nil {
+		return errors.Join(err, grpcListener.Close())
+	}
+	logger.Info("listening", "listener", "grpc", "address", grpcListener.Addr().String())
+	logger.Info("listening", "listener", "http", "address", httpListener.Addr().String())
+
+	// What works for the calls outlives them: it stops when they have ended.
+	g, ctx := errgroup.WithContext(ctx)
+	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWorking()
+	g.Go(func() error { return opts.Scraper.Run(working) })
+	g.Go(func() error { return s.Run(working) })
+	if cluster != nil {
+		g.Go(func() error { return cluster.Run(working, s.Changed) })
+	}
+	if recorder != nil {
+		g.Go(func() error { return recorder.Run(working) })
+	}
+	g.Go(func() error { return grpcServer.Serve(grpcListener) })
+	g.Go(func() error {
+		if err := httpServer.Serve(httpListener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	g.Go(func() error { return announce(ctx, s, healthy, logger) })
+	g.Go(func() error {
+		<-ctx.Done()
+		logger.Info("stopping")
+		healthy.Shutdown()
+		s.CloseStreams()
+		stopGracefully(grpcServer)
+		stopWorking()
+		deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+		defer cancel()
+		return httpServer.Shutdown(deadline)
+	})
+	return await(g, ctx, logger)
+}
+
+// await waits for all, but after a stop no longer than stopWithin: a client
+// library that waits for an unreachable API server must not hold up a rollout.
+func await(g *errgroup.Group, ctx context.Context, logger *slog.Logger) error {
+	ended := make(chan error, 1)
+	go func() { ended <- g.Wait() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(2 * stopWithin):
+		logger.Warn("not everything stopped in time")
+		return nil
+	}
+}
+
+// connect makes the ways to Kubernetes; both are nil where it is off.
+func connect(f serveFlags, logger *slog.Logger) (*kubernetes.Cluster, *kubernetes.Recorder, error) {
+	switch f.kubernetes {
+	case "off":
+		return nil, nil, nil
+	case "auto":
+	default:
+		return nil, nil, fmt.Errorf("--kubernetes: %q; wanted: auto or off", f.kubernetes)
+	}
+	cfg, err := kubernetes.Config(f.kubeconfig)
+	if errors.Is(err, kubernetes.ErrNoCluster) {
+		return nil, nil, fmt.Errorf("%w; give --kubeconfig, or --kubernetes=off to read endpoints alone", err)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	cluster, err := kubernetes.New(cfg, kubernetes.Options{Namespaces: f.namespaces, Logger: logger})
+	if err != nil {
+		return nil, nil, err
+	}
+	namespace := ownNamespace()
+	if namespace == "" {
+		logger.Info("no events are written: this is no pod, and POD_NAMESPACE does not say where the lease for them would be")
+		return cluster, nil, nil
+	}
+	identity, err := os.Hostname()
+	if err != nil {
+		return nil, nil, err
+	}
+	recorder, err := cluster.NewRecorder(kubernetes.RecorderOptions{Namespace: namespace, Identity: identity, Logger: logger})
+	return cluster, recorder, err
+}
+
+func ownNamespace() string {
+	if ns := os.Getenv("POD_NAMESPACE"); ns != "" {
+		return ns
+	}
+	ns, err := os.ReadFile(namespaceFile)
+	if err != nil {
+		return "" // not in a pod
+	}
+	return strings.TrimSpace(string(ns))
+}
+
+// announce tells gRPC's health service when the scaler is ready.
+func announce(ctx context.Context, s *scaler.Scaler, healthy *health.Server, logger *slog.Logger) error {
+	healthy.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+	begun := time.Now()
+	probe := time.NewTicker(readyProbe)
+	defer probe.Stop()
+	for {
+		if s.Ready() == nil {
+			healthy.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
+			logger.Info("ready", "after", time.Since(begun).Round(time.Millisecond).String())
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-probe.C:
+		}
+	}
+}
+
+func prefixes(list []string) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	var errs []error
+	for _, text := range list {
+		p, err := netip.ParsePrefix(text)
+		if addr, addrErr := netip.ParseAddr(text); addrErr == nil {
+			p, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--upstream-allow: %q; wanted: an address or a CIDR such as 10.0.0.0/8", text))
+			continue
+		}
+		all = append(all, p.Masked())
+	}
+	return all, errors.Join(errs...)
+}
+
+func newLogger(level, format string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("--log-level: %q; wanted: debug, info, warn or error", level)
+	}
+	opts := &slog.HandlerOptions{Level: l}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(os.Stderr, opts)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(os.Stderr, opts)), nil
+	default:
+		return nil, fmt.Errorf("--log-format: %q; wanted: text or json", format)
+	}
+}

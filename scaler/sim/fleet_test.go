@@ -1,0 +1,185 @@
+package sim
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// script is arrivals written down.
+type script []Arrival
+
+func (s *script) Next() (Arrival, bool) {
+	if len(*s) == 0 {
+		return Arrival{}, false
+	}
+	a := (*s)[0]
+	*s = (*s)[1:]
+	return a, true
+}
+
+// burst is n requests at once, each of which takes so many seconds.
+func burst(n int, when, service float64) *script {
+	var s script
+	for range n {
+		s = append(s, Arrival{At: at(when), Service: time.Duration(service * float64(time.Second))})
+	}
+	return &s
+}
+
+var shape = Shape{Name: "asr", Slots: 2, GPUs: 2, Start: 2 * time.Second, Load: 20 * time.Second}
+
+// queues lists running and waiting requests, replica by replica.
+func queues(f *Fleet) (q [][2]int) {
+	for _, r := range f.replicas {
+		q = append(q, [2]int{r.active, len(r.waiting)})
+	}
+	return q
+}
+
+func TestFleetDispatch(t *testing.T) {
+	f := NewFleet(zero, 3, shape, burst(8, 1, 10))
+	f.Advance(at(0.9))
+	require.Zero(t, f.Stats().Load())
+	f.Advance(at(1))
+	require.Equal(t, [][2]int{{2, 1}, {2, 1}, {2, 0}}, queues(f))
+	f.Advance(at(11))
+	require.Equal(t, [][2]int{{1, 0}, {1, 0}, {0, 0}}, queues(f))
+	f.Advance(at(15))
+	f.Advance(at(3)) // the past changes nothing
+	s := f.Stats()
+	require.Equal(t, Stats{
+		Arrived: 8, Served: 6, Active: 2, Replicas: 3, Ready: 3, Peak: 3,
+		LongestWait: 10 * time.Second, GPUSeconds: 3 * 2 * 15,
+	}, s)
+	f.Advance(at(100))
+	require.Equal(t, 8, f.Stats().Served)
+	first := f.replicas[0]
+	require.Equal(t, 3, first.served)
+	require.InDelta(t, 10+10+20, first.duration, 1e-9)
+	require.Equal(t, [...]uint64{0, 0, 0, 0, 2, 3, 3, 3}, first.buckets)
+}
+
+func TestFleetStartsReplicas(t *testing.T) {
+	f := NewFleet(zero, 1, shape, &script{})
+	before := f.Changes()
+	f.Scale(2)
+	require.Greater(t, f.Changes(), before)
+	require.Equal(t, 2, f.Stats().Replicas)
+	pod := func() (phase, ip string, ready bool) {
+		p := f.Pods()[1]
+		return p.Phase, p.IP, p.Ready
+	}
+	for _, step := range []struct {
+		at        float64
+		phase, ip string
+		ready     bool
+	}{{1.9, "Pending", "", false}, {2, "Running", "10.244.0.4", false}, {21.9, "Running", "10.244.0.4", false}, {22, "Running", "10.244.0.4", true}} {
+		f.Advance(at(step.at))
+		phase, ip, ready := pod()
+		require.Equal(t, step.phase, phase)
+		require.Equal(t, step.ip, ip)
+		require.Equal(t, step.ready, ready)
+	}
+	require.Equal(t, "asr-0002", f.Pods()[1].Name)
+	require.NotEqual(t, f.Pods()[0].UID, f.Pods()[1].UID)
+}
+
+func TestFleetDrains(t *testing.T) {
+	arrivals := append(*burst(6, 0, 10), *burst(2, 5, 10)...)
+	f := NewFleet(zero, 2, shape, &arrivals)
+	f.Advance(at(1))
+	f.Scale(1)
+	pods := f.Pods()
+	require.True(t, pods[1].Terminating, "the youngest goes")
+	require.True(t, pods[1].Ready)
+	require.Equal(t, [][2]int{{2, 1}, {2, 1}}, queues(f))
+	f.Advance(at(5))
+	require.Equal(t, [][2]int{{2, 3}, {2, 1}}, queues(f), "a draining replica gets nothing new")
+	f.Advance(at(19))
+	require.Equal(t, 1, f.Stats().Draining)
+	f.Advance(at(20))
+	require.Len(t, f.Pods(), 1, "its queue is finished where it waited")
+	require.InDelta(t, 2*(20+20), f.Stats().GPUSeconds, 1e-9)
+	f.Advance(at(60))
+	require.Equal(t, 8, f.Stats().Served)
+}
+
+func TestFleetTakesTheLeastStarted(t *testing.T) {
+	f := NewFleet(zero, 2, shape, &script{})
+	f.Scale(3)
+	f.Advance(at(3)) // the third loads
+	f.Scale(4)       // the fourth starts
+	f.Scale(3)
+	require.Equal(t, []string{"asr-0001", "asr-0002", "asr-0003"}, names(f))
+	f.Scale(2)
+	require.Equal(t, []string{"asr-0001", "asr-0002"}, names(f))
+	f.Scale(1)
+	require.Equal(t, []string{"asr-0001"}, names(f))
+	f.Advance(at(60)) // events of those that are gone mean nothing
+	require.Equal(t, 1, f.Stats().Ready)
+	require.Equal(t, 4, f.Stats().Peak)
+}
+
+func names(f *Fleet) (names []string) {
+	for _, p := range f.Pods() {
+		names = append(names, p.Name)
+	}
+	return names
+}
+
+func TestFleetAtZero(t *testing.T) {
+	arrivals := append(*burst(1, 0, 5), *burst(3, 1, 5)...)
+	f := NewFleet(zero, 1, shape, &arrivals)
+	f.Advance(at(0))
+	f.Scale(0)
+	f.Advance(at(10))
+	require.Empty(t, f.Pods())
+	require.Equal(t, Stats{Arrived: 4, Served: 1, Waiting: 3, Peak: 1, LongestWait: 9 * time.Second, GPUSeconds: 10}, f.Stats())
+	f.Scale(1)
+	f.Advance(at(32))
+	require.Equal(t, [][2]int{{2, 1}}, queues(f))
+	f.Advance(at(60))
+	require.Equal(t, 4, f.Stats().Served)
+	require.Equal(t, 36*time.Second, f.Stats().LongestWait)
+}
+
+// Whatever is scaled and whenever, no request is lost, and the steps in which
+// time passes make no difference.
+func TestFleetLosesNothing(t *testing.T) {
+	type scaling struct {
+		second, replicas int
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		seed := rapid.Uint64().Draw(t, "seed")
+		rate := rapid.Float64Range(0, 20).Draw(t, "rate")
+		var plan []scaling
+		for second := 0; second < 120; second += rapid.IntRange(1, 30).Draw(t, "pause") {
+			plan = append(plan, scaling{second, rapid.IntRange(0, 8).Draw(t, "replicas")})
+		}
+		tell := func(step float64) Stats {
+			f := NewFleet(zero, 1, shape, NewPoisson(seed, zero, []Phase{{"", 2 * time.Minute, rate}}, Service{0, 3 * time.Second}))
+			for _, s := range plan {
+				for now := f.now; now.Before(at(float64(s.second))); now = now.Add(time.Duration(step * float64(time.Second))) {
+					f.Advance(now)
+				}
+				f.Advance(at(float64(s.second)))
+				f.Scale(s.replicas)
+				got := f.Stats()
+				require.Equal(t, got.Arrived, got.Served+got.Load())
+				require.Len(t, f.Pods(), s.replicas+got.Draining)
+			}
+			f.Scale(1)
+			f.Advance(at(1e6))
+			return f.Stats()
+		}
+		coarse, fine := tell(1e6), tell(1.7)
+		require.Equal(t, coarse.Arrived, coarse.Served)
+		require.Zero(t, coarse.Load())
+		require.InDelta(t, coarse.GPUSeconds, fine.GPUSeconds, 1e-3)
+		coarse.GPUSeconds, fine.GPUSeconds = 0, 0
+		require.Equal(t, coarse, fine)
+	})
+}

@@ -1,0 +1,52 @@
+package sim
+
+import (
+	"fmt"
+	"io"
+	"time"
+)
+
+// calm is how long, in story time, a log lets changes of the wanted replicas
+// alone pass: under a noisy load they change all the time.
+const calm = 10 * time.Second
+
+// Log writes frames as plain lines: one for each change, and one now and then.
+// It is for one goroutine.
+type Log struct {
+	w     io.Writer
+	every time.Duration
+	last  Frame
+	any   bool
+}
+
+// NewLog returns a log that is silent for no longer than every, in story time.
+func NewLog(w io.Writer, every time.Duration) *Log { return &Log{w: w, every: every} }
+
+// Show writes the frame, if there is anything new in it.
+func (l *Log) Show(f Frame) {
+	since := f.Sim - l.last.Sim
+	changed := f.Phase != l.last.Phase || f.Replicas != l.last.Replicas || f.Ready != l.last.Ready ||
+		f.Wanted != l.last.Wanted && since >= calm
+	if l.any && !changed && since < l.every {
+		return
+	}
+	l.last, l.any = f, true
+	line := fmt.Sprintf("%s  %-8s load %3d (%d running, %d waiting)  wanted %2d (%s/%s)  replicas %2d, %d ready%s  HPA %s",
+		clock(f.Sim), f.Phase, f.Load, f.Active, f.Waiting, f.Wanted, number(f.Value), number(f.Target),
+		f.Replicas, f.Ready, suffix(f.Draining, "draining"), f.HPA)
+	if f.Step != "" {
+		line += "  why " + f.Step
+	}
+	_, _ = fmt.Fprintln(l.w, line) // a closed pipe ends the process, not the story
+}
+
+// number is a value without the decimals it does not have.
+func number(v float64) string { return fmt.Sprintf("%.6g", v) }
+
+// suffix is ", n word" where there are any.
+func suffix(n int, word string) string {
+	if n <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d %s", n, word)
+}

@@ -1,0 +1,65 @@
+package sim
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+)
+
+func TestNetwork(t *testing.T) {
+	d, err := New(DefaultStory(), "localhost:9090")
+	require.NoError(t, err)
+	// 5 requests at once, on replicas with 2 slots: 2 and 2 run, 1 waits.
+	d.world.fleet = NewFleet(d.world.epoch, 2, shape, burst(5, 0, 10))
+
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	_, err = scrape(ctx, d, "10.244.0.3")
+	require.ErrorIs(t, err, context.DeadlineExceeded, "before the demonstration runs, dials wait")
+
+	ctx = t.Context()
+	var g errgroup.Group
+	require.NoError(t, d.network.follow(ctx, g.Go))
+	families, err := scrape(ctx, d, "10.244.0.3")
+	require.NoError(t, err)
+	got := map[string]float64{}
+	for name, family := range families {
+		m := family.GetMetric()[0]
+		got[name] = m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+	}
+	require.Equal(t, map[string]float64{
+		"asr_active_requests": 2, "asr_active_streams": 0, "asr_batch_queue_depth": 1, "asr_stream_queue_depth": 0,
+		"asr_gpu_utilization": 100, "asr_gpu_memory_used_bytes": 9<<30 + 2*700<<20,
+		"asr_total_requests": 0, "asr_failed_requests": 0, "asr_request_duration_seconds": 0,
+	}, got)
+
+	// The past is over: ten seconds on, three are done.
+	d.world.fleet.Advance(d.world.epoch.Add(10 * time.Second))
+	families, err = scrape(ctx, d, "10.244.0.3")
+	require.NoError(t, err)
+	h := families["asr_request_duration_seconds"].GetMetric()[0].GetHistogram()
+	require.EqualValues(t, 2, h.GetSampleCount())
+	require.InDelta(t, 20, h.GetSampleSum(), 1e-9)
+	require.EqualValues(t, 2, h.GetBucket()[4].GetCumulativeCount())
+
+	// A replica that is gone stops answering, one that is new answers zeros
+	// while it loads.
+	d.world.fleet.Scale(1)
+	_, err = scrape(ctx, d, "10.244.0.4")
+	require.ErrorContains(t, err, "503", "its server is still there, for a moment")
+	d.world.fleet.Scale(2)
+	require.NoError(t, d.network.follow(ctx, g.Go))
+	_, err = scrape(ctx, d, "10.244.0.4")
+	require.ErrorContains(t, err, "no pod has the IP 10.244.0.4")
+	families, err = scrape(ctx, d, "10.244.0.5")
+	require.NoError(t, err)
+	require.Zero(t, families["asr_active_requests"].GetMetric()[0].GetGauge().GetValue())
+
+	require.NoError(t, d.network.close())
+	require.NoError(t, g.Wait())
+	_, err = d.DialContext(ctx, "tcp", "no port")
+	require.Error(t, err)
+}

@@ -1,0 +1,239 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+)
+
+// scrape reads a pod's metrics, through the demonstration's network.
+func scrape(ctx context.Context, d *Demo, ip string) (map[string]*dto.MetricFamily, error) {
+	transport := &http.Transport{DialContext: d.DialContext, DisableKeepAlives: true}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(ip, "9090")+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := transport.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("status %s", resp.Status)
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	return parser.TextToMetricFamilies(resp.Body)
+}
+
+// naive is a scaler that reads every pod when it is asked: what the real one
+// must not do, and all that this package's tests need.
+type naive struct {
+	scripted
+	demo *Demo
+	fail func() bool
+}
+
+func (n *naive) GetMetrics(ctx context.Context, r *pb.GetMetricsRequest) (*pb.GetMetricsResponse, error) {
+	if n.fail != nil && n.fail() {
+		return nil, status.Error(codes.Unavailable, "down")
+	}
+	w, err := n.demo.Cluster().Workload(r.GetScaledObjectRef().GetNamespace(), r.GetScaledObjectRef().GetName())
+	if err != nil {
+		return nil, status.Error(codes.NotFound, err.Error())
+	}
+	load := 0.0
+	for _, p := range w.Pods {
+		if p.IP == "" {
+			continue
+		}
+		families, err := scrape(ctx, n.demo, p.IP)
+		if err != nil {
+			continue // it may have gone meanwhile
+		}
+		for _, name := range []string{"asr_active_requests", "asr_active_streams", "asr_batch_queue_depth", "asr_stream_queue_depth"} {
+			load += families[name].GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	return &pb.GetMetricsResponse{MetricValues: []*pb.MetricValue{{MetricName: r.GetMetricName(), MetricValueFloat: load}}}, nil
+}
+
+// stage is a demonstration of a naive scaler over TCP.
+func stage(t *testing.T, s Story) (*Demo, *naive) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	demo, err := New(s, listener.Addr().String())
+	require.NoError(t, err)
+	scaler := &naive{demo: demo}
+	scaler.begun = time.Now()
+	server := grpc.NewServer()
+	pb.RegisterExternalScalerServer(server, scaler)
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = server.Serve(listener) })
+	t.Cleanup(func() { server.Stop(); wg.Wait() })
+	return demo, scaler
+}
+
+// fast is a story whose replicas are ready 70 ms after they are asked for.
+func fast(phases ...Phase) Story {
+	s := DefaultStory()
+	s.Speed = 100
+	s.Phases = phases
+	s.Behavior = DefaultBehavior()
+	s.Behavior.Down.Window = 15 * time.Second
+	s.Shape.Load = 5 * time.Second
+	return s
+}
+
+func TestRun(t *testing.T) {
+	demo, scaler := stage(t, fast(Phase{"quiet", 15 * time.Second, 2}, Phase{"burst", time.Hour, 11}))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+
+	var changes atomic.Int64
+	watching, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_ = demo.Cluster().Run(watching, func(ns, name string) {
+			if ns == "speech" && name == "lightning-asr" {
+				changes.Add(1)
+			}
+		})
+	})
+	var frames []Frame
+	summary, err := demo.Run(ctx, Options{
+		OnFrame: func(f Frame) {
+			if frames = append(frames, f); f.Ready > 2 { // it has come full circle
+				cancel()
+			}
+		},
+		Explain: func() (Explanation, bool) { return Explanation{}, false },
+	})
+	stop()
+	wg.Wait()
+	require.ErrorIs(t, err, context.Canceled, "nothing was scaled up in time")
+	require.True(t, summary.Reacted)
+	require.Positive(t, summary.Reaction)
+	require.True(t, summary.Scaled)
+	require.Greater(t, summary.Stats.Peak, 2)
+	require.Equal(t, summary.Stats.Arrived, summary.Stats.Served+summary.Stats.Load())
+	require.Positive(t, summary.Stats.Served)
+	require.Greater(t, changes.Load(), int64(1))
+	require.NotEmpty(t, scaler.seen("IsActive"))
+	require.Len(t, scaler.seen("StreamIsActive"), 1)
+
+	last := frames[len(frames)-1]
+	require.Equal(t, "burst", last.Phase)
+	require.Equal(t, last.Load, last.Active+last.Waiting)
+	require.NotEmpty(t, last.HPA)
+	require.EqualValues(t, 5, last.Target)
+	require.Positive(t, last.Value)
+
+	_, err = scrape(t.Context(), demo, "10.244.0.3")
+	require.ErrorContains(t, err, "no pod has the IP", "no server is left")
+}
+
+func TestRunHoldsOnErrors(t *testing.T) {
+	// So little to do that the second replica would go if the scaler said so.
+	demo, scaler := stage(t, fast(Phase{"quiet", 5 * time.Second, 0.1}, Phase{"less quiet", 35 * time.Second, 0.2}))
+	var down atomic.Bool
+	scaler.fail = down.Load
+	var last Frame
+	summary, err := demo.Run(t.Context(), Options{OnFrame: func(f Frame) {
+		down.Store(true) // once it has answered, never again
+		last = f
+	}})
+	require.NoError(t, err)
+	require.True(t, summary.Complete)
+	require.Equal(t, 40*time.Second, last.Sim.Truncate(40*time.Second))
+	require.Equal(t, 2, summary.Stats.Peak)
+	require.Equal(t, 2, summary.Stats.Replicas)
+	require.False(t, summary.Reacted)
+	require.Contains(t, last.HPA, "stays at 2: no metric")
+	require.Contains(t, last.Step, "down")
+	require.Contains(t, summary.String(), "did not ask for more")
+}
+
+func TestRunEndsWithItsContext(t *testing.T) {
+	s := fast(Phase{"", time.Hour, 1})
+	demo, _ := stage(t, s)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	summary, err := demo.Run(ctx, Options{
+		OnFrame: func(Frame) { cancel() },
+		Explain: func() (Explanation, bool) { return Explanation{Replicas: 3, Step: "load", At: time.Now()}, true },
+	})
+	require.ErrorIs(t, err, context.Canceled)
+	require.False(t, summary.Complete)
+	require.Contains(t, summary.String(), "cut short")
+
+	demo, scaler := stage(t, s)
+	scaler.fail = func() bool { return true }
+	ctx, cancel = context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err = demo.Run(ctx, Options{})
+	require.ErrorContains(t, err, "does not answer")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+}
+
+func TestNewRefusesAStory(t *testing.T) {
+	_, err := New(Story{Min: 2, Max: 1, Speed: -1}, "127.0.0.1:1")
+	for _, part := range []string{"speed -1", "phases", "replicas 2 to 1", "slots 0", "target 0", "sync 0s"} {
+		require.ErrorContains(t, err, part)
+	}
+}
+
+func TestMetadata(t *testing.T) {
+	s := DefaultStory()
+	require.Equal(t, map[string]string{
+		"scalerAddress": "localhost:9090", "engine": "lightning-asr", "target": "5", "port": "9090",
+		"interval": "100ms", "hold": "1.333s", "staleAfter": "1s",
+	}, s.Metadata("localhost:9090"))
+	s.Speed = 1
+	m := s.Metadata("localhost:9090")
+	require.Equal(t, []string{"1s", "20s", "5s"}, []string{m["interval"], m["hold"], m["staleAfter"]})
+}
+
+func TestCluster(t *testing.T) {
+	demo, err := New(DefaultStory(), "localhost:9090")
+	require.NoError(t, err)
+	c := demo.Cluster()
+	require.True(t, c.Synced())
+	o, err := c.ScaledObject("speech", "lightning-asr")
+	require.NoError(t, err)
+	require.Equal(t, []metricsource.ScaledObject{o}, c.ScaledObjects())
+	require.True(t, o.Triggers[0].Push)
+	o.Triggers[0].Metadata["engine"] = "other"
+	again, err := c.ScaledObject("speech", "lightning-asr")
+	require.NoError(t, err)
+	require.Equal(t, "lightning-asr", again.Triggers[0].Metadata["engine"], "callers share nothing")
+
+	w, err := c.Workload("speech", "lightning-asr")
+	require.NoError(t, err)
+	require.Len(t, w.Pods, 2)
+	w.Pods = nil
+	require.Equal(t, metricsource.Workload{
+		Namespace: "speech", ScaledObject: "lightning-asr", Kind: "Deployment", Name: "lightning-asr",
+		Replicas: 2, MinReplicas: 1, MaxReplicas: 12,
+	}, w)
+	_, err = c.Workload("speech", "other")
+	require.ErrorIs(t, err, metricsource.ErrNotFound)
+	_, err = c.ScaledObject("other", "lightning-asr")
+	require.ErrorIs(t, err, metricsource.ErrNotFound)
+}

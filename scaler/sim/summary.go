@@ -1,0 +1,67 @@
+package sim
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Summary is what a run has shown.
+type Summary struct {
+	Story    Story
+	Reached  time.Duration // story time; less than the story's where it was cut short
+	Complete bool
+
+	// Reacted: after the arrivals first rose, the scaler asked for more replicas
+	// than there were, and Reaction is the real time that took.
+	Reacted  bool
+	Reaction time.Duration
+	// Scaled: the HPA then scaled up, and Scaling is the story time from the
+	// rise until it did.
+	Scaled  bool
+	Scaling time.Duration
+
+	Stats Stats // the fleet's, at the end
+}
+
+func (p *play) summary() Summary {
+	return Summary{
+		Story: p.demo.story, Reached: p.reached, Complete: p.complete,
+		Reacted: p.reaction.decided, Reaction: p.reaction.deciding,
+		Scaled: p.reaction.acted, Scaling: p.reaction.acting,
+		Stats: p.stats,
+	}
+}
+
+// String is the summary as text, one fact a line.
+func (s Summary) String() string {
+	var b strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-15s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	if !s.Complete {
+		line("cut short", "after %s of %s", clock(s.Reached), clock(s.Story.Duration()))
+	}
+	if s.Reacted {
+		line("decision", "%d ms after the arrivals rose, the scaler asked for more replicas (it scrapes every %v)", s.Reaction.Milliseconds(), s.Story.RealInterval())
+	} else {
+		line("decision", "none: the scaler did not ask for more after the arrivals rose")
+	}
+	if s.Scaled {
+		line("scale-up", "%.1f s of story time after they rose: the HPA syncs every %v", s.Scaling.Seconds(), s.Story.Sync)
+	}
+	st := s.Stats
+	line("served", "%d of %d requests; %d running and %d waiting at the end; %d lost",
+		st.Served, st.Arrived, st.Active, st.Waiting, st.Arrived-st.Served-st.Load())
+	line("longest wait", "%.1f s before a request's service began", st.LongestWait.Seconds())
+	line("replicas", "%d at first, %d at the peak, %d at the end", s.Story.Replicas, st.Peak, st.Replicas)
+	line("GPU-seconds", "%.0f; %.0f with the peak's replicas all the time",
+		st.GPUSeconds, float64(st.Peak*s.Story.Shape.GPUs)*s.Reached.Seconds())
+	return b.String()
+}
+
+// clock is a time of the story, minutes and seconds.
+func clock(d time.Duration) string {
+	seconds := int(d.Seconds())
+	return fmt.Sprintf("%02d:%02d", seconds/60, seconds%60)
+}
