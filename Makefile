@@ -1,0 +1,48 @@
+# Everything a change needs. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO ?= go
+BIN := bin/inference-scaler
+FUZZTIME ?= 30s
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## Build bin/inference-scaler
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/inference-scaler
+
+.PHONY: run
+run: build ## Show it at work: the demo, without a cluster, in under a minute
+	$(BIN) demo
+
+.PHONY: test
+test: ## Run all tests of the product, with the race detector
+	$(GO) test -race -timeout 10m ./...
+
+.PHONY: test-keda
+test-keda: ## Drive the real binary with KEDA's own code (compiles KEDA: minutes, the first time)
+	CGO_ENABLED=0 $(GO) -C test/keda test -trimpath -vet=off -count=1 -timeout 15m ./...
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (30s)
+	bash test/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## Run the Go benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: lint
+lint: ## Run all linters, at the versions that test/tools pins
+	bash test/lint.sh
+
+.PHONY: generate
+generate: ## Write the generated parts of the README and the goldens again
+	UPDATE=1 $(GO) test ./scaler ./test/readme
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin

@@ -1,0 +1,126 @@
+// Package architecture holds the house rules that a compiler does not: which
+// package may import which, and what every package and go.mod must look like.
+package architecture
+
+import (
+	"encoding/json"
+	"go/parser"
+	"go/token"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/inference-scaler/inference-scaler/"
+
+type pkg struct {
+	ImportPath, Dir, Name                        string
+	Imports, TestImports, XTestImports           []string
+	GoFiles, TestGoFiles, XTestGoFiles, CgoFiles []string
+}
+
+func packages(t *testing.T) []pkg {
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json", module+"...")
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	var all []pkg
+	dec := json.NewDecoder(strings.NewReader(string(out)))
+	for dec.More() {
+		var p pkg
+		require.NoError(t, dec.Decode(&p))
+		all = append(all, p)
+	}
+	require.Greater(t, len(all), 10)
+	return all
+}
+
+// mayImport lists, for each package of ours, those of ours that it may import.
+// What is not listed imports none.
+var mayImport = map[string][]string{
+	"cmd/inference-scaler":    {"scaler", "scaler/sim", "scaler/why", "metricsource/scrape", "metricsource/kubernetes"},
+	"scaler":                  {"scaler/decision", "scaler/trigger", "scaler/why", "metricsource", "metricsource/scrape", "metricsource/schedule"},
+	"scaler/trigger":          {"scaler/preset", "metricsource"},
+	"scaler/sim":              {"metricsource"},
+	"metricsource/scrape":     {"metricsource", "metricsource/exposition", "metricsource/schedule"},
+	"metricsource/kubernetes": {"metricsource"},
+}
+
+// only lists foreign import paths, by prefix, and the packages of ours that alone may import them.
+var only = map[string][]string{
+	"k8s.io/":              {"metricsource/kubernetes"},
+	"github.com/kedacore/": {"scaler", "scaler/sim"},
+	"github.com/prometheus/prometheus/": {
+		"metricsource", "metricsource/exposition", "metricsource/scrape", "scaler",
+	},
+	"github.com/spf13/cobra": {"cmd/inference-scaler"},
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	for _, p := range packages(t) {
+		self := strings.TrimPrefix(p.ImportPath, module)
+		for _, imported := range p.Imports {
+			if ours, ok := strings.CutPrefix(imported, module); ok {
+				require.Contains(t, mayImport[self], ours, "%s imports %s", self, ours)
+			}
+			for prefix, allowed := range only {
+				if strings.HasPrefix(imported, prefix) {
+					require.Contains(t, allowed, self, "%s imports %s", self, imported)
+				}
+			}
+			if strings.HasPrefix(imported, "github.com/kedacore/") {
+				require.True(t, strings.HasSuffix(imported, "/pkg/scalers/externalscaler"), "%s imports %s", self, imported)
+			}
+		}
+	}
+}
+
+func TestEveryPackageHasOneDoc(t *testing.T) {
+	banned := []string{"util", "utils", "common", "types", "helpers", "misc", "base"}
+	for _, p := range packages(t) {
+		require.NotContains(t, banned, p.Name, p.ImportPath)
+		docs := 0
+		for _, file := range slices.Concat(p.GoFiles, p.TestGoFiles, p.XTestGoFiles) {
+			if len(p.GoFiles) > 0 && strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, file), nil, parser.ParseComments|parser.PackageClauseOnly)
+			require.NoError(t, err)
+			if f.Doc != nil {
+				docs++
+			}
+		}
+		require.Equal(t, 1, docs, "%s: package docs", p.ImportPath)
+	}
+}
+
+func TestFilesStayShort(t *testing.T) {
+	for _, p := range packages(t) {
+		for _, file := range p.GoFiles {
+			text, err := os.ReadFile(filepath.Join(p.Dir, file))
+			require.NoError(t, err)
+			require.LessOrEqual(t, strings.Count(string(text), "\n"), 400, path.Join(p.ImportPath, file))
+		}
+	}
+}
+
+func TestGoModReplacesNothing(t *testing.T) {
+	text, err := os.ReadFile("../../go.mod")
+	require.NoError(t, err)
+	require.NotContains(t, string(text), "replace")
+}
+
+func TestNothingInitialisesItself(t *testing.T) {
+	for _, p := range packages(t) {
+		for _, file := range p.GoFiles {
+			text, err := os.ReadFile(filepath.Join(p.Dir, file))
+			require.NoError(t, err)
+			require.NotContains(t, string(text), "\nfunc init()", path.Join(p.ImportPath, file))
+		}
+	}
+}

@@ -1,0 +1,143 @@
+// Package readme holds the README and the examples to the code: the generated
+// tables are the code's own, and every trigger shown is one that the scaler takes.
+package readme
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"sigs.k8s.io/yaml"
+
+	"github.com/inference-scaler/inference-scaler/scaler/preset"
+	"github.com/inference-scaler/inference-scaler/scaler/trigger"
+)
+
+const path = "../../README.md"
+
+// maxLines keeps the README one that is read.
+const maxLines = 150
+
+func TestGeneratedTables(t *testing.T) {
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	got := string(text)
+	for name, table := range map[string]string{"keys": keys(), "presets": presets()} {
+		begin, end := "<!-- begin "+name+" -->\n", "<!-- end "+name+" -->"
+		head, rest, ok := strings.Cut(got, begin)
+		require.True(t, ok, name)
+		_, tail, ok := strings.Cut(rest, end)
+		require.True(t, ok, name)
+		got = head + begin + table + end + tail
+	}
+	if os.Getenv("UPDATE") != "" {
+		require.NoError(t, os.WriteFile(path, []byte(got), 0o600))
+		return
+	}
+	require.Equal(t, got, string(text), "make generate writes it again")
+	require.LessOrEqual(t, strings.Count(got, "\n"), maxLines)
+}
+
+func keys() string {
+	var b strings.Builder
+	b.WriteString("| key | default | meaning |\n|---|---|---|\n")
+	for _, k := range trigger.Keys {
+		def := k.Default
+		if def == "" {
+			def = "–"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", k.Name, def, k.Doc)
+	}
+	return b.String()
+}
+
+func presets() string {
+	var b strings.Builder
+	b.WriteString("| engine | target | port | load | work in flight | brake |\n|---|---|---|---|---|---|\n")
+	for _, name := range preset.Names() {
+		p, _ := preset.Lookup(name)
+		port, flight, brake := fmt.Sprint(p.Port), "unknown: never sleeps", "–"
+		if p.Port == 0 {
+			port = "must be given"
+		}
+		if p.InFlight.PromQL != "" {
+			flight = metrics(p.InFlight.PromQL)
+		}
+		if p.Saturation.PromQL != "" {
+			brake = fmt.Sprintf("%s, %g", metrics(p.Saturation.PromQL), p.SaturationTarget)
+		}
+		fmt.Fprintf(&b, "| `%s` | %g | %s | %s | %s | %s |\n", name, p.Target, port, metrics(p.Load.PromQL), flight, brake)
+	}
+	return b.String()
+}
+
+var (
+	nameList  = regexp.MustCompile(`__name__=~"([^"]*)"`)
+	separator = strings.NewReplacer("[:_]", ":")
+)
+
+// metrics lists the metric names of a query, each once and in one spelling.
+func metrics(promql string) string {
+	var all []string
+	seen := map[string]bool{}
+	for _, m := range nameList.FindAllStringSubmatch(promql, -1) {
+		for _, name := range strings.Split(separator.Replace(m[1]), "|") {
+			if short := strings.TrimSuffix(name, "_total"); !seen[short] {
+				seen[short] = true
+				all = append(all, "`"+short+"`")
+			}
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+func TestExamplesAreTaken(t *testing.T) {
+	count := 0
+	err := filepath.WalkDir("../../examples", func(file string, _ fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(file) != ".yaml" {
+			return err
+		}
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		count += checkTriggers(t, file, string(text))
+		return nil
+	})
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, count, 3)
+}
+
+func TestTheREADMEsTriggersAreTaken(t *testing.T) {
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	count := 0
+	for _, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+		count += checkTriggers(t, path, block[1])
+	}
+	require.NotZero(t, count)
+}
+
+func checkTriggers(t *testing.T, file, text string) int {
+	var so struct {
+		Kind string
+		Spec struct {
+			Triggers []struct {
+				Type     string
+				Metadata map[string]string
+			}
+		}
+	}
+	require.NoError(t, yaml.UnmarshalStrict([]byte(text), &map[string]any{}), file)
+	require.NoError(t, yaml.Unmarshal([]byte(text), &so), file)
+	require.Equal(t, "ScaledObject", so.Kind, file)
+	for _, tr := range so.Spec.Triggers {
+		require.Equal(t, "external-push", tr.Type, file)
+		_, err := trigger.Parse(tr.Metadata)
+		require.NoError(t, err, file)
+	}
+	return len(so.Spec.Triggers)
+}
