@@ -109,6 +109,17 @@ func TestTargetWhoseSeriesAllChangeRecovers(t *testing.T) {
 	})
 }
 
+// Series that ended are kept as far as queries look back, and count against the
+// window's bound as the others do.
+func TestEndedSeriesAreBoundedToo(t *testing.T) {
+	inBubble(t, setup{lookback: metricsource.MaxLookback}, func(t *testing.T, r *rig) {
+		r.net.serve("a", churn(500, func(i int) string { return fmt.Sprintf("q{request=\"%d\"} 1\n", i) }, ""))
+		r.group.Set([]Target{pod("a")})
+		r.after(20 * time.Second)
+		require.LessOrEqual(t, r.window.Len(), 6655)
+	})
+}
+
 // What one target resolved in readings that failed takes no room from others.
 func TestFailingTargetTakesNoRoomFromOthers(t *testing.T) {
 	inBubble(t, setup{lookback: metricsource.MaxLookback}, func(t *testing.T, r *rig) {

@@ -182,7 +182,8 @@ func TestTargetsComeAndGo(t *testing.T) {
 }
 
 // A target that is due just as it becomes ready is read once, not twice at the
-// same time: its reader is used by one goroutine at a time. The race detector judges.
+// same time: its reader is used by one goroutine at a time. The race detector
+// judges, and on a busy machine sooner.
 func TestTargetThatBecomesReadyWhenItIsDue(t *testing.T) {
 	inBubble(t, setup{interval: 200 * time.Millisecond, timeout: 50 * time.Millisecond}, func(t *testing.T, r *rig) {
 		ready, not := pods(50), pods(50)

@@ -118,6 +118,25 @@ func TestEngineThatAlwaysExportsItsGaugesIsNeverIdle(t *testing.T) {
 	})
 }
 
+// One answer after the other holds less of what the last complete one held; what
+// was said last stands until a complete answer says otherwise.
+func TestLastSamplesStandThroughAnswersThatHoldLessAndLess(t *testing.T) {
+	inBubble(t, setup{needed: []string{"e:waiting", "e:running"}, lookback: time.Minute}, func(t *testing.T, r *rig) {
+		r.net.serve("a", text("e:running 2\ne:waiting 7\n"))
+		r.group.Set([]Target{pod("a")})
+		r.after(tick)
+		for _, body := range []string{"e:running 3\n", "e:config 1\n", "", "e:waiting 8\n", ""} {
+			r.net.serve("a", text(body))
+			r.after(time.Second)
+		}
+		require.Equal(t, map[string]float64{"a": 3}, r.load("e:running"))
+		require.Equal(t, map[string]float64{"a": 8}, r.load("e:waiting"))
+		r.net.serve("a", text("e:running 0\ne:waiting 0\n"))
+		r.after(time.Second)
+		require.Equal(t, map[string]float64{"a": 0}, r.load("e:running + e:waiting"))
+	})
+}
+
 func TestOptionalSeriesMayBeMissing(t *testing.T) {
 	inBubble(t, setup{needed: []string{"e:waiting", "sum(e:errors) or vector(0)"}, optional: []string{"e:cache"}}, func(t *testing.T, r *rig) {
 		r.net.serve("a", text("e:waiting 7\n"))

@@ -269,7 +269,7 @@ func random(r *rand.Rand) (Input, Memory) {
 }
 
 func TestProperties(t *testing.T) {
-	for seed := range uint64(50_000) {
+	for seed := range uint64(10_000) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		in, memory := random(r)
 		d, after := Decide(in, memory)

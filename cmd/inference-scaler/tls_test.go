@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
+	"github.com/inference-scaler/inference-scaler/scaler"
+)
+
+// authority is a CA of a test's own.
+type authority struct {
+	t    *testing.T
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	der  []byte
+}
+
+func newAuthority(t *testing.T) *authority {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ca"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	require.NoError(t, err)
+	cert, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	return &authority{t, cert, key, der}
+}
+
+// issue writes a certificate and its key as PEM files.
+func (a *authority) issue(cert, key string, serial int64) {
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(a.t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &k.PublicKey, a.key)
+	require.NoError(a.t, err)
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(k)
+	require.NoError(a.t, err)
+	a.write(cert, "CERTIFICATE", der)
+	a.write(key, "PRIVATE KEY", pkcs8)
+}
+
+func (a *authority) write(path, kind string, der []byte) {
+	require.NoError(a.t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+}
+
+func TestMutualTLS(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	ca, stranger := newAuthority(t), newAuthority(t)
+	ca.write(file("ca.pem"), "CERTIFICATE", ca.der)
+	ca.issue(file("server.pem"), file("server.key"), 2)
+	ca.issue(file("client.pem"), file("client.key"), 3)
+	stranger.issue(file("stranger.pem"), file("stranger.key"), 4)
+
+	creds, err := serverCredentials(file("server.pem"), file("server.key"), file("ca.pem"))
+	require.NoError(t, err)
+	s := scaler.New(scaler.Options{Scraper: scrape.New(scrape.Options{})})
+	server := newGRPCServer(s, health.NewServer(), creds, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+
+	call := func(creds credentials.TransportCredentials) error {
+		conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(creds))
+		require.NoError(t, err)
+		defer conn.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		_, err = healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
+		return err
+	}
+	var seen *big.Int
+	as := func(name string) credentials.TransportCredentials {
+		roots := x509.NewCertPool()
+		roots.AddCert(ca.cert)
+		cfg := &tls.Config{RootCAs: roots, VerifyConnection: func(state tls.ConnectionState) error {
+			seen = state.PeerCertificates[0].SerialNumber
+			return nil
+		}}
+		if name != "" {
+			pair, err := tls.LoadX509KeyPair(file(name+".pem"), file(name+".key"))
+			require.NoError(t, err)
+			cfg.Certificates = []tls.Certificate{pair}
+		}
+		return credentials.NewTLS(cfg)
+	}
+	require.NoError(t, call(as("client")))
+	require.Equal(t, big.NewInt(2), seen)
+	require.Error(t, call(as("")), "no certificate")
+	require.Error(t, call(as("stranger")), "another authority's")
+	require.Error(t, call(insecure.NewCredentials()), "plaintext")
+
+	ca.issue(file("server.pem"), file("server.key"), 5)
+	require.NoError(t, call(as("client")))
+	require.Equal(t, big.NewInt(5), seen, "a renewed certificate counts from the next connection on")
+}
+
+func TestServerCredentialsRefuse(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	ca := newAuthority(t)
+	ca.issue(file("server.pem"), file("server.key"), 2)
+	require.NoError(t, os.WriteFile(file("empty.pem"), nil, 0o600))
+	for _, tc := range []struct{ cert, key, clientCA, want string }{
+		{file("server.pem"), "", "", "--tls-cert and --tls-key: wanted: both"},
+		{"", "", file("empty.pem"), "--tls-client-ca needs them"},
+		{file("missing.pem"), file("server.key"), "", "no such file"},
+		{file("server.pem"), file("server.key"), file("missing.pem"), "--tls-client-ca"},
+		{file("server.pem"), file("server.key"), file("empty.pem"), "holds no PEM certificate"},
+	} {
+		_, err := serverCredentials(tc.cert, tc.key, tc.clientCA)
+		require.ErrorContains(t, err, tc.want)
+	}
+}

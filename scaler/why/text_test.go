@@ -1,0 +1,78 @@
+package why
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func of[T any](v T) *T { return &v }
+
+func explained(value float64, decided, replicas int) Explanation {
+	return Explanation{
+		Namespace: "llm", ScaledObject: "vllm", Trigger: "vllm-1", Target: 5,
+		Value: &value, Replicas: &decided, Active: true,
+		Workload: &Workload{Kind: "StatefulSet", Name: "vllm", Replicas: replicas, MinReplicas: 2, MaxReplicas: 10},
+	}
+}
+
+func TestHPA(t *testing.T) {
+	for _, tc := range []struct {
+		value             float64
+		decided, replicas int
+		want              string
+	}{
+		{11, 3, 1, "from 1 to 3 replicas, as fast as"},
+		{0, 0, 4, "from 4 to 2 replicas, its minimum, as fast as"},
+		{100, 20, 4, "from 4 to 10 replicas, its maximum, as fast as"},
+		{52, 11, 10, "10 replicas as now: 52/5 over 10 is within its tolerance of 10 %"},
+		{50, 10, 10, "from 10 to 10 replicas"},
+		{11, 3, 0, "KEDA will wake the workload"},
+	} {
+		e := explained(tc.value, tc.decided, tc.replicas)
+		require.Contains(t, e.HPA(), tc.want)
+	}
+	asleep := explained(0, 0, 0)
+	asleep.Active = false
+	require.Contains(t, asleep.HPA(), "KEDA too while the trigger is not active")
+	unknown := Explanation{}
+	require.Equal(t, "no answer: the HPA holds", unknown.HPA())
+	e := explained(11, 3, 1)
+	e.Workload = nil
+	require.Equal(t, "3 replicas", e.HPA())
+}
+
+func TestTextSaysWhatIsNotKnown(t *testing.T) {
+	e := explained(20, 4, 4)
+	e.Workload.Paused = true
+	e.Pods = []Pod{{Name: "vllm-0", State: "silent", AgeSeconds: of(7.25), Load: of(6.0), Fault: "does not answer"}, {Name: "vllm-1", State: "starting"}}
+	e.Faults = []string{"vllm-0: does not answer"}
+	e.Queries = []Query{{Signal: "load", PromQL: "sum(x)", Error: "boom", Warnings: []string{"odd"}}}
+	var b strings.Builder
+	require.NoError(t, Text(&b, []Explanation{e, {Namespace: "llm", ScaledObject: "new", Trigger: "vllm-2", Error: "not synced"}}))
+	require.Equal(t, strings.TrimLeft(`
+llm/vllm  trigger vllm-1
+  workload  StatefulSet/vllm, 4 replicas (min 2, max 10), paused
+  answer    20/5: 4 replicas; active ()
+  HPA       from 4 to 4 replicas, as fast as its behavior lets it
+  decided   0s ago
+  fault     vllm-0: does not answer
+
+  steps
+    rule  load  replicas  why
+
+  pods
+    name    state     ready  answered  load  in flight  saturation  fault
+    vllm-0  silent    false  7.3s ago  6     -          -           does not answer
+    vllm-1  starting  false  never     -     -          -
+
+  queries
+    load: sum(x)
+      error: boom
+      warning: odd
+
+llm/new  trigger vllm-2
+  no answer: not synced
+`, "\n"), b.String())
+}
