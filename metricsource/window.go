@@ -68,6 +68,7 @@ type Series struct {
 	labels  labels.Labels
 	samples []sample // oldest first, at least one while linked
 	round   uint64   // the target's round that brought the newest sample
+	stands  uint64   // the target's last complete round that it was part of
 	linked  bool     // in byName, and so visible to queries
 }
 
@@ -133,11 +134,16 @@ func (t *Target) take(at time.Time, points []Point, complete bool) error {
 			s = t.link(s)
 		}
 		s.round = t.round
+		if complete {
+			s.stands = t.round
+		}
 		w.append(s, now, p.Value)
 	}
+	over := w.count > w.maxSeries // with those that have ended, which are the first to go
 	for hash, list := range t.series {
 		list = slices.DeleteFunc(list, func(s *Series) bool {
-			return s.round != t.round && (complete || s.round != t.complete) && t.end(s, now)
+			ended := s.round != t.round && (t.complete == 0 || s.stands != t.complete)
+			return ended && (over && t.drop(s) || t.end(s, now))
 		})
 		if len(list) == 0 {
 			delete(t.series, hash)
@@ -226,9 +232,13 @@ func (t *Target) end(s *Series, now int64) bool {
 	if w.keep > 0 && newest.t >= now-w.keep {
 		return false
 	}
-	w.hide(s)
+	return t.drop(s)
+}
+
+func (t *Target) drop(s *Series) bool {
+	t.window.hide(s)
 	t.count--
-	w.count--
+	t.window.count--
 	return true
 }
 

@@ -124,7 +124,7 @@ func (l *live) evaluate(ctx context.Context) {
 		d, memory := decision.Decide(in, l.memory)
 		l.memory, a.decision = memory, &d
 		if !d.Until.IsZero() {
-			l.scaler.evaluations.By(l, d.Until)
+			l.scaler.evaluations.By(l, begun.Add(d.Until.Sub(begun.Round(0))))
 		}
 	}
 	a.workload = l.workload

@@ -62,9 +62,10 @@ func (s *Scaler) open(o object, metadata map[string]string, declared bool) (*liv
 		declared = s.isDeclared(o, metadata)
 	}
 	s.mu.Lock()
-	if l, ok := s.triggers.Load(k); ok {
+	if l, ok := s.byObject[o][k]; ok { // another call is opening it
 		s.mu.Unlock()
-		return l.(*live), nil
+		l.evaluate(context.Background())
+		return l, nil
 	}
 	if s.count >= maxTriggers || !declared && len(s.byObject[o]) >= maxPerObject {
 		s.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -203,6 +204,23 @@ func TestWrongMetadata(t *testing.T) {
 		_, err = w.client.IsActive(t.Context(), &externalscaler.ScaledObjectRef{ScalerMetadata: onEndpoints})
 		require.Equal(t, codes.InvalidArgument, status.Code(err))
 		require.Empty(t, w.scaler.all())
+	})
+}
+
+func TestManyFirstCallsOpenOneTrigger(t *testing.T) {
+	inBubble(t, false, func(t *testing.T, w *world) {
+		var calls sync.WaitGroup
+		for range 50 {
+			calls.Go(func() {
+				reply, err := w.client.IsActive(t.Context(), ref(onEndpoints))
+				if err != nil || !reply.GetResult() {
+					t.Errorf("IsActive: %v, %v", reply, err)
+				}
+			})
+		}
+		calls.Wait()
+		require.Len(t, w.scaler.all(), 1)
+		require.Equal(t, 1, w.scaler.count)
 	})
 }
 

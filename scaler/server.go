@@ -84,7 +84,10 @@ func (s *Scaler) GetMetrics(_ context.Context, req *externalscaler.GetMetricsReq
 // as long as nothing better is known: an error is for what was never known.
 func (l *live) known() (*answer, error) {
 	a := l.answer.Load()
-	if a.decision == nil {
+	switch {
+	case a == nil: // closed before it was ever evaluated
+		return nil, fmt.Errorf("%w of %s/%s", errUnknown, l.namespace, l.name)
+	case a.decision == nil:
 		return nil, fmt.Errorf("%w of %s/%s: %w", errUnknown, l.namespace, l.name, a.err)
 	}
 	return a, nil

@@ -11,7 +11,8 @@ import (
 )
 
 // Queue holds items by the moment they are due. Its methods are safe for
-// concurrent use.
+// concurrent use. Moments should be time.Now().Add(…): such a one stands even if
+// the wall clock is set.
 type Queue[T comparable] struct {
 	mu    sync.Mutex
 	items map[T]*entry[T]
@@ -41,20 +42,15 @@ func (q *Queue[T]) put(item T, at time.Time, keepSooner bool) {
 	defer q.mu.Unlock()
 	e, queued := q.items[item]
 	switch {
-	case !queued:
+	case queued && keepSooner && !at.Before(e.at):
+	case queued:
+		q.move(e, at)
+	default:
 		e = &entry[T]{item: item, at: at}
 		q.items[item] = e
 		heap.Push(&q.byDue, e)
-	case keepSooner && !at.Before(e.at):
-		return
-	default:
-		e.at = at
-		heap.Fix(&q.byDue, e.index)
-	}
-	if e.index == 0 {
-		select {
-		case q.wake <- struct{}{}:
-		default:
+		if e.index == 0 {
+			q.rouse()
 		}
 	}
 }
@@ -69,13 +65,28 @@ func (q *Queue[T]) Remove(item T) {
 	}
 }
 
-// Contains reports whether the item is queued: not while it runs, unless it was
-// put in again.
-func (q *Queue[T]) Contains(item T) bool {
+// Hasten makes the item due sooner, if it is queued at all: not one that runs.
+func (q *Queue[T]) Hasten(item T, at time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	_, ok := q.items[item]
-	return ok
+	if e, queued := q.items[item]; queued && at.Before(e.at) {
+		q.move(e, at)
+	}
+}
+
+func (q *Queue[T]) move(e *entry[T], at time.Time) {
+	e.at = at
+	heap.Fix(&q.byDue, e.index)
+	if e.index == 0 {
+		q.rouse()
+	}
+}
+
+func (q *Queue[T]) rouse() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
 }
 
 // Run takes items out of the queue as they become due and calls do for each, in

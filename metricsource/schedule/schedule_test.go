@@ -36,12 +36,14 @@ func TestQueueRunsWhatIsDue(t *testing.T) {
 		q.By("hastened", after(4*time.Second))
 		q.At("removed", after(time.Second))
 		q.Remove("removed")
-		require.True(t, q.Contains("late"))
-		require.False(t, q.Contains("removed"))
+		q.At("pushed", after(time.Hour))
+		q.Hasten("pushed", after(5*time.Second))
+		q.Hasten("pushed", after(6*time.Second))
+		q.Hasten("never queued", after(time.Second))
 		time.Sleep(time.Minute) // virtual
 		synctest.Wait()
 		require.Equal(t, map[string]time.Duration{
-			"sooner": time.Second, "moved": 2 * time.Second, "late": 3 * time.Second, "hastened": 4 * time.Second,
+			"sooner": time.Second, "moved": 2 * time.Second, "late": 3 * time.Second, "hastened": 4 * time.Second, "pushed": 5 * time.Second,
 		}, ran)
 		cancel()
 		<-stopped

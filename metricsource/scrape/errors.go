@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 
@@ -15,7 +16,7 @@ import (
 // a query is about. The engine is another one, or has renamed them.
 type NoSeriesError struct {
 	Missing []string // what was looked for, as PromQL
-	Format  string   // the answer's media type where that is not an exposition's
+	Format  string   // text/html or application/json, if the answer was that
 }
 
 func (e *NoSeriesError) Error() string {
@@ -68,7 +69,7 @@ func reason(err error) string {
 		return "status"
 	case errors.Is(err, errTooLarge), errors.Is(err, metricsource.ErrTooManySeries):
 		return "too_large"
-	case errors.As(err, &op):
+	case errors.As(err, &op), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "connection"
 	default:
 		return "other"

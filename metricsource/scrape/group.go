@@ -105,8 +105,8 @@ func (g *Group) Set(targets []Target) {
 			g.targets[want.Name] = t
 			g.scraper.metrics.targets.Inc()
 			g.scraper.queue.At(t, time.Now())
-		case !have.setReady(want.Ready) && want.Ready && g.scraper.queue.Contains(have):
-			g.scraper.queue.By(have, time.Now())
+		case !have.setReady(want.Ready) && want.Ready:
+			g.scraper.queue.Hasten(have, time.Now())
 		}
 	}
 	for name, t := range g.targets {

@@ -25,7 +25,9 @@ const (
 	maxFilterNames  = 64
 	maxFilterLength = 4000
 
-	accept = "text/plain;version=0.0.4;q=1,application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1"
+	// OpenMetrics is read where it is all there is, and not asked for:
+	// prometheus_client sends it to whoever mentions it, and it is the longer one.
+	accept = "text/plain;version=0.0.4,*/*;q=0.1"
 )
 
 var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}

@@ -107,7 +107,8 @@ func (t *target) reschedule(now time.Time) {
 	} else if !at.After(now) {
 		at = at.Add(interval)
 	}
-	t.group.scraper.queue.At(t, onGrid(at))
+	// The grid is the wall clock's; the wait is not, should somebody set that.
+	t.group.scraper.queue.At(t, now.Add(onGrid(at).Sub(now.Round(0))))
 }
 
 // read reads the target once, and notes the outcome.
@@ -123,7 +124,10 @@ func (t *target) read(ctx context.Context, slots *semaphore.Weighted) {
 	}
 	begun := time.Now()
 	reading, err := t.reader.read(ctx)
-	if err != nil && errors.Is(context.Cause(ctx), errTimeout) {
+	// The request, the dial and the handshake have the same limit; which of them
+	// is told of first means nothing.
+	var late interface{ Timeout() bool }
+	if err != nil && (errors.Is(context.Cause(ctx), errTimeout) || errors.As(err, &late) && late.Timeout()) {
 		err = errTimeout
 	}
 	if t.note(ctx, reading, err) {
