@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/common/model"
+
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -238,7 +240,7 @@ func nameSet(matchers []*labels.Matcher) ([]string, bool) {
 func nameMatchers(matchers []*labels.Matcher) []*labels.Matcher {
 	var out []*labels.Matcher
 	for _, m := range matchers {
-		if m.Name == labels.MetricName {
+		if m.Name == model.MetricNameLabel {
 			out = append(out, m)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/common/model"
+
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 )
@@ -87,7 +89,7 @@ type Point struct {
 // instance, namespace). It must be removed with Remove.
 func (w *Window) Target(common labels.Labels) *Target {
 	t := &Target{window: w, common: common, series: map[uint64][]*Series{}}
-	t.up = &Series{labels: labels.NewBuilder(common).Set(labels.MetricName, "up").Labels()}
+	t.up = &Series{labels: labels.NewBuilder(common).Set(model.MetricNameLabel, "up").Labels()}
 	return t
 }
 
@@ -245,7 +247,7 @@ func (t *Target) drop(s *Series) bool {
 // show lets queries see a series, and hide keeps them from it.
 func (w *Window) show(s *Series) {
 	if !s.linked {
-		name := s.labels.Get(labels.MetricName)
+		name := s.labels.Get(model.MetricNameLabel)
 		w.byName[name] = append(w.byName[name], s)
 		s.linked = true
 	}
@@ -255,7 +257,7 @@ func (w *Window) hide(s *Series) {
 	if !s.linked {
 		return
 	}
-	name := s.labels.Get(labels.MetricName)
+	name := s.labels.Get(model.MetricNameLabel)
 	w.byName[name] = slices.DeleteFunc(w.byName[name], func(o *Series) bool { return o == s })
 	if len(w.byName[name]) == 0 {
 		delete(w.byName, name)

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/model"
+
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 )
@@ -100,7 +102,7 @@ func TestMergeEndsNothing(t *testing.T) {
 	r := newRig(t, 0)
 	r.commit("a", at(0), "q", 7.0, "w", 1.0)
 	target := r.target("a")
-	w, x := target.Series(labels.FromStrings(labels.MetricName, "w")), target.Series(labels.FromStrings(labels.MetricName, "x"))
+	w, x := target.Series(labels.FromStrings(model.MetricNameLabel, "w")), target.Series(labels.FromStrings(model.MetricNameLabel, "x"))
 	require.NoError(t, target.Merge(at(1), []Point{{w, 5}, {x, 1}}))
 	require.Equal(t, map[string]float64{"a": 13}, r.eval(`sum by (pod) ({__name__=~"q|w|x"})`, at(1)))
 	require.NoError(t, target.Merge(at(2), []Point{{w, 5}}))
@@ -164,7 +166,7 @@ func TestWindowBoundsItsSeries(t *testing.T) {
 	a, b := w.Target(labels.FromStrings("pod", "a")), w.Target(labels.FromStrings("pod", "b"))
 	points := func(target *Target, names ...string) (all []Point) {
 		for _, n := range names {
-			all = append(all, Point{Series: target.Series(labels.FromStrings(labels.MetricName, n))})
+			all = append(all, Point{Series: target.Series(labels.FromStrings(model.MetricNameLabel, n))})
 		}
 		return all
 	}
@@ -228,7 +230,7 @@ func TestWant(t *testing.T) {
 	require.Equal(t, []string{`{__name__=~"e[:_]waiting"}`}, w.Missing(role(`e:kv`).Join(role(`e:stream`))))
 	require.Empty(t, w.Missing(role(`e:waiting`)))
 	require.True(t, role(`e:done_total`).Served)
-	_, wanted := w.Role(labels.FromStrings(labels.MetricName, "errors_total", "code", "200"))
+	_, wanted := w.Role(labels.FromStrings(model.MetricNameLabel, "errors_total", "code", "200"))
 	require.False(t, wanted)
 
 	exact, match = NewWant(Idle{}, []*Query{parse(`{__name__=~"e:.*"}`)}, nil).Names()

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -222,7 +221,7 @@ func (s *server) fail() {
 }
 
 // heal puts a server that failed back, as a new one at its address.
-func (n *network) heal(address, body string) *server { return n.add(address, body) }
+func (n *network) heal(address, body string) { n.add(address, body) }
 
 // cluster stands for Kubernetes: it says what a test has told it.
 type cluster struct {
@@ -326,13 +325,4 @@ func (r *recorder) has(reason string) bool {
 // asr is the exposition of an ASR server with so many active requests.
 func asr(active int) string {
 	return fmt.Sprintf("asr_active_requests %d\nasr_active_streams 0\nasr_batch_queue_depth 0\nasr_stream_queue_depth 0\n", active)
-}
-
-// vllm is the exposition of a vLLM server.
-func vllm(waiting, running int, usage float64) string {
-	return strings.Join([]string{
-		fmt.Sprintf(`vllm:num_requests_waiting{model_name="m"} %d`, waiting),
-		fmt.Sprintf(`vllm:num_requests_running{model_name="m"} %d`, running),
-		fmt.Sprintf(`vllm:kv_cache_usage_perc{model_name="m"} %g`, usage), "",
-	}, "\n")
 }

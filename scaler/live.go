@@ -41,7 +41,6 @@ type live struct {
 	workload *metricsource.Workload
 	ownIPs   atomic.Pointer[map[netip.Addr]bool] // of the workload's pods
 	gone     map[string]bool                     // pods, by UID, that are terminating and silent
-	edges    uint64
 	closed   bool
 	tried    bool          // every target, at least once
 	settled  chan struct{} // closed once every target has been tried

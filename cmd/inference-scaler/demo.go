@@ -77,11 +77,11 @@ func demo(ctx context.Context, out io.Writer, story sim.Story, plain bool) error
 		return err
 	})
 	err = g.Wait()
-	fmt.Fprint(out, "\n", summary)
 	if errors.Is(err, context.Canceled) {
-		return nil // interrupted; the summary says so
+		err = nil // interrupted; the summary says so
 	}
-	return err
+	_, printErr := fmt.Fprint(out, "\n", summary)
+	return errors.Join(err, printErr)
 }
 
 // decided is the scaler's own word on the fleet of the story.

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/prometheus/common/model"
+
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 )
@@ -130,7 +132,7 @@ func FuzzParseLabels(f *testing.F) {
 			require.True(t, utf8.ValidString(l.Name) && utf8.ValidString(l.Value))
 			previous = l.Name
 		})
-		name := l.Get(labels.MetricName)
+		name := l.Get(model.MetricNameLabel)
 		require.NotEmpty(t, name)
 		got, err := scanAll(new(Scanner), "a 1\n"+string(series)+" 2\n", NewNames([]string{name}, nil))
 		require.NoError(t, err)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/prometheus/common/model"
+
 	"github.com/prometheus/prometheus/model/labels"
 )
 
@@ -55,7 +57,7 @@ func ParseLabels(series []byte) (labels.Labels, error) {
 		return fail(reason, 0)
 	}
 	if name != "" {
-		ls = append(ls, labels.Label{Name: labels.MetricName, Value: name})
+		ls = append(ls, labels.Label{Name: model.MetricNameLabel, Value: name})
 	}
 	if i = skipBlanks(series, i); i < len(series) {
 		if series[i] != '{' {
@@ -79,7 +81,7 @@ func ParseLabels(series []byte) (labels.Labels, error) {
 		if !utf8.ValidString(l.Name) || !utf8.ValidString(l.Value) {
 			return fail("invalid UTF-8", 0)
 		}
-		named = named || l.Name == labels.MetricName
+		named = named || l.Name == model.MetricNameLabel
 		if l.Value != "" {
 			builder.Add(l.Name, l.Value)
 		}
@@ -126,7 +128,7 @@ func blockLabels(b *block, ls []labels.Label) ([]labels.Label, string) {
 		}
 		name := string(unescape(nil, it.name))
 		switch {
-		case it.value != nil && name == labels.MetricName:
+		case it.value != nil && name == model.MetricNameLabel:
 			return ls, "reserved label name __name__"
 		case it.value != nil && name == "":
 			return ls, "empty label name"
@@ -138,7 +140,7 @@ func blockLabels(b *block, ls []labels.Label) ([]labels.Label, string) {
 			return ls, "empty metric name"
 		default:
 			named = true
-			ls = append(ls, labels.Label{Name: labels.MetricName, Value: name})
+			ls = append(ls, labels.Label{Name: model.MetricNameLabel, Value: name})
 		}
 	}
 }

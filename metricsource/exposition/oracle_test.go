@@ -88,7 +88,7 @@ func expfmtReadings(body []byte, names map[string]bool) (want readings, ok bool)
 			}
 			m := family.GetMetric()[0]
 			b := labels.NewScratchBuilder(0)
-			b.Add(labels.MetricName, name)
+			b.Add(model.MetricNameLabel, name)
 			for _, pair := range m.GetLabel() {
 				if pair.GetValue() != "" {
 					b.Add(pair.GetName(), pair.GetValue())
@@ -153,7 +153,7 @@ func openMetricsReadings(body []byte, names map[string]bool) (want readings, ok 
 			var l labels.Labels
 			text, _, v = p.Series()
 			p.Labels(&l)
-			switch name := l.Get(labels.MetricName); {
+			switch name := l.Get(model.MetricNameLabel); {
 			case !names[name]:
 			case refusedLabels(l):
 				return nil, false

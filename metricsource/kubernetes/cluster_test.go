@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -241,7 +242,7 @@ func TestForbidden(t *testing.T) {
 			if a.GetNamespace() != "no" {
 				return false, nil, nil
 			}
-			return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", fmt.Errorf("cannot list"))
+			return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", errors.New("cannot list"))
 		})
 		f.run()
 		require.False(t, f.cluster.Synced())

@@ -88,8 +88,10 @@ func TestTrimTargetDefaults(t *testing.T) {
 
 func TestTrimScaledObject(t *testing.T) {
 	got, err := trimScaledObject(&unstructured.Unstructured{Object: map[string]any{
-		"metadata": map[string]any{"namespace": "ns", "name": "n", "uid": "u", "resourceVersion": "7",
-			"managedFields": []any{map[string]any{"manager": "kubectl"}}, "labels": map[string]any{"a": "b"}},
+		"metadata": map[string]any{
+			"namespace": "ns", "name": "n", "uid": "u", "resourceVersion": "7",
+			"managedFields": []any{map[string]any{"manager": "kubectl"}}, "labels": map[string]any{"a": "b"},
+		},
 		"spec": map[string]any{
 			"scaleTargetRef":  map[string]any{"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "name": "asr"},
 			"minReplicaCount": int64(2), "maxReplicaCount": float64(9),

@@ -38,7 +38,7 @@ var bad = map[string]struct {
 	reason string
 }{
 	"404":                   {serve: status(404), err: "HTTP status 404", reason: "status"},
-	"500 with a body":       {serve: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "q 8", 500) }, err: "HTTP status 500", reason: "status"},
+	"500 with a body":       {serve: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "q 8", http.StatusInternalServerError) }, err: "HTTP status 500", reason: "status"},
 	"204":                   {serve: status(204), err: "HTTP status 204", reason: "status"},
 	"redirect":              {serve: with("Location", "http://other:80/metrics", status(302)), err: "HTTP status 302: redirects are not followed", reason: "status"},
 	"gzip":                  {serve: with("Content-Encoding", "gzip", text("q 8\n")), err: errEncoded.Error(), reason: "syntax"},

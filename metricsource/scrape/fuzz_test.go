@@ -51,10 +51,10 @@ func FuzzBody(f *testing.F) {
 			require.NotNil(t, point.Series, i)
 		}
 		at := time.Now()
-		p.samples.Merge(at, again.points)
+		_ = p.samples.Merge(at, again.points)
 		held := g.cfg.Window.Len()
 		require.LessOrEqual(t, held, len(again.points)+seriesOf(err, body))
-		p.samples.Commit(at.Add(time.Second), again.points)
+		_ = p.samples.Commit(at.Add(time.Second), again.points)
 		require.LessOrEqual(t, g.cfg.Window.Len(), held)
 		p.samples.Remove()
 		require.Zero(t, g.cfg.Window.Len())

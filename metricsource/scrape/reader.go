@@ -117,7 +117,7 @@ func (r *reader) prepare() error {
 		return nil
 	}
 	r.series = map[string]*seen{}
-	full, err := http.NewRequest(http.MethodGet, r.target.spec.URL, nil)
+	full, err := http.NewRequestWithContext(context.Background(), http.MethodGet, r.target.spec.URL, nil)
 	if err != nil {
 		return err
 	}

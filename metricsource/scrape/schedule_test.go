@@ -111,7 +111,7 @@ func TestGroupsAreReadAtMomentsOfTheirOwn(t *testing.T) {
 		moments := map[time.Duration]bool{}
 		for i := range 20 {
 			g := r.scraper.Open(r.group.cfg)
-			defer g.Close()
+			defer g.Close() //nolint:gocritic // each is open until the test ends
 			p := pod(fmt.Sprint("of-group-", i))
 			r.net.serve(p.Name, text("q 7\n"))
 			g.Set([]Target{p})

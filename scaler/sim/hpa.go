@@ -106,7 +106,8 @@ func (h *HPA) stabilize(now time.Time, current, measured int) int {
 			kept = append(kept, r)
 		}
 	}
-	h.recommendations = append(kept, recommendation{now, measured})
+	kept = append(kept, recommendation{now, measured})
+	h.recommendations = kept
 	return min(max(current, up), down)
 }
 

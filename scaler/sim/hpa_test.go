@@ -78,22 +78,46 @@ func TestHPAStabilization(t *testing.T) {
 		want              int
 		reason            string
 	}{
-		{"highest of the scale-down window", 0, 3 * time.Minute,
-			[]recommendation{{at(-120), 4}, {at(-60), 5}}, 100, 3, 5, ReasonDownStabilized},
-		{"lowest of the scale-up window", 5 * time.Minute, 0,
-			[]recommendation{{at(-120), 4}, {at(-60), 5}}, 1, 7, 4, ReasonUpStabilized},
-		{"the scale-up window does not hold a scale-down", 5 * time.Minute, 0,
-			[]recommendation{{at(-120), 1}, {at(-60), 2}}, 100, 3, 3, ReasonAsMeasured},
-		{"the scale-down window does not hold a scale-up", 0, 5 * time.Minute,
-			[]recommendation{{at(-120), 4}, {at(-60), 5}}, 1, 3, 3, ReasonAsMeasured},
-		{"what is exactly as old as the window has left it", 0, time.Minute,
-			[]recommendation{{at(-60), 9}, {at(-59), 6}}, 10, 3, 6, ReasonDownStabilized},
-		{"obsolete ones do not count", 0, 3 * time.Minute,
-			[]recommendation{{at(-600), 10}, {at(-60), 4}, {at(-120), 5}, {at(-540), 9}}, 100, 3, 5, ReasonDownStabilized},
-		{"between both windows nothing moves", 5 * time.Minute, 5 * time.Minute,
-			[]recommendation{{at(-6000), 2}, {at(-180), 1}}, 2, 3, 2, ReasonUpStabilized},
-		{"down neither", 5 * time.Minute, 5 * time.Minute,
-			[]recommendation{{at(-6000), 2}, {at(-180), 3}}, 2, 1, 2, ReasonDownStabilized},
+		{
+			"highest of the scale-down window", 0, 3 * time.Minute,
+			[]recommendation{{at(-120), 4}, {at(-60), 5}},
+			100, 3, 5, ReasonDownStabilized,
+		},
+		{
+			"lowest of the scale-up window", 5 * time.Minute, 0,
+			[]recommendation{{at(-120), 4}, {at(-60), 5}},
+			1, 7, 4, ReasonUpStabilized,
+		},
+		{
+			"the scale-up window does not hold a scale-down", 5 * time.Minute, 0,
+			[]recommendation{{at(-120), 1}, {at(-60), 2}},
+			100, 3, 3, ReasonAsMeasured,
+		},
+		{
+			"the scale-down window does not hold a scale-up", 0, 5 * time.Minute,
+			[]recommendation{{at(-120), 4}, {at(-60), 5}},
+			1, 3, 3, ReasonAsMeasured,
+		},
+		{
+			"what is exactly as old as the window has left it", 0, time.Minute,
+			[]recommendation{{at(-60), 9}, {at(-59), 6}},
+			10, 3, 6, ReasonDownStabilized,
+		},
+		{
+			"obsolete ones do not count", 0, 3 * time.Minute,
+			[]recommendation{{at(-600), 10}, {at(-60), 4}, {at(-120), 5}, {at(-540), 9}},
+			100, 3, 5, ReasonDownStabilized,
+		},
+		{
+			"between both windows nothing moves", 5 * time.Minute, 5 * time.Minute,
+			[]recommendation{{at(-6000), 2}, {at(-180), 1}},
+			2, 3, 2, ReasonUpStabilized,
+		},
+		{
+			"down neither", 5 * time.Minute, 5 * time.Minute,
+			[]recommendation{{at(-6000), 2}, {at(-180), 3}},
+			2, 1, 2, ReasonDownStabilized,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			b := free(0)
@@ -134,14 +158,22 @@ func TestHPALimits(t *testing.T) {
 		{name: "no policy counts", policies: []Policy{pods}, choose: SelectDisabled, current: 10, up: 10, down: 10},
 		{name: "no policy", current: 10, up: 10, down: 10},
 		{name: "a percentage moves by one at least", policies: []Policy{{Percent, 10, time.Minute}}, current: 3, up: 4, down: 2},
-		{name: "counted from the period's beginning", policies: []Policy{percent}, current: 12,
-			ups: []scaleEvent{{at(-30), 4}}, up: 12, down: 4},
-		{name: "used up", policies: []Policy{pods}, current: 12,
-			ups: []scaleEvent{{at(-30), 4}}, up: 12, down: 6},
-		{name: "a decrease gives the increase room", policies: []Policy{pods}, current: 8,
-			downs: []scaleEvent{{at(-30), 3}}, up: 13, down: 8},
-		{name: "an event as old as the period has left it", policies: []Policy{pods}, current: 8,
-			ups: []scaleEvent{{at(-60), 3}}, up: 10, down: 6},
+		{
+			name: "counted from the period's beginning", policies: []Policy{percent}, current: 12,
+			ups: []scaleEvent{{at(-30), 4}}, up: 12, down: 4,
+		},
+		{
+			name: "used up", policies: []Policy{pods}, current: 12,
+			ups: []scaleEvent{{at(-30), 4}}, up: 12, down: 6,
+		},
+		{
+			name: "a decrease gives the increase room", policies: []Policy{pods}, current: 8,
+			downs: []scaleEvent{{at(-30), 3}}, up: 13, down: 8,
+		},
+		{
+			name: "an event as old as the period has left it", policies: []Policy{pods}, current: 8,
+			ups: []scaleEvent{{at(-60), 3}}, up: 10, down: 6,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := Rules{Policies: tc.policies, Select: tc.choose}

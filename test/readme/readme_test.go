@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -61,7 +62,7 @@ func presets() string {
 	b.WriteString("| engine | target | port | load | work in flight | brake |\n|---|---|---|---|---|---|\n")
 	for _, name := range preset.Names() {
 		p, _ := preset.Lookup(name)
-		port, flight, brake := fmt.Sprint(p.Port), "unknown: never sleeps", "–"
+		port, flight, brake := strconv.Itoa(p.Port), "unknown: never sleeps", "–"
 		if p.Port == 0 {
 			port = "must be given"
 		}

@@ -177,7 +177,7 @@ func ask(client externalscaler.ExternalScalerClient, ref *externalscaler.ScaledO
 func get(ts *testscript.TestScript, _ bool, args []string) {
 	last := ""
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		resp, err := http.Get("http://" + ts.Getenv("HTTP") + args[0]) //nolint:noctx // bounded by the listener's own time limits
+		resp, err := http.Get("http://" + ts.Getenv("HTTP") + args[0])
 		if err != nil {
 			last = err.Error()
 			continue

@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Checks everything that needs no test to run. `make lint` calls it from the
+# repository's root. Every check runs, whatever the ones before it have found;
+# the exit status is 1 if any has failed.
+set -uo pipefail
+
+failed=()
+
+# check runs a command under a name and remembers whether it failed.
+check() {
+	local name=$1
+	shift
+	echo "== $name"
+	"$@" || failed+=("$name")
+}
+
+# check_installed is check for a program that test/tools does not pin. A machine
+# without it may skip the check, a CI server may not.
+check_installed() {
+	if [[ -z ${CI:-} ]] && ! command -v "$2" >/dev/null; then
+		echo "$1: $2 is not installed, not checked"
+		return
+	fi
+	check "$@"
+}
+
+within() (
+	cd "$1" && "${@:2}"
+)
+
+formatted() {
+	local files
+	files=$("$bin/gofumpt" -l .) || return
+	if [[ -n $files ]]; then
+		echo "not formatted; run: bin/gofumpt -w ."
+		echo "$files"
+		return 1
+	fi
+}
+
+# govulncheck exits with 3 on a finding and with 1 on any error. An unreachable
+# database is the one error that says nothing about the code.
+vulnerabilities() {
+	local out status
+	out=$("$bin/govulncheck" ./... 2>&1)
+	status=$?
+	if ((status == 1)) && grep -q '^govulncheck: fetching vulnerabilities: ' <<<"$out"; then
+		echo "govulncheck: database unreachable, not checked"
+		return
+	fi
+	echo "$out"
+	return "$status"
+}
+
+# Without VCS stamps, a commit does not link the tools anew.
+go -C test/tools build -buildvcs=false -o ../../bin/ tool || exit 1
+bin=$PWD/bin
+
+modules=(.)
+for dir in test/keda test/e2e; do
+	[[ -f $dir/go.mod ]] && modules+=("$dir")
+done
+
+for dir in "${modules[@]}"; do
+	check "go vet $dir" go -C "$dir" vet ./...
+done
+check gofumpt formatted
+for dir in "${modules[@]}"; do
+	check "golangci-lint $dir" within "$dir" "$bin/golangci-lint" run --allow-serial-runners ./...
+done
+[[ -d proto ]] && check_installed "buf lint" buf lint
+[[ -d deploy/chart ]] && check_installed "helm lint" helm lint deploy/chart
+check govulncheck vulnerabilities
+
+if ((${#failed[@]})); then
+	printf 'failed: %s\n' "${failed[@]}"
+	exit 1
+fi
