@@ -46,16 +46,10 @@ func (s *Scaler) StreamIsActive(ref *externalscaler.ScaledObjectRef, stream grpc
 			}
 			repeat.Reset(pause)
 		}
-		select {
-		case <-stream.Context().Done():
+		switch s.next(stream.Context(), news, repeat.C) {
+		case streamEnds:
 			return nil
-		case <-s.closing:
-			return nil
-		case _, ok := <-news:
-			if !ok {
-				return nil
-			}
-		case <-repeat.C:
+		case timerFired:
 			if !l.unheard(pause) {
 				continue
 			}
@@ -94,17 +88,34 @@ func (s *Scaler) StreamMetricSpec(ref *externalscaler.ScaledObjectRef, stream gr
 	if err := stream.Send(l.spec()); err != nil {
 		return err
 	}
-	for {
-		select {
-		case <-stream.Context().Done():
-			return nil
-		case <-s.closing:
-			return nil
-		case _, ok := <-news:
-			if !ok {
-				return nil
-			}
+	for s.next(stream.Context(), news, nil) != streamEnds {
+		continue
+	}
+	return nil
+}
+
+// event is what a stream waits for.
+type event int
+
+const (
+	streamEnds event = iota // the caller, this scaler or the trigger is going
+	somethingNew
+	timerFired
+)
+
+func (s *Scaler) next(ctx context.Context, news <-chan struct{}, timer <-chan time.Time) event {
+	select {
+	case <-ctx.Done():
+		return streamEnds
+	case <-s.closing:
+		return streamEnds
+	case _, open := <-news:
+		if !open {
+			return streamEnds
 		}
+		return somethingNew
+	case <-timer:
+		return timerFired
 	}
 }
 
