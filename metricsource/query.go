@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -22,7 +23,13 @@ const (
 	// MaxQueryLength bounds the text of a query, in bytes.
 	MaxQueryLength = 4096
 
-	maxQuerySamples = 5_000_000
+	maxQuerySamples = 1_000_000
+	// What follows bounds the work of one evaluation: the engine looks at its
+	// time limit between steps only.
+	minSubqueryStep = time.Second
+	maxRegexLength  = 1024
+	maxRelabelCalls = 2 // label_join and label_replace can double a label each
+	maxElements     = 10_000
 	queryTimeout    = 5 * time.Second
 	subqueryStep    = time.Second
 
@@ -65,6 +72,9 @@ func ParseQuery(text string, needs ...string) (*Query, error) {
 	if q.lookback, err = lookback(expr); err != nil {
 		return nil, fmt.Errorf("%q %w", text, err)
 	}
+	if err := affordable(expr); err != nil {
+		return nil, fmt.Errorf("%q %w", text, err)
+	}
 	q.selectors = parser.ExtractSelectors(expr)
 	for _, text := range needs {
 		expr, err := parseExpr(text)
@@ -73,8 +83,10 @@ func ParseQuery(text string, needs ...string) (*Query, error) {
 		}
 		q.needs = append(q.needs, need{text: text, selectors: parser.ExtractSelectors(expr)})
 	}
-	if len(needs) == 0 && len(q.selectors) > 0 && !mindsAbsence(expr) {
-		q.needs = []need{{text: text, selectors: q.selectors}}
+	// up is this scraper's own word, and no target's.
+	exported := slices.DeleteFunc(slices.Clone(q.selectors), aboutUp)
+	if len(needs) == 0 && len(exported) > 0 && !mindsAbsence(expr) {
+		q.needs = []need{{text: text, selectors: exported}}
 	}
 	return q, nil
 }
@@ -127,6 +139,41 @@ func lookback(expr parser.Expr) (time.Duration, error) {
 	}
 	return deepest, err
 }
+
+// affordable refuses what would cost more to evaluate than a query is worth.
+func affordable(expr parser.Expr) error {
+	var err error
+	relabels := 0
+	parser.Inspect(expr, func(node parser.Node, path []parser.Node) error {
+		switch n := node.(type) {
+		case *parser.SubqueryExpr:
+			if n.Step != 0 && n.Step < minSubqueryStep {
+				err = fmt.Errorf("has a subquery with a step of %s; at least %s", n.Step, minSubqueryStep)
+			}
+			if slices.ContainsFunc(path, func(p parser.Node) bool { _, nested := p.(*parser.SubqueryExpr); return nested }) {
+				err = errors.New("has a subquery within a subquery")
+			}
+		case *parser.Call:
+			if n.Func.Name == "label_join" || n.Func.Name == "label_replace" {
+				relabels++
+			}
+		case *parser.VectorSelector:
+			for _, m := range n.LabelMatchers {
+				if (m.Type == labels.MatchRegexp || m.Type == labels.MatchNotRegexp) && (len(m.Value) > maxRegexLength || counted.MatchString(m.Value)) {
+					err = fmt.Errorf("has a regular expression of %d bytes or with a counted repetition; at most %d bytes, and none", len(m.Value), maxRegexLength)
+				}
+			}
+		}
+		return nil
+	})
+	if err == nil && relabels > maxRelabelCalls {
+		err = fmt.Errorf("calls label_join or label_replace %d times; at most %d", relabels, maxRelabelCalls)
+	}
+	return err
+}
+
+// counted matches a repetition such as {0,999} in a regular expression.
+var counted = regexp.MustCompile(`\{\d`)
 
 func mindsAbsence(expr parser.Expr) bool {
 	minds := false
@@ -181,6 +228,9 @@ func (q *Query) Eval(ctx context.Context, w *Window, at time.Time) (Result, erro
 	case promql.Scalar:
 		r.Elements = []Element{{Labels: "{}", Value: v.V}}
 	case promql.Vector:
+		if len(v) > maxElements {
+			return Result{}, fmt.Errorf("query %q yields %d elements; at most %d: aggregate them", q.text, len(v), maxElements)
+		}
 		r.Elements = make([]Element, 0, len(v))
 		for _, s := range v {
 			if s.H != nil {
@@ -201,6 +251,9 @@ func names(selectors [][]*labels.Matcher) (exact []string, match func(string) bo
 	known := map[string]bool{}
 	var patterns [][]*labels.Matcher
 	for _, matchers := range selectors {
+		if aboutUp(matchers) {
+			continue
+		}
 		listed, ok := nameSet(matchers)
 		if !ok {
 			patterns = append(patterns, nameMatchers(matchers))
@@ -234,6 +287,11 @@ func nameSet(matchers []*labels.Matcher) ([]string, bool) {
 		}
 	}
 	return nil, false
+}
+
+func aboutUp(matchers []*labels.Matcher) bool {
+	set, ok := nameSet(matchers)
+	return ok && len(set) == 1 && set[0] == "up"
 }
 
 func nameMatchers(matchers []*labels.Matcher) []*labels.Matcher {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 )
 
@@ -69,7 +70,7 @@ type Role struct {
 
 // Role returns the part that a series plays, and false for one that no query selects.
 func (w *Want) Role(ls labels.Labels) (Role, bool) {
-	if !slices.ContainsFunc(w.selectors, func(ms []*labels.Matcher) bool { return matches(ls, ms) }) {
+	if ls.Get(model.MetricNameLabel) == "up" || !slices.ContainsFunc(w.selectors, func(ms []*labels.Matcher) bool { return matches(ls, ms) }) {
 		return Role{}, false
 	}
 	var r Role

@@ -71,6 +71,7 @@ type Series struct {
 	round   uint64   // the target's round that brought the newest sample
 	stands  uint64   // the target's last complete round that it was part of
 	linked  bool     // in byName, and so visible to queries
+	place   int      // there
 }
 
 type sample struct {
@@ -247,6 +248,7 @@ func (t *Target) drop(s *Series) bool {
 func (w *Window) show(s *Series) {
 	if !s.linked {
 		name := s.labels.Get(model.MetricNameLabel)
+		s.place = len(w.byName[name])
 		w.byName[name] = append(w.byName[name], s)
 		s.linked = true
 	}
@@ -257,8 +259,11 @@ func (w *Window) hide(s *Series) {
 		return
 	}
 	name := s.labels.Get(model.MetricNameLabel)
-	w.byName[name] = slices.DeleteFunc(w.byName[name], func(o *Series) bool { return o == s })
-	if len(w.byName[name]) == 0 {
+	list := w.byName[name]
+	last := list[len(list)-1]
+	list[s.place], last.place = last, s.place
+	list[len(list)-1] = nil
+	if w.byName[name] = list[:len(list)-1]; len(list) == 1 {
 		delete(w.byName, name)
 	}
 	s.linked, s.samples = false, nil

@@ -190,7 +190,12 @@ func TestParseQueryRefuses(t *testing.T) {
 		`max_over_time(q[9m:1s] offset 2m)`: `looks back 11m0s`,
 		`q offset -1m`:                      `looks ahead`,
 		`q @ 0`:                             `fixed in time`,
-		strings.Repeat("q", 4097):           `at most 4096`,
+		`max_over_time(q[1m:1ms])`:          `a subquery with a step of 1ms; at least 1s`,
+		`max_over_time(max_over_time(q[1m:1s])[1m:1s])`: `a subquery within a subquery`,
+		`q{a=~"b{0,99}c"}`:                          `a counted repetition`,
+		`q{a!~"` + strings.Repeat("a|", 600) + `"}`: `regular expression of 1200 bytes`,
+		`label_join(label_join(label_join(q,"a","","a","a"),"a","","a","a"),"a","","a","a")`: `label_replace 3 times; at most 2`,
+		strings.Repeat("q", 4097): `at most 4096`,
 	} {
 		_, err := ParseQuery(text)
 		require.ErrorContains(t, err, why, text)
@@ -236,6 +241,18 @@ func TestWant(t *testing.T) {
 	require.Empty(t, exact)
 	require.True(t, match("e:x"))
 	require.False(t, match("f:x"))
+}
+
+func TestUpIsNothingThatATargetMustExport(t *testing.T) {
+	q, err := ParseQuery(`sum(up)`)
+	require.NoError(t, err)
+	w := NewWant(Idle{}, []*Query{q}, nil)
+	require.Empty(t, w.Missing(Role{}))
+	exact, match := w.Names()
+	require.Empty(t, exact)
+	require.Nil(t, match)
+	_, wanted := w.Role(labels.FromStrings(model.MetricNameLabel, "up"))
+	require.False(t, wanted)
 }
 
 func TestNameVariantsAreAFiniteSet(t *testing.T) {

@@ -255,6 +255,16 @@ func (c *cluster) ScaledObject(namespace, name string) (metricsource.ScaledObjec
 	return so, nil
 }
 
+func (c *cluster) ScaledObjects() []metricsource.ScaledObject {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []metricsource.ScaledObject
+	for o := range c.triggers {
+		all = append(all, metricsource.ScaledObject{Namespace: o.namespace, Name: o.name})
+	}
+	return all
+}
+
 func (c *cluster) Workload(namespace, name string) (metricsource.Workload, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -2,6 +2,7 @@ package scaler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -20,12 +21,17 @@ import (
 	"github.com/inference-scaler/inference-scaler/scaler/trigger"
 )
 
+// maxTimeout bounds a reading whatever a trigger says: a target that hangs takes
+// a place that others wait for.
+const maxTimeout = 5 * time.Second
+
 // live is a trigger at work.
 type live struct {
 	object
 	scaler   *Scaler
 	key      string
 	label    string
+	opened   time.Time
 	metadata map[string]string
 	trigger  *trigger.Trigger
 	window   *metricsource.Window
@@ -40,6 +46,7 @@ type live struct {
 	memory   decision.Memory
 	workload *metricsource.Workload
 	ownIPs   atomic.Pointer[map[netip.Addr]bool] // of the workload's pods
+	told     map[decision.FaultKind]time.Time    // when an event told of such a fault
 	gone     map[string]bool                     // pods, by UID, that are terminating and silent
 	closed   bool
 	tried    bool          // every target, at least once
@@ -76,6 +83,8 @@ func newLive(s *Scaler, o object, key string, metadata map[string]string, t *tri
 		scaler:   s,
 		key:      key,
 		label:    label(t.MetricName, key),
+		opened:   time.Now(),
+		told:     map[decision.FaultKind]time.Time{},
 		metadata: metadata,
 		trigger:  t,
 		window:   metricsource.NewWindow(t.Want.Lookback()),
@@ -87,13 +96,29 @@ func newLive(s *Scaler, o object, key string, metadata map[string]string, t *tri
 	l.stale.Store(true)
 	l.group = s.opts.Scraper.Open(scrape.Config{
 		Interval: t.Interval,
-		Timeout:  t.StaleAfter / 2,
+		Timeout:  min(t.StaleAfter/2, maxTimeout),
 		Want:     t.Want,
 		Window:   l.window,
 		Permit:   l.permit,
 		OnRead:   func() { s.wake(l, gather) },
 	})
 	return l
+}
+
+// assume publishes the answer of a trigger of which nothing has been read.
+func (l *live) assume() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := &answer{at: time.Now()}
+	if a.err = l.observe(); a.err == nil {
+		d, _ := decision.Decide(l.unread(a.at), l.memory)
+		a.decision = &d
+	}
+	a.workload = l.workload
+	if active(a) {
+		a.edges++
+	}
+	l.answer.Store(a)
 }
 
 func (l *live) close() {
@@ -149,6 +174,11 @@ func (l *live) observe() error {
 		w, err := l.scaler.opts.Cluster.Workload(l.namespace, l.name)
 		if err != nil {
 			l.stale.Store(true)
+			if errors.Is(err, metricsource.ErrNotFound) {
+				// Its pods' addresses may be another workload's next.
+				l.ownIPs.Store(nil)
+				l.group.Set(nil)
+			}
 			return err
 		}
 		l.workload = &w
@@ -221,7 +251,7 @@ func (l *live) permit(addr netip.Addr) error {
 func addresses(pods []metricsource.Pod) *map[netip.Addr]bool {
 	own := make(map[netip.Addr]bool, len(pods))
 	for _, p := range pods {
-		if addr, err := netip.ParseAddr(p.IP); err == nil {
+		if addr, err := netip.ParseAddr(p.IP); err == nil && !p.Finished() {
 			own[addr.Unmap()] = true
 		}
 	}

@@ -14,23 +14,7 @@ import (
 // answer for its explanation.
 func (l *live) input(ctx context.Context, a *answer) decision.Input {
 	t := l.trigger
-	in := decision.Input{
-		Now: a.at,
-		Policy: decision.Policy{
-			Target:           t.Target,
-			Activation:       t.Activation,
-			SaturationTarget: t.SaturationTarget,
-			SaturationAdds:   t.SaturationAdds,
-			LatencyTarget:    t.LatencyTarget,
-			Hold:             t.Hold,
-		},
-	}
-	in.Pods = l.pods(a.at)
-	if l.workload != nil {
-		in.Replicas = l.workload.Replicas
-	} else {
-		in.Replicas, in.WakesAtZero = len(t.Endpoints), true
-	}
+	in := l.unread(a.at)
 	a.signals = nil
 	for _, s := range []struct {
 		name  string
@@ -48,6 +32,30 @@ func (l *live) input(ctx context.Context, a *answer) decision.Input {
 		result, err := s.query.Eval(ctx, l.window, a.at)
 		a.signals = append(a.signals, signal{s.name, s.query, result, err})
 		*s.to = reading(result, err)
+	}
+	return in
+}
+
+// unread is the input of a decision without what the queries say.
+func (l *live) unread(now time.Time) decision.Input {
+	t := l.trigger
+	in := decision.Input{
+		Now: now,
+		Policy: decision.Policy{
+			Target:           t.Target,
+			Activation:       t.Activation,
+			SaturationTarget: t.SaturationTarget,
+			SaturationAdds:   t.SaturationAdds,
+			LatencyTarget:    t.LatencyTarget,
+			Hold:             t.Hold,
+		},
+	}
+	in.Filling = now.Sub(l.opened) < t.Want.Lookback()
+	in.Pods = l.pods(now)
+	if l.workload != nil {
+		in.Replicas = l.workload.Replicas
+	} else {
+		in.Replicas, in.WakesAtZero = len(t.Endpoints), true
 	}
 	return in
 }
@@ -86,7 +94,7 @@ func (l *live) pods(now time.Time) []decision.Pod {
 			continue
 		}
 		pod := l.pod(p.Name, p.Ready && !p.Terminating, statuses[p.Name], now)
-		if p.Terminating && pod.State != decision.Answering && pod.State != decision.Idle && pod.State != decision.Faulty {
+		if tried := !statuses[p.Name].Tried.IsZero(); p.Terminating && tried && !pod.State.Speaks() {
 			l.gone[p.UID], left = true, true
 			continue
 		}
@@ -149,9 +157,14 @@ func (l *live) isSettled() bool {
 	}
 }
 
-// report tells of faults that are new: in the log, and on the ScaledObject.
+// eventEvery is how often an event tells of a fault that lasts. Of several
+// scalers one writes events, and which one that is may change meanwhile.
+const eventEvery = 10 * time.Minute
+
+// report tells of faults: in the log when they begin, and on the ScaledObject
+// for as long as they last.
 func (l *live) report(before, now *answer) {
-	if now.decision == nil || now == before {
+	if now.decision == nil {
 		return
 	}
 	had := map[decision.FaultKind]bool{}
@@ -161,11 +174,11 @@ func (l *live) report(before, now *answer) {
 		}
 	}
 	for _, f := range now.decision.Faults {
-		if had[f.Kind] {
-			continue
+		if !had[f.Kind] {
+			l.scaler.opts.Logger.Warn("fault", "namespace", l.namespace, "scaledObject", l.name, "trigger", l.label, "kind", string(f.Kind), "fault", f.Text)
 		}
-		l.scaler.opts.Logger.Warn("fault", "namespace", l.namespace, "scaledObject", l.name, "trigger", l.label, "kind", string(f.Kind), "fault", f.Text)
-		if l.scaler.opts.Recorder != nil {
+		if told, ok := l.told[f.Kind]; l.scaler.opts.Recorder != nil && (!ok || now.at.Sub(told) >= eventEvery) {
+			l.told[f.Kind] = now.at
 			l.scaler.opts.Recorder.Event(l.namespace, l.name, string(f.Kind), f.Text, true)
 		}
 	}

@@ -1,7 +1,6 @@
 package scaler
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -20,6 +19,9 @@ const (
 	// calls for one ScaledObject can make it keep.
 	maxTriggers  = 20_000
 	maxPerObject = 32
+	// maxUndeclared bounds, with Kubernetes, what calls can open that no
+	// ScaledObject declares: they must not crowd out those that are.
+	maxUndeclared = 1000
 
 	sweepInterval = 15 * time.Second
 	// A trigger that no ScaledObject declares any more is kept for as long as an
@@ -47,8 +49,8 @@ func (s *Scaler) lookup(ref *externalscaler.ScaledObjectRef) (*live, error) {
 	return s.open(o, ref.GetScalerMetadata(), false)
 }
 
-// open makes a trigger live, unless it is. It is evaluated once, so that there is
-// an answer, and it stays open until it is swept.
+// open makes a trigger live, unless it is. There is an answer at once, without a
+// query: nothing has been read yet. It stays open until it is swept.
 func (s *Scaler) open(o object, metadata map[string]string, declared bool) (*live, error) {
 	k := key(o, metadata)
 	if l, ok := s.triggers.Load(k); ok {
@@ -61,15 +63,16 @@ func (s *Scaler) open(o object, metadata map[string]string, declared bool) (*liv
 	if !declared {
 		declared = s.isDeclared(o, metadata)
 	}
+	if s.opts.Cluster == nil && len(t.Endpoints) == 0 {
+		return nil, fmt.Errorf("%w: endpoints: missing; wanted: host:port,… for this scaler runs without Kubernetes", errMetadata)
+	}
 	s.mu.Lock()
-	if l, ok := s.byObject[o][k]; ok { // another call is opening it
-		s.mu.Unlock()
-		l.evaluate(context.Background())
+	defer s.mu.Unlock()
+	if l, ok := s.byObject[o][k]; ok { // opened by another call meanwhile
 		return l, nil
 	}
-	if s.count >= maxTriggers || !declared && len(s.byObject[o]) >= maxPerObject {
-		s.mu.Unlock()
-		return nil, fmt.Errorf("%w: at most %d for a ScaledObject, and %d in all", errTooMany, maxPerObject, maxTriggers)
+	if !declared && (len(s.byObject[o]) >= maxPerObject || s.opts.Cluster != nil && s.undeclared() >= maxUndeclared) || s.count >= maxTriggers {
+		return nil, fmt.Errorf("%w: at most %d for a ScaledObject, %d that none declares, and %d in all", errTooMany, maxPerObject, maxUndeclared, maxTriggers)
 	}
 	l := newLive(s, o, k, maps.Clone(metadata), t)
 	l.declared.Store(declared)
@@ -78,9 +81,9 @@ func (s *Scaler) open(o object, metadata map[string]string, declared bool) (*liv
 	}
 	s.byObject[o][k] = l
 	s.count++
-	s.mu.Unlock()
-	l.evaluate(context.Background())
+	l.assume()
 	s.triggers.Store(k, l)
+	s.wake(l, 0)
 	s.opts.Logger.Info("trigger opened", "namespace", o.namespace, "scaledObject", o.name, "trigger", l.label, "declared", declared)
 	return l, nil
 }
@@ -108,24 +111,40 @@ func (s *Scaler) sweep(now time.Time) {
 	if s.opts.Cluster == nil {
 		keep = keepUnwatched
 	}
+	var unused []*live
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.each(func(l *live) {
 		if !l.declared.Load() && l.watchers() == 0 && now.Sub(time.Unix(0, l.used.Load())) > keep {
-			s.close(l)
+			unused = append(unused, l)
+			s.unlink(l)
 		}
 	})
+	s.mu.Unlock()
+	for _, l := range unused {
+		l.close()
+	}
 }
 
-// close ends a live trigger; s.mu must be held.
-func (s *Scaler) close(l *live) {
+// undeclared counts the live triggers that no ScaledObject declares; s.mu must be held.
+func (s *Scaler) undeclared() int {
+	n := 0
+	s.each(func(l *live) {
+		if !l.declared.Load() {
+			n++
+		}
+	})
+	return n
+}
+
+// unlink takes a live trigger out of all lists; s.mu must be held. Its close is
+// left to the caller, who must not hold s.mu: it waits for an evaluation.
+func (s *Scaler) unlink(l *live) {
 	s.triggers.Delete(l.key)
 	delete(s.byObject[l.object], l.key)
 	if len(s.byObject[l.object]) == 0 {
 		delete(s.byObject, l.object)
 	}
 	s.count--
-	l.close()
 	s.opts.Logger.Info("trigger closed", "namespace", l.namespace, "scaledObject", l.name, "trigger", l.label)
 }
 
@@ -152,28 +171,18 @@ func label(metricName, key string) string {
 	return fmt.Sprintf("%s-%06x", metricName, h.Sum32()&0xffffff)
 }
 
+// declares reports whether a ScaledObject's trigger is the one with these
+// metadata. Values that KEDA resolves are not there to compare: such a trigger
+// stays for as long as it is called for.
+func declares(declared, called map[string]string) bool {
+	return resolved(declared) && maps.Equal(declared, called)
+}
+
 // resolved reports whether the metadata say all there is: a …FromEnv key in a
 // ScaledObject names a variable that only KEDA can read.
 func resolved(metadata map[string]string) bool {
 	for k := range metadata {
 		if strings.HasSuffix(k, "FromEnv") {
-			return false
-		}
-	}
-	return true
-}
-
-// declares reports whether a call's metadata are those of a ScaledObject, whose
-// …FromEnv keys KEDA has resolved, or dropped where the variable is not set.
-func declares(declared, called map[string]string) bool {
-	for k, v := range declared {
-		got, ok := called[k]
-		if !strings.HasSuffix(k, "FromEnv") && (!ok || got != v) {
-			return false
-		}
-	}
-	for k := range called {
-		if _, ok := declared[k]; !ok {
 			return false
 		}
 	}

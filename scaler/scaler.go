@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
@@ -29,10 +30,11 @@ const (
 	firstPass = 10 * time.Second
 )
 
-// Cluster is what the scaler asks of Kubernetes, answered from memory. Both
+// Cluster is what the scaler asks of Kubernetes, answered from memory. The
 // methods that may fail do so with metricsource.ErrNotFound or ErrNotSynced.
 type Cluster interface {
 	Synced() bool
+	ScaledObjects() []metricsource.ScaledObject
 	ScaledObject(namespace, name string) (metricsource.ScaledObject, error)
 	Workload(namespace, scaledObject string) (metricsource.Workload, error)
 }
@@ -72,7 +74,9 @@ type Scaler struct {
 	byObject map[object]map[string]*live
 	count    int
 	syncedAt time.Time
-	ready    bool
+
+	ready     atomic.Bool
+	declaring sync.Mutex // one word of the cluster is heeded at a time, and the newest last
 }
 
 // object names a ScaledObject.
@@ -122,22 +126,27 @@ func (s *Scaler) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// CloseStreams ends all streams without an error, and refuses new ones: KEDA
-// comes back soon after a clean end, and late after any other.
+// CloseStreams ends all streams without an error, new ones too: KEDA comes back
+// soon after a clean end, and late after any other.
 func (s *Scaler) CloseStreams() { s.closeOnce.Do(func() { close(s.closing) }) }
 
 // Ready returns nil once the cluster is known and every trigger that it declares
 // has been read, or has failed to be, for the first time; after firstPass it
 // waits for no more targets.
 func (s *Scaler) Ready() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ready {
+	if s.ready.Load() {
 		return nil
 	}
-	if s.opts.Cluster != nil && !s.opts.Cluster.Synced() {
-		return metricsource.ErrNotSynced
+	if c := s.opts.Cluster; c != nil {
+		if !c.Synced() {
+			return metricsource.ErrNotSynced
+		}
+		for _, so := range c.ScaledObjects() {
+			s.declare(object{so.Namespace, so.Name})
+		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.syncedAt.IsZero() {
 		s.syncedAt = time.Now()
 	}
@@ -150,7 +159,7 @@ func (s *Scaler) Ready() error {
 	if unread > 0 && time.Since(s.syncedAt) < firstPass {
 		return fmt.Errorf("%d of %d triggers have not been read yet", unread, s.count)
 	}
-	s.ready = true
+	s.ready.Store(true)
 	return nil
 }
 
@@ -187,6 +196,8 @@ func (s *Scaler) Changed(namespace, name string) {
 // declare keeps live what the ScaledObject declares, so that it is warm before
 // KEDA calls, and lets go of what it does not.
 func (s *Scaler) declare(o object) {
+	s.declaring.Lock()
+	defer s.declaring.Unlock()
 	so, err := s.opts.Cluster.ScaledObject(o.namespace, o.name)
 	if err != nil && !errors.Is(err, metricsource.ErrNotFound) {
 		return // not known is not gone
@@ -198,17 +209,22 @@ func (s *Scaler) declare(o object) {
 			_, _ = s.open(o, t.Metadata, true)
 		}
 	}
+	var gone []*live
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	for _, l := range s.byObject[o] {
 		declared := false
 		for _, t := range so.Triggers {
 			declared = declared || declares(t.Metadata, l.metadata)
 		}
 		l.declared.Store(declared)
-		if !declared && err != nil {
-			s.close(l)
+		if err != nil {
+			gone = append(gone, l)
+			s.unlink(l)
 		}
+	}
+	s.mu.Unlock()
+	for _, l := range gone {
+		l.close()
 	}
 }
 

@@ -67,11 +67,11 @@ func TestPodsOfTheWorkload(t *testing.T) {
 		require.Equal(t, 7.0, w.value(onPods), "a pod that starts carries nothing")
 
 		w.cluster.update(func(wl *metricsource.Workload) { wl.Pods[1] = pod("b", "10.0.0.2", true) })
-		w.pass(100 * time.Millisecond)
+		w.pass(200 * time.Millisecond)
 		require.Equal(t, 16.0, w.value(onPods), "read as soon as it has an address")
 
 		w.cluster.update(func(wl *metricsource.Workload) { wl.Pods = wl.Pods[:1] })
-		w.pass(100 * time.Millisecond)
+		w.pass(200 * time.Millisecond)
 		require.Equal(t, 7.0, w.value(onPods), "gone with its samples")
 	})
 }
@@ -203,6 +203,8 @@ func TestWrongMetadata(t *testing.T) {
 		}
 		_, err = w.client.IsActive(t.Context(), &externalscaler.ScaledObjectRef{ScalerMetadata: onEndpoints})
 		require.Equal(t, codes.InvalidArgument, status.Code(err))
+		_, err = w.client.IsActive(t.Context(), ref(map[string]string{"engine": "vllm"}))
+		require.ErrorContains(t, err, "endpoints: missing; wanted: host:port,… for this scaler runs without Kubernetes")
 		require.Empty(t, w.scaler.all())
 	})
 }
@@ -242,19 +244,22 @@ func TestTriggersComeAndGoWithTheirScaledObject(t *testing.T) {
 		fromEnv := map[string]string{"engine": "vllm", "targetFromEnv": "TARGET"}
 		w.cluster.declare(onPods, fromEnv)
 		require.Len(t, w.scaler.all(), 1, "what only KEDA can resolve waits for its call")
-		w.value(map[string]string{"engine": "vllm", "targetFromEnv": "7"})
+		held := w.streamIsActive(map[string]string{"engine": "vllm", "targetFromEnv": "7"})
+		w.value(map[string]string{"engine": "vllm", "targetFromEnv": "8"})
+		require.Len(t, w.scaler.all(), 3)
 		w.pass(keepUndeclared + time.Minute)
-		require.Len(t, w.scaler.all(), 2, "both are declared, and stay")
+		require.Len(t, w.scaler.all(), 2, "one is declared, the other called for; the third was a variable's former value")
 
 		stream := w.streamIsActive(onPods)
 		edited := map[string]string{"engine": "lightning-asr", "target": "6"}
 		w.cluster.declare(edited)
 		w.pass(keepUndeclared + time.Minute)
-		require.Len(t, w.scaler.all(), 2, "a stream holds what it is about")
+		require.Len(t, w.scaler.all(), 3, "a stream holds what it is about")
 		w.cluster.delete()
 		w.pass(time.Second)
 		require.Empty(t, w.scaler.all())
 		require.ErrorIs(t, stream.ended, io.EOF, "a clean end")
+		require.ErrorIs(t, held.ended, io.EOF)
 	})
 }
 

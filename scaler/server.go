@@ -10,6 +10,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/inference-scaler/inference-scaler/scaler/trigger"
 )
 
 var (
@@ -17,7 +19,6 @@ var (
 	errMetadata = errors.New("wrong trigger metadata")
 	// errUnknown: nothing was ever known. KEDA and the HPA hold on an error.
 	errUnknown = errors.New("nothing is known yet")
-	errClosing = errors.New("this scaler is shutting down")
 )
 
 // asStatus is the one mapping from errors to gRPC codes.
@@ -28,7 +29,7 @@ func asStatus(err error) error {
 		code = codes.InvalidArgument
 	case errors.Is(err, errTooMany):
 		code = codes.ResourceExhausted
-	case errors.Is(err, errUnknown), errors.Is(err, errClosing):
+	case errors.Is(err, errUnknown):
 		code = codes.Unavailable
 	}
 	return status.Error(code, err.Error())
@@ -56,10 +57,17 @@ func (s *Scaler) IsActive(_ context.Context, ref *externalscaler.ScaledObjectRef
 // neither HPA nor stream, so it never fails for a want of data.
 func (s *Scaler) GetMetricSpec(_ context.Context, ref *externalscaler.ScaledObjectRef) (*externalscaler.GetMetricSpecResponse, error) {
 	l, err := s.lookup(ref)
+	if errors.Is(err, errTooMany) {
+		t, err := trigger.Parse(ref.GetScalerMetadata())
+		if err != nil {
+			return nil, asStatus(fmt.Errorf("%w: %w", errMetadata, err))
+		}
+		return spec(t), nil
+	}
 	if err != nil {
 		return nil, asStatus(err)
 	}
-	return l.spec(), nil
+	return spec(l.trigger), nil
 }
 
 // GetMetrics returns one value: the HPA adds up whatever a reply holds.
@@ -84,20 +92,17 @@ func (s *Scaler) GetMetrics(_ context.Context, req *externalscaler.GetMetricsReq
 // as long as nothing better is known: an error is for what was never known.
 func (l *live) known() (*answer, error) {
 	a := l.answer.Load()
-	switch {
-	case a == nil: // closed before it was ever evaluated
-		return nil, fmt.Errorf("%w of %s/%s", errUnknown, l.namespace, l.name)
-	case a.decision == nil:
+	if a.decision == nil {
 		return nil, fmt.Errorf("%w of %s/%s: %w", errUnknown, l.namespace, l.name, a.err)
 	}
 	return a, nil
 }
 
-func (l *live) spec() *externalscaler.GetMetricSpecResponse {
+func spec(t *trigger.Trigger) *externalscaler.GetMetricSpecResponse {
 	return &externalscaler.GetMetricSpecResponse{MetricSpecs: []*externalscaler.MetricSpec{{
-		MetricName:      l.trigger.MetricName,
-		TargetSize:      wholeTarget(l.trigger.Target),
-		TargetSizeFloat: l.trigger.Target,
+		MetricName:      t.MetricName,
+		TargetSize:      wholeTarget(t.Target),
+		TargetSizeFloat: t.Target,
 	}}}
 }
 

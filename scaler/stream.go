@@ -85,7 +85,7 @@ func (s *Scaler) StreamMetricSpec(ref *externalscaler.ScaledObjectRef, stream gr
 	}
 	news := l.watch()
 	defer l.unwatch(news)
-	if err := stream.Send(l.spec()); err != nil {
+	if err := stream.Send(spec(l.trigger)); err != nil {
 		return err
 	}
 	for s.next(stream.Context(), news, nil) != streamEnds {

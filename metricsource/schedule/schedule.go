@@ -14,10 +14,11 @@ import (
 // concurrent use. Moments should be time.Now().Add(…): such a one stands even if
 // the wall clock is set.
 type Queue[T comparable] struct {
-	mu    sync.Mutex
-	items map[T]*entry[T]
-	byDue entries[T]
-	wake  chan struct{}
+	mu      sync.Mutex
+	items   map[T]*entry[T]
+	byDue   entries[T]
+	running map[T]bool // true: due again meanwhile
+	wake    chan struct{}
 }
 
 type entry[T comparable] struct {
@@ -28,7 +29,7 @@ type entry[T comparable] struct {
 
 // New returns an empty queue.
 func New[T comparable]() *Queue[T] {
-	return &Queue[T]{items: map[T]*entry[T]{}, wake: make(chan struct{}, 1)}
+	return &Queue[T]{items: map[T]*entry[T]{}, running: map[T]bool{}, wake: make(chan struct{}, 1)}
 }
 
 // At makes the item due at the given moment, whenever it was due before.
@@ -90,7 +91,9 @@ func (q *Queue[T]) rouse() {
 }
 
 // Run takes items out of the queue as they become due and calls do for each, in
-// a goroutine of its own, until ctx ends. It returns when the last do has.
+// a goroutine of its own, until ctx ends. It returns when the last do has. No item
+// runs twice at once: what becomes due while it runs does so again after that,
+// once, however often.
 func (q *Queue[T]) Run(ctx context.Context, do func(T)) {
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -99,7 +102,10 @@ func (q *Queue[T]) Run(ctx context.Context, do func(T)) {
 	for {
 		due, next := q.due(time.Now())
 		for _, item := range due {
-			running.Go(func() { do(item) })
+			running.Go(func() {
+				do(item)
+				q.done(item)
+			})
 		}
 		timer.Reset(next)
 		select {
@@ -118,12 +124,27 @@ func (q *Queue[T]) due(now time.Time) (due []T, next time.Duration) {
 	for len(q.byDue) > 0 && !q.byDue[0].at.After(now) {
 		e := heap.Pop(&q.byDue).(*entry[T])
 		delete(q.items, e.item)
+		if _, runs := q.running[e.item]; runs {
+			q.running[e.item] = true
+			continue
+		}
+		q.running[e.item] = false
 		due = append(due, e.item)
 	}
 	if len(q.byDue) == 0 {
 		return due, time.Hour // the first item put in wakes it
 	}
 	return due, q.byDue[0].at.Sub(now)
+}
+
+func (q *Queue[T]) done(item T) {
+	q.mu.Lock()
+	again := q.running[item]
+	delete(q.running, item)
+	q.mu.Unlock()
+	if again {
+		q.By(item, time.Now())
+	}
 }
 
 // entries implements heap.Interface.

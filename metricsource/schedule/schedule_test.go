@@ -61,3 +61,33 @@ func TestRunAwaitsWhatItStarted(t *testing.T) {
 		require.True(t, ended)
 	})
 }
+
+func TestNoItemRunsTwiceAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := New[int]()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		var mu sync.Mutex
+		running, runs := 0, 0
+		q.At(1, time.Now())
+		go func() {
+			for range 50 {
+				time.Sleep(10 * time.Millisecond) // virtual
+				q.By(1, time.Now())
+			}
+		}()
+		q.Run(ctx, func(int) {
+			mu.Lock()
+			running, runs = running+1, runs+1
+			if running > 1 {
+				t.Error("twice at once")
+			}
+			mu.Unlock()
+			time.Sleep(time.Second)
+			mu.Lock()
+			running--
+			mu.Unlock()
+		})
+		require.Equal(t, 2, runs, "what came while it ran is one more run")
+	})
+}

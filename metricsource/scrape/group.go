@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/metricsource/exposition"
@@ -56,6 +57,7 @@ type Group struct {
 	bits    map[string]uint64 // a bit for each name that the filter asks for
 	dial    dialFunc
 	phase   time.Duration
+	slots   *semaphore.Weighted // of the scraper's, those that one group may hold
 
 	mu      sync.Mutex
 	targets map[string]*target
@@ -72,6 +74,7 @@ func (s *Scraper) Open(cfg Config) *Group {
 		names:   exposition.NewNames(exact, match),
 		dial:    s.dialer(cfg.Permit),
 		phase:   rand.N(cfg.Interval),
+		slots:   semaphore.NewWeighted(maxInFlightOfGroup),
 		targets: map[string]*target{},
 	}
 	if match == nil {

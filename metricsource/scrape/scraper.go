@@ -19,7 +19,10 @@ const (
 	// process sends many requests.
 	tick = 10 * time.Millisecond
 	// maxInFlight bounds the requests under way, and with them the memory of bodies.
-	maxInFlight = 512
+	maxInFlight = 1024
+	// maxInFlightOfGroup keeps one group whose targets all hang from holding up
+	// the others.
+	maxInFlightOfGroup = 512
 	// maxBackOff is the longest pause before a failing target is tried again
 	// (or its interval, where that is longer): a healed target is soon known.
 	maxBackOff = 5 * time.Second

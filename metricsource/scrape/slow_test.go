@@ -145,7 +145,7 @@ func TestSlowTargetThatIsRemovedLeavesNothing(t *testing.T) {
 // time limit at most.
 func TestManySlowTargetsDoNotStarveTheOthers(t *testing.T) {
 	inBubble(t, setup{}, func(t *testing.T, r *rig) {
-		all := pods(maxInFlight + 50)
+		all := pods(maxInFlightOfGroup + 50)
 		for _, p := range all {
 			r.net.accept(p.Name, r.net.deaf)
 		}

@@ -24,11 +24,9 @@ type Decision struct {
 	Active   bool
 	// ActiveWhy says what made the workload active or not.
 	ActiveWhy string
-	// Known: at least one pod has ever been read, or there is none to read.
-	Known  bool
-	Steps  []Step
-	Faults []Fault
-	Input  Input
+	Steps     []Step
+	Faults    []Fault
+	Input     Input
 	// Until is when the decision would change though nothing new was learned;
 	// zero if never.
 	Until time.Time
@@ -78,7 +76,6 @@ func Decide(in Input, memory Memory) (Decision, Memory) {
 			At:     in.Now,
 			Target: in.Policy.Target,
 			Demand: math.NaN(),
-			Known:  true,
 			Input:  in,
 		},
 	}
@@ -101,7 +98,8 @@ type deciding struct {
 
 	loads     map[string]float64 // by pod
 	fleetWide float64
-	unknown   int // pods that may carry more than their samples show
+	unknown   int  // pods that may carry more than their samples show
+	assumed   bool // nothing at all is known of the load
 }
 
 // amount is the load, with the replicas that it asks for.
@@ -128,7 +126,8 @@ func (d *deciding) fault(kind FaultKind, format string, args ...any) {
 const holdGrain = 128
 
 // hold (rule 4) lets the largest answer of the last while stand, so that a burst
-// between two syncs of the HPA is not missed.
+// between two syncs of the HPA is not missed. What only makes up for what is
+// missing is not remembered: it has had its say when that is there again.
 func (d *deciding) hold() {
 	now, length := d.in.Now, d.in.Policy.Hold
 	if length <= 0 {
@@ -146,6 +145,10 @@ func (d *deciding) hold() {
 		d.out.Until = peaks[0].At.Add(length)
 		d.step("hold", peaks[0].Value, "the largest answer of the last %s stands for another %s",
 			length, d.out.Until.Sub(now).Round(100*time.Millisecond))
+	}
+	if d.assumed || d.unknown > 0 || d.in.Filling {
+		d.memory.Peaks = peaks
+		return
 	}
 	for len(peaks) > 0 && peaks[len(peaks)-1].Value <= own {
 		peaks = peaks[:len(peaks)-1]
@@ -197,6 +200,8 @@ func (d *deciding) inFlight() (float64, string) {
 		return 0, "the engine does not say what is in flight: set inflightQuery to let it sleep"
 	case r.Err != "":
 		return 0, "the work in flight is unknown: " + r.Err
+	case d.in.Filling:
+		return 0, "the work in flight is not known before the window of the samples is full"
 	case d.unknown > 0:
 		return 0, fmt.Sprintf("the work in flight is unknown on %s", pods(d.unknown))
 	case len(d.in.Pods) == 0 || !d.anyPod(State.answers):

@@ -85,9 +85,13 @@ func TestAbsentPodsKeepTheFleet(t *testing.T) {
 			in.Pods[0].State, in.Pods[1].State = Silent, Silent
 			in.Load.Values[0].Value, in.Load.Values[1].Value = 0, 0
 		}, 10},
-		"nothing known":                         {func(in *Input) { in.Load.Values = nil; in.Pods[0].State, in.Pods[1].State = Unread, Unread }, 10},
-		"no pod there":                          {func(in *Input) { in.Load.Values, in.Pods = nil, nil }, 10},
-		"the query failed":                      {func(in *Input) { in.Load = Reading{Asked: true, Err: "boom"} }, 10},
+		"nothing known":    {func(in *Input) { in.Load.Values = nil; in.Pods[0].State, in.Pods[1].State = Unread, Unread }, 10},
+		"no pod there":     {func(in *Input) { in.Load.Values, in.Pods = nil, nil }, 10},
+		"the query failed": {func(in *Input) { in.Load = Reading{Asked: true, Err: "boom"} }, 10},
+		"nothing known, and the query makes it a zero": {func(in *Input) {
+			in.Load.Values = []Value{{"", 0}}
+			in.Pods[0].State, in.Pods[1].State = Starting, Starting
+		}, 10},
 		"an empty result":                       {func(in *Input) { in.Load.Values = nil }, 10},
 		"idle pods":                             {func(in *Input) { in.Load.Values = nil; in.Pods[0].State, in.Pods[1].State = Idle, Idle }, 0},
 		"nothing runs":                          {func(in *Input) { in.Load.Values, in.Pods, in.Replicas = nil, nil, 0 }, 0},
@@ -162,6 +166,42 @@ func TestLatency(t *testing.T) {
 		in.Replicas = 4
 		in.Pods = append(in.Pods, Pod{Name: "new", State: Starting}, Pod{Name: "newer", State: Starting})
 	}).Replicas, "pods still loading count towards what was asked for: no cascade")
+}
+
+func TestLatencyOfTheUnknownMakesNoFleetGrow(t *testing.T) {
+	in := fleet(1, 1, 1, 1)
+	in.Policy.LatencyTarget, in.Policy.Hold = time.Second, 0
+	in.Latency = Reading{Asked: true, Values: []Value{{"", 3}}}
+	d, memory := Decide(in, Memory{})
+	require.Equal(t, 12, d.Replicas)
+	in.Pods[0].State, in.Latency.Values[0].Value = Silent, 0.01
+	for range 5 {
+		d, memory = Decide(in, memory)
+		require.Equal(t, 12, d.Replicas, "it keeps what was asked for, and asks for no more")
+		for len(in.Pods) < d.Replicas {
+			in.Pods = append(in.Pods, Pod{Name: fmt.Sprint("new-", len(in.Pods)), State: Answering, Ready: true})
+		}
+		in.Replicas = d.Replicas
+	}
+}
+
+func TestFillingWindow(t *testing.T) {
+	in := fleet(2, 2, 2)
+	in.Filling = true
+	d := decide(in)
+	require.Equal(t, 15.0, d.Value, "what was summed up over half a window is too little")
+	require.True(t, d.Active)
+	in.Load.Values[0].Value = 20
+	require.Equal(t, 24.0, decide(in).Value, "a reason to grow is one all the same")
+}
+
+func TestWhatIsMadeUpIsNotHeld(t *testing.T) {
+	in := fleet(1, 1, 1)
+	in.Pods[2].State, in.Load.Values = Unread, in.Load.Values[:2]
+	d, memory := Decide(in, Memory{})
+	require.Equal(t, 7.0, d.Value)
+	d, _ = Decide(fleet(1, 1, 1), memory)
+	require.Equal(t, 3.0, d.Value)
 }
 
 func TestHoldKeepsThePeak(t *testing.T) {
@@ -274,11 +314,9 @@ func TestProperties(t *testing.T) {
 		in, memory := random(r)
 		d, after := Decide(in, memory)
 		checkSound(t, seed, d)
-		if d.Known && after.Known {
-			require.False(t, math.IsNaN(after.Last), "seed %d", seed)
-		}
+		require.False(t, math.IsNaN(after.Last), "seed %d", seed)
 		checkMonotone(t, seed, in, memory, d)
-		checkUnknownNeverLowers(t, seed, r, in, memory, d)
+		checkUnknownNeverLowers(t, seed, r, in, after, d)
 	}
 }
 
@@ -313,6 +351,7 @@ func checkMonotone(t *testing.T, seed uint64, in Input, memory Memory, d Decisio
 	}
 }
 
+// A pod goes unknown after a decision that knew it: the next one is no smaller.
 func checkUnknownNeverLowers(t *testing.T, seed uint64, r *rand.Rand, in Input, memory Memory, d Decision) {
 	for i, p := range in.Pods {
 		if p.State != Answering {

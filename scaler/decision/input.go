@@ -23,7 +23,10 @@ type Input struct {
 	// Kubernetes tells of replicas it does not: a late request on a draining pod
 	// is no reason to start another.
 	WakesAtZero bool
-	Pods        []Pod
+	// Filling: the samples do not reach back as far as the queries yet, and what
+	// these sum up over time is too little.
+	Filling bool
+	Pods    []Pod
 
 	Load       Reading
 	InFlight   Reading
@@ -68,6 +71,9 @@ func (s State) String() string { return states[s] }
 // unknown reports whether the pod may carry more than its samples show.
 func (s State) unknown() bool { return s == Unread || s == Silent || s == Faulty }
 
+// Speaks reports whether the pod answers at all, with what it should or without.
+func (s State) Speaks() bool { return s.answers() || s == Faulty }
+
 // answers reports whether the pod's samples are its present ones.
 func (s State) answers() bool { return s == Answering || s == Idle }
 
@@ -95,6 +101,8 @@ type Memory struct {
 	Peaks []Peak
 	// The last results without a pod while no pod was unknown.
 	Load, Latency Complete
+	// LatencyAsked is how many replicas the latency asked for then.
+	LatencyAsked int
 }
 
 // Peak is an answer that stands until it is older than the hold.

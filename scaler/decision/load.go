@@ -77,6 +77,9 @@ func (d *deciding) absent() {
 	}
 	d.completeFleetWide()
 	d.makeUp()
+	if present := float64(d.in.Replicas) * d.in.Policy.Target; d.in.Filling && present > d.value {
+		d.step("absent", present, "the window of the samples is still filling; the %d replicas there are stand", d.in.Replicas)
+	}
 	d.memory.Known, d.memory.Last = true, d.value
 }
 
@@ -110,6 +113,9 @@ func (d *deciding) blind() string {
 		d.fault(QueryFault, "load: %s", d.in.Load.Err)
 		return "the query failed"
 	}
+	if d.in.Replicas > 0 && len(d.loads) == 0 && !d.anyPod(func(s State) bool { return s.Speaks() || s == Silent }) {
+		return "no pod tells its load" // whatever the query makes of that
+	}
 	if len(d.in.Load.Values) > 0 {
 		return ""
 	}
@@ -117,7 +123,7 @@ func (d *deciding) blind() string {
 		d.fault(QueryFault, "load: the query found nothing in what the pods export")
 		return "the query found nothing"
 	}
-	if d.anyPod(func(s State) bool { return s == Silent || s == Faulty }) || d.in.Replicas > 0 && !d.anyPod(State.answers) {
+	if d.anyPod(func(s State) bool { return s == Silent || s == Faulty }) {
 		return "no pod tells its load"
 	}
 	return ""
@@ -126,12 +132,11 @@ func (d *deciding) blind() string {
 // assume answers with what was known last, else with the replicas there are.
 func (d *deciding) assume(why string) {
 	present := float64(d.in.Replicas) * d.in.Policy.Target
-	d.out.Demand = math.NaN()
+	d.out.Demand, d.assumed = math.NaN(), true
 	if d.memory.Known && d.memory.Last > 0 {
 		d.step("absent", d.memory.Last, "%s; the last known load stands", why)
 		return
 	}
-	d.out.Known = d.memory.Known
 	d.step("absent", present, "%s; the %d replicas there are stand", why, d.in.Replicas)
 }
 

@@ -87,13 +87,11 @@ func (d *deciding) latency() {
 	case !measured && r.Err == "" && d.anyPod(func(s State) bool { return s == Answering }):
 		d.fault(QueryFault, "latency: the query found nothing in what the pods export")
 	}
-	if d.unknown == 0 {
-		d.memory.Latency = Complete{Known: measured, Value: worst}
-	} else if last := d.memory.Latency; last.Known {
+	// What was measured before a pod went silent keeps the fleet, and makes it no
+	// larger: it multiplies replicas that it never saw.
+	last := d.memory.Latency
+	if d.unknown > 0 && last.Known {
 		worst, measured = max(worst, last.Value), true
-	}
-	if !measured {
-		return
 	}
 	ready := 0
 	for _, p := range d.in.Pods {
@@ -102,6 +100,11 @@ func (d *deciding) latency() {
 		}
 	}
 	wanted := min(ceil(float64(ready)*worst/objective), MaxReplicas)
+	if d.unknown == 0 {
+		d.memory.Latency, d.memory.LatencyAsked = Complete{Known: measured, Value: worst}, wanted
+	} else {
+		wanted = min(wanted, max(d.in.Replicas, d.memory.LatencyAsked))
+	}
 	if have := replicas(d.value, d.in.Policy.Target); wanted > have {
 		d.step("latency", float64(wanted)*d.in.Policy.Target, "%ss on %d ready replicas, for an objective of %ss: %d replicas",
 			number(worst), ready, number(objective), wanted)
