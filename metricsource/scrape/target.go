@@ -113,12 +113,14 @@ func (t *target) reschedule(now time.Time) {
 
 // read reads the target once, and notes the outcome.
 func (t *target) read(ctx context.Context, slots *semaphore.Weighted) {
-	for _, s := range []*semaphore.Weighted{t.group.slots, slots} {
-		if s.Acquire(ctx, 1) != nil {
-			return
-		}
-		defer s.Release(1)
+	if t.group.slots.Acquire(ctx, 1) != nil {
+		return
 	}
+	defer t.group.slots.Release(1)
+	if slots.Acquire(ctx, 1) != nil {
+		return
+	}
+	defer slots.Release(1)
 	ctx, cancel := context.WithTimeoutCause(ctx, t.group.cfg.Timeout, errTimeout)
 	defer cancel()
 	if !t.begin(cancel) {
