@@ -81,7 +81,8 @@ func ParseQuery(text string, needs ...string) (*Query, error) {
 		if err != nil {
 			return nil, err
 		}
-		q.needs = append(q.needs, need{text: text, selectors: parser.ExtractSelectors(expr)})
+		selectors := parser.ExtractSelectors(expr)
+		q.needs = append(q.needs, need{text: spelling(selectors, text), selectors: selectors})
 	}
 	// up is this scraper's own word, and no target's.
 	exported := slices.DeleteFunc(slices.Clone(q.selectors), aboutUp)
@@ -89,6 +90,20 @@ func ParseQuery(text string, needs ...string) (*Query, error) {
 		q.needs = []need{{text: text, selectors: exported}}
 	}
 	return q, nil
+}
+
+// spelling says in short what the selectors look for: a name, and how many others
+// would do.
+func spelling(selectors [][]*labels.Matcher, text string) string {
+	exact, match := names(selectors)
+	if len(selectors) != 1 || len(exact) == 0 || match != nil {
+		return text
+	}
+	first, _ := nameSet(selectors[0])
+	if len(exact) == 1 {
+		return first[0]
+	}
+	return fmt.Sprintf("%s (in any of its %d spellings and names)", first[0], len(exact))
 }
 
 func parseExpr(text string) (parser.Expr, error) {

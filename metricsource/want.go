@@ -93,6 +93,9 @@ func (r Role) At(v float64) Role {
 // Join returns the role of both series together.
 func (r Role) Join(s Role) Role { return Role{needs: r.needs | s.needs, Served: r.Served || s.Served} }
 
+// MeetsAny reports whether a need is met at all.
+func (r Role) MeetsAny() bool { return r.needs != 0 }
+
 // Missing returns the needs that no series of a target met: nil when all are met.
 func (w *Want) Missing(r Role) []string {
 	var missing []string

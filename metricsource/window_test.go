@@ -231,7 +231,7 @@ func TestWant(t *testing.T) {
 		require.True(t, ok, s)
 		return r
 	}
-	require.Equal(t, []string{`{__name__=~"e[:_]waiting"}`}, w.Missing(role(`e:kv`).Join(role(`e:stream`))))
+	require.Equal(t, []string{"e:waiting (in any of its 2 spellings and names)"}, w.Missing(role(`e:kv`).Join(role(`e:stream`))))
 	require.Empty(t, w.Missing(role(`e:waiting`)))
 	require.True(t, role(`e:done_total`).Served)
 	_, wanted := w.Role(labels.FromStrings(model.MetricNameLabel, "errors_total", "code", "200"))

@@ -157,9 +157,10 @@ func (l *live) isSettled() bool {
 	}
 }
 
-// eventEvery is how often an event tells of a fault that lasts. Of several
-// scalers one writes events, and which one that is may change meanwhile.
-const eventEvery = 10 * time.Minute
+// eventEvery is how often the recorder is told of a fault that lasts. Of several
+// scalers one writes events, and which one that is may change meanwhile; it does
+// not write the same one again too soon.
+const eventEvery = time.Minute
 
 // report tells of faults: in the log when they begin, and on the ScaledObject
 // for as long as they last.

@@ -84,9 +84,10 @@ func TestEveryPresetHasACapture(t *testing.T) {
 // that a silent gauge is no sign of idleness.
 func TestPresetsMissTheirSeries(t *testing.T) {
 	for name, body := range map[string]string{
-		"vllm that has served, without gauges": "vllm:prompt_tokens_total{engine=\"0\"} 7\nvllm:num_preemptions_total 0\n",
-		"another engine":                       "tgi_queue_size 3\n",
-		"nothing at all":                       "",
+		"vllm that has served, without gauges":        "vllm:prompt_tokens_total{engine=\"0\"} 7\nvllm:num_preemptions_total 0\n",
+		"vllm that runs, and does not say what waits": "vllm:num_requests_running 9\n",
+		"another engine": "tgi_queue_size 3\n",
+		"nothing at all": "",
 	} {
 		inBubble(t, false, func(t *testing.T, w *world) {
 			w.network.add("pod:8000", body)

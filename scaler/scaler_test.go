@@ -118,7 +118,7 @@ func TestRenamedMetricIsAFaultAndNotAZero(t *testing.T) {
 		require.True(t, w.active(onPods))
 		require.True(t, w.recorder.has("NoSeries"))
 		e := w.scaler.Explanations(func(string, string) bool { return true })
-		require.Contains(t, e[0].Faults[0], "exports no {__name__=~\"asr_active_requests")
+		require.Contains(t, e[0].Faults[0], "exports no asr_active_requests (in any of its 2 spellings and names)")
 	})
 }
 

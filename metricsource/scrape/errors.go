@@ -40,6 +40,13 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("HTTP status %d", e.Code)
 }
 
+// connectionError is told without its addresses: the target's is known, and the
+// port of one's own would make every error another.
+type connectionError struct{ *net.OpError }
+
+func (e *connectionError) Error() string { return e.Op + ": " + e.Err.Error() }
+func (e *connectionError) Unwrap() error { return e.OpError }
+
 var (
 	errTooLarge    = fmt.Errorf("the body is larger than %d MiB", maxBody>>20)
 	errEncoded     = errors.New("the body is compressed, although identity was asked for")

@@ -182,7 +182,7 @@ func (r *reader) parse(body []byte, format string) (reading, error) {
 		return got, nil
 	}
 	engine = engine || exposition.HasPrefix(body, want.Prefixes()...)
-	if got.idle = want.MayBeIdle() && engine && !role.Served; got.idle {
+	if got.idle = want.MayBeIdle() && engine && !role.Served && !role.MeetsAny(); got.idle {
 		return got, nil
 	}
 	if !strings.HasPrefix(format, "text/html") && !strings.HasPrefix(format, "application/json") {

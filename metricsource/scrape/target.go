@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -134,6 +135,10 @@ func (t *target) read(ctx context.Context, slots *semaphore.Weighted) {
 	if err != nil && (errors.Is(context.Cause(ctx), errTimeout) || errors.As(err, &late) && late.Timeout()) {
 		err = errTimeout
 	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = &connectionError{op}
+	}
 	if t.note(ctx, reading, err) {
 		t.group.scraper.metrics.duration.Observe(time.Since(begun).Seconds())
 		t.group.cfg.OnRead()
@@ -191,9 +196,13 @@ func (t *target) log(err error) {
 		return
 	}
 	logger := t.group.scraper.opts.Logger.With("target", t.spec.Name, "url", t.spec.URL)
-	if err != nil {
+	var none *NoSeriesError
+	switch {
+	case errors.As(err, &none):
+		logger.Warn("target lacks its series", slog.Any("error", err))
+	case err != nil:
 		logger.Warn("target stopped answering", slog.Any("error", err))
-		return
+	default:
+		logger.Info("target answers again")
 	}
-	logger.Info("target answers again")
 }

@@ -86,6 +86,7 @@ func Decide(in Input, memory Memory) (Decision, Memory) {
 	d.hold()
 	d.quantise()
 	d.active()
+	d.memory.Decided = true
 	return d.out, d.memory
 }
 
@@ -174,8 +175,15 @@ func (d *deciding) quantise() {
 // not while that is unknown.
 func (d *deciding) active() {
 	d.out.InFlight = math.NaN()
+	defer func() { d.memory.Active = d.out.Active }()
 	if d.in.Replicas == 0 && !d.in.WakesAtZero {
 		d.out.ActiveWhy = "asleep at zero replicas"
+		return
+	}
+	if len(d.in.Pods) == 0 && d.memory.Decided {
+		// The last pod is gone before its scale target's replicas are known to be
+		// 0, or the first is yet to come: no news of any work.
+		d.out.Active, d.out.ActiveWhy = d.memory.Active, "no pod is there; as before"
 		return
 	}
 	inFlight, why := d.inFlight()
@@ -204,8 +212,8 @@ func (d *deciding) inFlight() (float64, string) {
 		return 0, "the work in flight is not known before the window of the samples is full"
 	case d.unknown > 0:
 		return 0, fmt.Sprintf("the work in flight is unknown on %s", pods(d.unknown))
-	case len(d.in.Pods) == 0 || !d.anyPod(State.answers):
-		return 0, "no pod has said yet what is in flight"
+	case !d.anySaid():
+		return 0, "no ready pod has said yet what is in flight"
 	case len(r.Values) == 0 && d.anyPod(func(s State) bool { return s == Answering }):
 		return 0, "the query for the work in flight found nothing"
 	}
@@ -217,6 +225,12 @@ func (d *deciding) inFlight() (float64, string) {
 		sum += v.Value
 	}
 	return sum, ""
+}
+
+// anySaid reports whether a pod that could have work has told of it. One that is
+// not ready could not, and one that is terminating gets no more.
+func (d *deciding) anySaid() bool {
+	return slices.ContainsFunc(d.in.Pods, func(p Pod) bool { return p.Ready && p.State.answers() })
 }
 
 func (d *deciding) anyPod(is func(State) bool) bool {

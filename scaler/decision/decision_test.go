@@ -234,17 +234,24 @@ func TestActive(t *testing.T) {
 		change func(*Input)
 		want   bool
 	}{
-		"work in flight":                {func(*Input) {}, true},
-		"none":                          {func(in *Input) { in.InFlight.Values[0].Value = 0 }, false},
-		"not above activation":          {func(in *Input) { in.Policy.Activation = 60 }, false},
-		"above activation":              {func(in *Input) { in.Policy.Activation = 59 }, true},
-		"60 running, nothing waiting":   {func(in *Input) { in.Load.Values[0].Value = 0 }, true},
-		"unknown pod":                   {func(in *Input) { in.InFlight.Values[0].Value = 0; in.Pods[0].State = Silent }, true},
-		"starting pod":                  {func(in *Input) { in.InFlight.Values = nil; in.Pods[0].State = Starting }, true},
-		"not asked":                     {func(in *Input) { in.InFlight = Reading{} }, true},
-		"failed":                        {func(in *Input) { in.InFlight = Reading{Asked: true, Err: "boom"} }, true},
-		"found nothing":                 {func(in *Input) { in.InFlight.Values = nil }, true},
-		"NaN":                           {func(in *Input) { in.InFlight.Values[0].Value = math.NaN() }, true},
+		"work in flight":              {func(*Input) {}, true},
+		"none":                        {func(in *Input) { in.InFlight.Values[0].Value = 0 }, false},
+		"not above activation":        {func(in *Input) { in.Policy.Activation = 60 }, false},
+		"above activation":            {func(in *Input) { in.Policy.Activation = 59 }, true},
+		"60 running, nothing waiting": {func(in *Input) { in.Load.Values[0].Value = 0 }, true},
+		"unknown pod":                 {func(in *Input) { in.InFlight.Values[0].Value = 0; in.Pods[0].State = Silent }, true},
+		"starting pod":                {func(in *Input) { in.InFlight.Values = nil; in.Pods[0].State = Starting }, true},
+		"not asked":                   {func(in *Input) { in.InFlight = Reading{} }, true},
+		"failed":                      {func(in *Input) { in.InFlight = Reading{Asked: true, Err: "boom"} }, true},
+		"found nothing":               {func(in *Input) { in.InFlight.Values = nil }, true},
+		"NaN":                         {func(in *Input) { in.InFlight.Values[0].Value = math.NaN() }, true},
+		"a terminating pod's 0": {func(in *Input) {
+			in.InFlight.Values[0].Value = 0
+			in.Pods[0].Ready = false
+			in.Pods = append(in.Pods, Pod{Name: "new"})
+		}, true},
+		"a terminating pod's work":      {func(in *Input) { in.Pods[0].Ready = false }, true},
+		"no pod, and no word before":    {func(in *Input) { in.InFlight.Values, in.Pods = nil, nil }, true},
 		"idle":                          {func(in *Input) { in.InFlight.Values = nil; in.Pods[0].State = Idle }, false},
 		"late request at zero replicas": {func(in *Input) { in.Replicas = 0 }, false},
 		"zero, and only endpoints tell": {func(in *Input) { in.Replicas, in.WakesAtZero = 0, true }, true},
@@ -254,6 +261,25 @@ func TestActive(t *testing.T) {
 		d := decide(in)
 		require.Equal(t, tc.want, d.Active, "%s: %s", name, d.ActiveWhy)
 		require.NotEmpty(t, d.ActiveWhy, name)
+	}
+}
+
+// The last pod of an idle fleet vanishes before the scale target is known to be at
+// zero: that is no reason to wake it.
+func TestPodsThatVanishWakeNothing(t *testing.T) {
+	for _, active := range []bool{false, true} {
+		in := fleet(0)
+		if active {
+			in.InFlight.Values[0].Value = 1
+		}
+		_, memory := Decide(in, Memory{})
+		in.Pods, in.Load.Values, in.InFlight.Values = nil, nil, nil
+		d, memory := Decide(in, memory)
+		require.Equal(t, active, d.Active)
+		require.Equal(t, 5.0, d.Value)
+		in.Pods = []Pod{{Name: "new", State: Starting}}
+		d, _ = Decide(in, memory)
+		require.True(t, d.Active, "a pod that starts was asked for")
 	}
 }
 

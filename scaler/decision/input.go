@@ -38,6 +38,7 @@ type Input struct {
 type Pod struct {
 	Name  string
 	State State
+	// Ready to take work: not one that is terminating.
 	Ready bool
 	Age   time.Duration // of its last samples; 0 where there are none
 	Fault string        // why it is in this state
@@ -97,6 +98,8 @@ type Memory struct {
 	// Known: something was known once, and Last was the answer then.
 	Known bool
 	Last  float64
+	// Decided: there was a decision before, and Active is what it said.
+	Decided, Active bool
 	// Peaks of the hold, the greatest and oldest first, each smaller than the one before.
 	Peaks []Peak
 	// The last results without a pod while no pod was unknown.

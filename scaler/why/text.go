@@ -93,6 +93,8 @@ func (e *Explanation) HPA() string {
 		return "no answer: the HPA holds"
 	case wl == nil:
 		return fmt.Sprintf("%d replicas", *e.Replicas)
+	case wl.Paused:
+		return fmt.Sprintf("paused: KEDA leaves the workload as it is, and %d replicas would be wanted", *e.Replicas)
 	case wl.Replicas == 0 && e.Active:
 		return "at zero replicas the HPA rests; KEDA will wake the workload"
 	case wl.Replicas == 0:

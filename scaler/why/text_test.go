@@ -55,7 +55,7 @@ func TestTextSaysWhatIsNotKnown(t *testing.T) {
 llm/vllm  trigger vllm-1
   workload  StatefulSet/vllm, 4 replicas (min 2, max 10), paused
   answer    20/5: 4 replicas; active ()
-  HPA       from 4 to 4 replicas, as fast as its behavior lets it
+  HPA       paused: KEDA leaves the workload as it is, and 4 replicas would be wanted
   decided   0s ago
   fault     vllm-0: does not answer
 
