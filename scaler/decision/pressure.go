@@ -20,9 +20,12 @@ func (d *deciding) saturation() {
 		limit, why = max(limit, wanted), "as many are wanted"
 	}
 	if have := replicas(d.value, d.in.Policy.Target); limit > have {
+		unsaid := ""
+		if missing > 0 {
+			unsaid = ", and " + doDoes(missing) + " not say"
+		}
 		d.step("saturation", float64(limit)*d.in.Policy.Target,
-			"a saturation of %s would fill %d replicas to %s, and %s not say; %s",
-			number(sum), wanted, number(target), doDoes(missing), why)
+			"a saturation of %s would fill %d replicas to %s%s; %s", number(sum), wanted, number(target), unsaid, why)
 	}
 }
 

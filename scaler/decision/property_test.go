@@ -1,0 +1,138 @@
+package decision
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// random returns an input that may hold anything.
+func random(r *rand.Rand) (Input, Memory) {
+	odd := []float64{math.NaN(), math.Inf(1), math.Inf(-1), -3, 1e300, 5e-324, 0}
+	value := func() float64 {
+		if r.IntN(8) == 0 {
+			return odd[r.IntN(len(odd))]
+		}
+		return math.Floor(r.Float64()*1e5) / 1e3
+	}
+	in := Input{
+		Now: now,
+		Policy: Policy{
+			Target:           []float64{0.001, 0.0333, 1, 5, 7.5, 1e6}[r.IntN(6)],
+			Activation:       float64(r.IntN(3)),
+			SaturationTarget: []float64{0, 0.8, 1}[r.IntN(3)],
+			SaturationAdds:   r.IntN(2) == 0,
+			LatencyTarget:    time.Duration(r.IntN(3)) * time.Second,
+			Hold:             time.Duration(r.IntN(2)) * 20 * time.Second,
+		},
+		Replicas: r.IntN(12),
+	}
+	if in.Policy.Target == 0.0333 {
+		in.Policy.Target = 0.033
+	}
+	readings := []*Reading{&in.Load, &in.InFlight, &in.Saturation, &in.Latency}
+	for _, reading := range readings {
+		reading.Asked = r.IntN(4) > 0
+		if reading.Asked && r.IntN(10) == 0 {
+			reading.Err = "boom"
+		}
+	}
+	for i := range r.IntN(12) {
+		p := Pod{Name: fmt.Sprintf("pod-%d", i), State: State(r.IntN(len(states))), Ready: r.IntN(2) == 0}
+		in.Pods = append(in.Pods, p)
+		for _, reading := range readings {
+			if reading.Asked && reading.Err == "" && (p.State == Answering || p.State == Silent) && r.IntN(6) > 0 {
+				reading.Values = append(reading.Values, Value{p.Name, value()})
+			}
+		}
+	}
+	for _, reading := range readings {
+		if reading.Asked && reading.Err == "" && r.IntN(3) == 0 {
+			reading.Values = append(reading.Values, Value{"", value()})
+		}
+	}
+	memory := Memory{Known: r.IntN(2) == 0, Last: r.Float64() * 50}
+	memory.Load = Complete{r.IntN(2) == 0, r.Float64() * 50}
+	memory.Latency = Complete{r.IntN(2) == 0, r.Float64() * 3}
+	return in, memory
+}
+
+func TestProperties(t *testing.T) {
+	for seed := range uint64(10_000) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		in, memory := random(r)
+		d, after := Decide(in, memory)
+		checkSound(t, seed, d)
+		require.False(t, math.IsNaN(after.Last), "seed %d", seed)
+		checkMonotone(t, seed, in, memory, d)
+		checkUnknownNeverLowers(t, seed, r, in, after, d)
+	}
+}
+
+func checkSound(t *testing.T, seed uint64, d Decision) {
+	require.True(t, finite(d.Value), "seed %d: %v", seed, d.Value)
+	require.Equal(t, thousandths(d.Value), d.Value, "seed %d: KEDA prints %%.3f", seed)
+	v, target := milli(d.Value), milli(d.Target)
+	require.Equal(t, int(math.Ceil(float64(v)/float64(target))), d.Replicas, "seed %d: the HPA's own arithmetic", seed)
+	require.LessOrEqual(t, d.Replicas, MaxReplicas, "seed %d", seed)
+	require.NotEmpty(t, d.ActiveWhy, "seed %d", seed)
+	in := d.Input
+	if in.Replicas > 0 && in.InFlight.Asked && in.InFlight.Err == "" {
+		for _, v := range in.InFlight.Values {
+			if v.Value > in.Policy.Activation {
+				sum := d.InFlight
+				require.True(t, d.Active, "seed %d: work in flight (%v)", seed, sum)
+			}
+		}
+	}
+}
+
+func checkMonotone(t *testing.T, seed uint64, in Input, memory Memory, d Decision) {
+	for i, v := range in.Load.Values {
+		if !finite(v.Value) {
+			continue
+		}
+		more := in
+		more.Load.Values = append([]Value(nil), in.Load.Values...)
+		more.Load.Values[i].Value += 7
+		after, _ := Decide(more, memory)
+		require.GreaterOrEqual(t, after.Replicas, d.Replicas, "seed %d: more load, a smaller answer", seed)
+	}
+}
+
+// A pod goes unknown after a decision that knew it: the next one is no smaller.
+func checkUnknownNeverLowers(t *testing.T, seed uint64, r *rand.Rand, in Input, memory Memory, d Decision) {
+	for i, p := range in.Pods {
+		if p.State != Answering {
+			continue
+		}
+		lost := in
+		lost.Pods = append([]Pod(nil), in.Pods...)
+		lost.Pods[i].State = []State{Silent, Faulty}[r.IntN(2)]
+		after, _ := Decide(lost, memory)
+		require.GreaterOrEqual(t, after.Replicas, d.Replicas, "seed %d: %s went unknown", seed, p.Name)
+		if d.Active {
+			require.True(t, after.Active, "seed %d: %s went unknown", seed, p.Name)
+		}
+	}
+}
+
+func FuzzDecide(f *testing.F) {
+	f.Add(uint64(1), 12.0, 5.0, 3)
+	f.Add(uint64(2), math.Inf(1), 0.001, 0)
+	f.Fuzz(func(t *testing.T, seed uint64, load, target float64, replicas int) {
+		if !(target >= 0.001 && target <= 1e6) || replicas < 0 || replicas > 1e6 {
+			t.Skip()
+		}
+		in, memory := random(rand.New(rand.NewPCG(seed, 9)))
+		in.Policy.Target, in.Replicas = math.Round(target*1000)/1000, replicas
+		in.Load.Values = append(in.Load.Values, Value{"fuzzed", load})
+		d, _ := Decide(in, memory)
+		checkSound(t, seed, d)
+		checkMonotone(t, seed, in, memory, d)
+	})
+}
