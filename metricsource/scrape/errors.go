@@ -44,7 +44,7 @@ func (e *StatusError) Error() string {
 // port of one's own would make every error another.
 type connectionError struct{ *net.OpError }
 
-func (e *connectionError) Error() string { return e.Op + ": " + e.Err.Error() }
+func (e *connectionError) Error() string { return e.Err.Error() }
 func (e *connectionError) Unwrap() error { return e.OpError }
 
 var (

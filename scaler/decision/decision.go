@@ -86,7 +86,6 @@ func Decide(in Input, memory Memory) (Decision, Memory) {
 	d.hold()
 	d.quantise()
 	d.active()
-	d.memory.Decided = true
 	return d.out, d.memory
 }
 
@@ -174,30 +173,33 @@ func (d *deciding) quantise() {
 // active says whether the workload may sleep: not while work is in flight, and
 // not while that is unknown.
 func (d *deciding) active() {
+	before := d.memory
 	d.out.InFlight = math.NaN()
-	defer func() { d.memory.Active = d.out.Active }()
+	d.out.Active, d.out.ActiveWhy = d.activity(before)
+	d.memory.Decided, d.memory.Active, d.memory.Replicas = true, d.out.Active, d.in.Replicas
+}
+
+func (d *deciding) activity(before Memory) (bool, string) {
 	if d.in.Replicas == 0 && !d.in.WakesAtZero {
-		d.out.ActiveWhy = "asleep at zero replicas"
-		return
+		d.memory.Waking = false
+		return false, "asleep at zero replicas"
 	}
-	if len(d.in.Pods) == 0 && d.memory.Decided {
-		// The last pod is gone before its scale target's replicas are known to be
-		// 0, or the first is yet to come: no news of any work.
-		d.out.Active, d.out.ActiveWhy = d.memory.Active, "no pod is there; as before"
-		return
-	}
+	d.memory.Waking = !d.anySaid() && (before.Waking || !before.Decided || before.Replicas == 0)
 	inFlight, why := d.inFlight()
 	if why != "" {
-		d.out.Active, d.out.ActiveWhy = true, why
-		return
+		return true, why
+	}
+	if !d.anySaid() && before.Active {
+		// Its pods are being replaced, or are going before its replicas are known
+		// to be 0: what is left of them cannot speak for it, either way.
+		return true, "no ready pod tells of its work; active as before"
 	}
 	d.out.InFlight = inFlight
-	d.out.Active = inFlight > d.in.Policy.Activation
-	comparison := "not above"
-	if d.out.Active {
+	active, comparison := inFlight > d.in.Policy.Activation, "not above"
+	if active {
 		comparison = "above"
 	}
-	d.out.ActiveWhy = fmt.Sprintf("%s in flight, %s the activation of %s", number(inFlight), comparison, number(d.in.Policy.Activation))
+	return active, fmt.Sprintf("%s in flight, %s the activation of %s", number(inFlight), comparison, number(d.in.Policy.Activation))
 }
 
 // inFlight sums the work in flight; the second result says why it is not known.
@@ -212,8 +214,8 @@ func (d *deciding) inFlight() (float64, string) {
 		return 0, "the work in flight is not known before the window of the samples is full"
 	case d.unknown > 0:
 		return 0, fmt.Sprintf("the work in flight is unknown on %s", pods(d.unknown))
-	case !d.anySaid():
-		return 0, "no ready pod has said yet what is in flight"
+	case d.memory.Waking:
+		return 0, "no ready pod has told of its work yet"
 	case len(r.Values) == 0 && d.anyPod(func(s State) bool { return s == Answering }):
 		return 0, "the query for the work in flight found nothing"
 	}

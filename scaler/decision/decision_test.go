@@ -263,22 +263,45 @@ func TestActive(t *testing.T) {
 	}
 }
 
-// The last pod of an idle fleet vanishes before the scale target is known to be at
-// zero: that is no reason to wake it.
-func TestPodsThatVanishWakeNothing(t *testing.T) {
-	for _, active := range []bool{false, true} {
-		in := fleet(0)
-		if active {
-			in.InFlight.Values[0].Value = 1
+// The pods of an idle fleet terminate and vanish before the scale target is known
+// to be at zero: that is no reason to wake it. A fleet that was woken stays awake
+// until a ready pod has told of its work, however long the pod takes to come.
+func TestWakingAndGoingToSleep(t *testing.T) {
+	none := []Pod(nil)
+	starting := []Pod{{Name: "new", State: Starting}}
+	unready := []Pod{{Name: "new", State: Answering}}
+	ready := []Pod{{Name: "new", State: Answering, Ready: true}}
+	leaving := []Pod{{Name: "old", State: Answering}} // terminating: not ready
+	both := append(leaving, starting...)
+	for name, steps := range map[string][]struct {
+		replicas int
+		pods     []Pod
+		work     float64
+		want     bool
+	}{
+		"idle, and going":             {{1, ready, 0, false}, {1, leaving, 0, false}, {1, none, 0, false}, {0, none, 0, false}},
+		"working, and going":          {{1, ready, 1, true}, {1, leaving, 1, true}, {1, none, 0, true}, {0, none, 0, false}},
+		"idle, with a late request":   {{1, ready, 0, false}, {1, leaving, 1, true}, {0, leaving, 1, false}},
+		"woken":                       {{0, none, 0, false}, {1, none, 0, true}, {1, starting, 0, true}, {1, unready, 0, true}, {1, ready, 0, false}},
+		"woken while the last drains": {{0, leaving, 0, false}, {1, leaving, 0, true}, {1, both, 0, true}, {1, starting, 0, true}, {1, ready, 2, true}},
+		"first seen":                  {{1, none, 0, true}, {1, starting, 0, true}, {1, ready, 0, false}},
+		"replaced while working":      {{1, ready, 3, true}, {1, starting, 0, true}, {1, ready, 0, false}},
+		"replaced while idle":         {{1, ready, 0, false}, {1, starting, 0, false}, {1, ready, 1, true}},
+	} {
+		var memory Memory
+		for i, s := range steps {
+			in := fleet()
+			in.Replicas, in.Pods = s.replicas, s.pods
+			for _, p := range s.pods {
+				if p.State == Answering {
+					in.Load.Values = append(in.Load.Values, Value{p.Name, s.work})
+					in.InFlight.Values = append(in.InFlight.Values, Value{p.Name, s.work})
+				}
+			}
+			var d Decision
+			d, memory = Decide(in, memory)
+			require.Equal(t, s.want, d.Active, "%s, step %d: %s", name, i, d.ActiveWhy)
 		}
-		_, memory := Decide(in, Memory{})
-		in.Pods, in.Load.Values, in.InFlight.Values = nil, nil, nil
-		d, memory := Decide(in, memory)
-		require.Equal(t, active, d.Active)
-		require.Equal(t, 5.0, d.Value)
-		in.Pods = []Pod{{Name: "new", State: Starting}}
-		d, _ = Decide(in, memory)
-		require.True(t, d.Active, "a pod that starts was asked for")
 	}
 }
 

@@ -98,8 +98,13 @@ type Memory struct {
 	// Known: something was known once, and Last was the answer then.
 	Known bool
 	Last  float64
-	// Decided: there was a decision before, and Active is what it said.
+	// Decided: there was a decision before; Active is what it said, and Replicas
+	// what the workload had been given then.
 	Decided, Active bool
+	Replicas        int
+	// Waking: since the workload left zero replicas, or since this scaler first
+	// saw it, no ready pod has told of its work.
+	Waking bool
 	// Peaks of the hold, the greatest and oldest first, each smaller than the one before.
 	Peaks []Peak
 	// The last results without a pod while no pod was unknown.
