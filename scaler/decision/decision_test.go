@@ -3,6 +3,7 @@ package decision
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -272,7 +273,7 @@ func TestWakingAndGoingToSleep(t *testing.T) {
 	unready := []Pod{{Name: "new", State: Answering}}
 	ready := []Pod{{Name: "new", State: Answering, Ready: true}}
 	leaving := []Pod{{Name: "old", State: Answering}} // terminating: not ready
-	both := append(leaving, starting...)
+	both := slices.Concat(leaving, starting)
 	for name, steps := range map[string][]struct {
 		replicas int
 		pods     []Pod
