@@ -114,8 +114,13 @@ func (l *live) assume() {
 		d, _ := decision.Decide(l.unread(a.at), l.memory)
 		a.decision = &d
 	}
+	l.publish(nil, a)
+}
+
+// publish makes the answer the one that the calls read.
+func (l *live) publish(before, a *answer) {
 	a.workload = l.workload
-	if active(a) {
+	if active(a) && !active(before) {
 		a.edges++
 	}
 	l.answer.Store(a)
@@ -151,11 +156,7 @@ func (l *live) evaluate(ctx context.Context) {
 			l.scaler.evaluations.By(l, begun.Add(d.Until.Sub(begun.Round(0))))
 		}
 	}
-	a.workload = l.workload
-	if active(a) && !active(before) {
-		a.edges++
-	}
-	l.answer.Store(a)
+	l.publish(before, a)
 	l.settle()
 	l.scaler.metrics.evaluations.Observe(time.Since(begun).Seconds())
 	l.report(before, a)

@@ -76,6 +76,7 @@ type Scaler struct {
 	syncedAt time.Time
 
 	ready     atomic.Bool
+	caughtUp  sync.Once  // with what the cluster declared before it was synced
 	declaring sync.Mutex // one word of the cluster is heeded at a time, and the newest last
 }
 
@@ -141,9 +142,11 @@ func (s *Scaler) Ready() error {
 		if !c.Synced() {
 			return metricsource.ErrNotSynced
 		}
-		for _, so := range c.ScaledObjects() {
-			s.declare(object{so.Namespace, so.Name})
-		}
+		s.caughtUp.Do(func() { // whatever comes later is told of by Changed
+			for _, so := range c.ScaledObjects() {
+				s.declare(object{so.Namespace, so.Name})
+			}
+		})
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

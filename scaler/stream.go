@@ -37,14 +37,17 @@ func (s *Scaler) StreamIsActive(ref *externalscaler.ScaledObjectRef, stream grpc
 	defer repeat.Stop()
 	var said uint64 // the edge that the last message was about
 	pause := firstRepeat
+	say := func() error {
+		repeat.Reset(pause)
+		return stream.Send(&externalscaler.IsActiveResponse{Result: true})
+	}
 	for {
 		a := l.answer.Load()
 		if active(a) && a.edges != said {
 			said, pause = a.edges, firstRepeat
-			if err := stream.Send(&externalscaler.IsActiveResponse{Result: true}); err != nil {
+			if err := say(); err != nil {
 				return err
 			}
-			repeat.Reset(pause)
 		}
 		switch s.next(stream.Context(), news, repeat.C) {
 		case streamEnds:
@@ -53,11 +56,10 @@ func (s *Scaler) StreamIsActive(ref *externalscaler.ScaledObjectRef, stream grpc
 			if !l.unheard(pause) {
 				continue
 			}
-			if err := stream.Send(&externalscaler.IsActiveResponse{Result: true}); err != nil {
+			pause = min(2*pause, lastRepeat)
+			if err := say(); err != nil {
 				return err
 			}
-			pause = min(2*pause, lastRepeat)
-			repeat.Reset(pause)
 		}
 	}
 }
