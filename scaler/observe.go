@@ -50,6 +50,9 @@ func (l *live) unread(now time.Time) decision.Input {
 			Hold:             t.Hold,
 		},
 	}
+	if t.Latency != nil {
+		in.Policy.LatencyLookback = t.Latency.Lookback()
+	}
 	in.Filling = now.Sub(l.opened) < t.Want.Lookback()
 	in.Pods = l.pods(now)
 	if l.workload != nil {

@@ -69,6 +69,7 @@ type Amount struct {
 // Decide applies the rules, in their order, to what is known.
 func Decide(in Input, memory Memory) (Decision, Memory) {
 	memory.Peaks = slices.Clone(memory.Peaks)
+	memory.Ready = slices.Clone(memory.Ready)
 	d := &deciding{
 		in:     in,
 		memory: memory,

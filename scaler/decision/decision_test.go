@@ -168,6 +168,40 @@ func TestLatency(t *testing.T) {
 	}).Replicas, "pods still loading count towards what was asked for: no cascade")
 }
 
+func TestLatencyIsOfTheReplicasItWasMeasuredOn(t *testing.T) {
+	in := fleet(1)
+	in.Policy.LatencyTarget, in.Policy.LatencyLookback, in.Policy.Hold = time.Second, 10*time.Second, 0
+	memory := Memory{}
+	for _, step := range []struct {
+		after   time.Duration
+		ready   int
+		latency float64
+		want    int
+		why     string
+	}{
+		{0, 1, 5, 5, "five times the objective on one replica"},
+		{3 * time.Second, 5, 5, 5, "four more are ready: the latency is still the one's"},
+		{5 * time.Second, 5, 6, 6, "what came for the one shows a little later"},
+		{5 * time.Second, 5, 6, 30, "after the look-back it is the five's own"},
+		{time.Second, 3, 1, 3, "fewer: from now on"},
+		{time.Second, 0, 4, 1, "none is ready: nothing to multiply; the load stands"},
+		{time.Second, 1, 4, 4, "one is back"},
+		{-time.Hour, 4, 2, 2, "a clock that goes back"},
+		{10 * time.Second, 4, 2, 8, "and what it left behind is forgotten as ever"},
+	} {
+		in.Now = in.Now.Add(step.after)
+		in.Replicas = max(step.ready, 1)
+		in.Pods = nil
+		for i := range in.Replicas {
+			in.Pods = append(in.Pods, Pod{Name: fmt.Sprint("pod-", i), State: Answering, Ready: i < step.ready})
+		}
+		in.Latency = Reading{Asked: true, Values: []Value{{"", step.latency}}}
+		var d Decision
+		d, memory = Decide(in, memory)
+		require.Equal(t, step.want, d.Replicas, step.why)
+	}
+}
+
 func TestLatencyOfTheUnknownMakesNoFleetGrow(t *testing.T) {
 	in := fleet(1, 1, 1, 1)
 	in.Policy.LatencyTarget, in.Policy.Hold = time.Second, 0

@@ -9,6 +9,7 @@ type Policy struct {
 	SaturationTarget float64 // 0 to 1; 0 where saturation is not looked at
 	SaturationAdds   bool    // saturation also makes the fleet grow
 	LatencyTarget    time.Duration
+	LatencyLookback  time.Duration // over which the latency is measured
 	Hold             time.Duration
 }
 
@@ -111,6 +112,15 @@ type Memory struct {
 	Load, Latency Complete
 	// LatencyAsked is how many replicas the latency asked for then.
 	LatencyAsked int
+	// Ready are the replicas that were ready while the latency was measured, as far
+	// as later ones were more: the oldest and fewest first. None is 0.
+	Ready []Ready
+}
+
+// Ready is how many replicas were ready, and when that was so last.
+type Ready struct {
+	At    time.Time
+	Count int
 }
 
 // Peak is an answer that stands until it is older than the hold.

@@ -1,6 +1,9 @@
 package decision
 
-import "math"
+import (
+	"fmt"
+	"math"
+)
 
 // saturation (rule 3) keeps a fleet of busy pods with an empty queue from being
 // taken apart: it does not shrink below what would be filled to the target. Set
@@ -64,9 +67,10 @@ func (d *deciding) saturationSum() (sum float64, missing int) {
 	return sum, missing
 }
 
-// latency (rule 3) multiplies the replicas that are ready by how far the
+// latency (rule 3) multiplies the replicas that it was measured on by how far the
 // objective is missed. Pods still loading count towards what was asked for
-// before, so that a slow start is no reason to ask again.
+// before, so that a slow start is no reason to ask again; and neither is what
+// fewer pods showed, when the new ones have only just become ready.
 func (d *deciding) latency() {
 	r, objective := d.in.Latency, d.in.Policy.LatencyTarget.Seconds()
 	if !r.Asked || objective <= 0 || len(d.in.Pods) == 0 {
@@ -96,12 +100,7 @@ func (d *deciding) latency() {
 	if d.unknown > 0 && last.Known {
 		worst, measured = max(worst, last.Value), true
 	}
-	ready := 0
-	for _, p := range d.in.Pods {
-		if p.Ready {
-			ready++
-		}
-	}
+	ready := d.measuredOn()
 	wanted := min(ceil(float64(ready)*worst/objective), MaxReplicas)
 	if d.unknown == 0 {
 		d.memory.Latency, d.memory.LatencyAsked = Complete{Known: measured, Value: worst}, wanted
@@ -109,9 +108,42 @@ func (d *deciding) latency() {
 		wanted = min(wanted, max(d.in.Replicas, d.memory.LatencyAsked))
 	}
 	if have := replicas(d.value, d.in.Policy.Target); wanted > have {
-		d.step("latency", float64(wanted)*d.in.Policy.Target, "%ss on %d ready replicas, for an objective of %ss: %d replicas",
-			number(worst), ready, number(objective), wanted)
+		d.step("latency", float64(wanted)*d.in.Policy.Target, "%ss on %s, for an objective of %ss: %d replicas",
+			number(worst), readyReplicas(ready), number(objective), wanted)
 	}
+}
+
+// measuredOn is the least number of replicas that were ready at a time over which
+// the latency was measured; 0 where none is ready now.
+func (d *deciding) measuredOn() int {
+	ready := 0
+	for _, p := range d.in.Pods {
+		if p.Ready {
+			ready++
+		}
+	}
+	if ready == 0 {
+		return 0
+	}
+	now, list := d.in.Now, d.memory.Ready
+	if n := len(list); n > 0 {
+		list[n-1].At = now // it was so until now
+	}
+	for len(list) > 0 && (now.Sub(list[0].At) >= d.in.Policy.LatencyLookback || list[0].At.After(now)) {
+		list = list[1:] // too old, or of a clock that has gone back since
+	}
+	for len(list) > 0 && list[len(list)-1].Count >= ready {
+		list = list[:len(list)-1]
+	}
+	d.memory.Ready = append(list, Ready{At: now, Count: ready})
+	return d.memory.Ready[0].Count
+}
+
+func readyReplicas(n int) string {
+	if n == 1 {
+		return "1 ready replica"
+	}
+	return fmt.Sprintf("%d ready replicas", n)
 }
 
 // ceil rounds up, but for what is a rounding error above a whole number.

@@ -27,6 +27,7 @@ func random(r *rand.Rand) (Input, Memory) {
 			SaturationTarget: []float64{0, 0.8, 1}[r.IntN(3)],
 			SaturationAdds:   r.IntN(2) == 0,
 			LatencyTarget:    time.Duration(r.IntN(3)) * time.Second,
+			LatencyLookback:  time.Duration(r.IntN(60)) * time.Second,
 			Hold:             time.Duration(r.IntN(2)) * 20 * time.Second,
 		},
 		Replicas: r.IntN(12),
@@ -58,6 +59,9 @@ func random(r *rand.Rand) (Input, Memory) {
 	memory := Memory{Known: r.IntN(2) == 0, Last: r.Float64() * 50}
 	memory.Load = Complete{r.IntN(2) == 0, r.Float64() * 50}
 	memory.Latency = Complete{r.IntN(2) == 0, r.Float64() * 3}
+	for count := 1; r.IntN(2) == 0; count += 1 + r.IntN(3) {
+		memory.Ready = append(memory.Ready, Ready{in.Now.Add(time.Duration(count-40) * time.Second), count})
+	}
 	return in, memory
 }
 
