@@ -191,12 +191,21 @@ func connect(f serveFlags, logger *slog.Logger) (*kubernetes.Cluster, *kubernete
 		logger.Info("no events are written: this is no pod, and POD_NAMESPACE does not say where the lease for them would be")
 		return cluster, nil, nil
 	}
-	identity, err := os.Hostname()
+	identity, err := ownName()
 	if err != nil {
 		return nil, nil, err
 	}
 	recorder, err := cluster.NewRecorder(kubernetes.RecorderOptions{Namespace: namespace, Identity: identity, Logger: logger})
 	return cluster, recorder, err
+}
+
+// ownName tells the replicas of this scaler apart. The host's name is the pod's,
+// but for pods that share their node's.
+func ownName() (string, error) {
+	if name := os.Getenv("POD_NAME"); name != "" {
+		return name, nil
+	}
+	return os.Hostname()
 }
 
 func ownNamespace() string {
