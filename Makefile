@@ -29,6 +29,19 @@ test: ## Run all tests of the product, with the race detector
 test-keda: build ## Drive the real binary with KEDA's own code (compiles KEDA: minutes, the first time)
 	CGO_ENABLED=0 INFERENCE_SCALER=$(CURDIR)/$(BIN) $(GO) -C test/keda test -trimpath -vet=off -count=1 -timeout 15m ./...
 
+# The scenarios that break what all share run one after the other, the others side
+# by side: they wait, most of the time.
+E2E := CGO_ENABLED=0 INFERENCE_SCALER=$(CURDIR)/$(BIN) $(GO) -C test/e2e test -trimpath -vet=off -count=1 -parallel 10 -timeout 80m -v .
+RUN ?= .
+
+.PHONY: e2e
+e2e: build ## Run all scenarios on a real Kubernetes with a real KEDA; RUN=TestSpike runs one (compiles both: 15 minutes, the first time)
+	$(E2E) -run '$(RUN)'
+
+.PHONY: e2e-smoke
+e2e-smoke: build ## Run those scenarios that every change has to pass
+	$(E2E) -run '^Test(Spike|Decline|ScalerRestart|PodsUnreachable)$$'
+
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (30s)
 	bash test/fuzz.sh $(FUZZTIME)
