@@ -64,6 +64,7 @@ func TestStreamingSessions(t *testing.T) {
 	// them until they are read again: 22 and 12 are 7 replicas, for a moment.
 	f.never("more than 7 replicas", func(m moment) bool { return m.Replicas > 7 })
 	f.until("no session waits", func(m moment) bool { return m.StreamQueue == 0 })
+	f.pause(12 * time.Second) // hold and window
 	f.until("every session counts once", func(m moment) bool { return m.Value == 22 })
 	f.ready(5)
 	f.stays(5, 5*time.Second)

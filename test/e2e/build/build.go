@@ -100,7 +100,8 @@ func cached(name string, made []string, make func(dir string) error) (string, er
 		return "", err
 	}
 	final := filepath.Join(cache, "inference-scaler", "e2e", name+"-"+sum)
-	if now := time.Now(); os.Chtimes(final, now, now) == nil {
+	now := time.Now() // what is used is kept
+	if os.Chtimes(final, now, now) == nil {
 		return final, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(final), 0o750); err != nil {
@@ -116,7 +117,8 @@ func cached(name string, made []string, make func(dir string) error) (string, er
 	if err := os.Rename(dir, final); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", err
 	}
-	return final, forget(filepath.Dir(final))
+	now = time.Now() // unpacking may have left another time
+	return final, errors.Join(os.Chtimes(final, now, now), forget(filepath.Dir(final)))
 }
 
 // unused is after what time a folder that no run has asked for is deleted.
