@@ -14,9 +14,9 @@ import (
 func TestFallsAsleep(t *testing.T) {
 	t.Parallel()
 	f := begin(t).fleet(workload{Replicas: 1, Slots: 8, Startup: 2 * time.Second})
-	f.scale(quick{max: 10, triggers: push("engine: lightning-asr", "hold: 5s")}.String())
+	f.burst(24) // an idle fleet would be put to sleep at KEDA's first poll
 	f.never("asleep with work in flight", func(m moment) bool { return m.Replicas == 0 && m.InFlight() > 0 })
-	f.burst(24)
+	f.scale(quick{max: 10, triggers: push("engine: lightning-asr", "hold: 5s")}.String())
 	f.ready(5)
 	f.finish()
 	ended := time.Now()
