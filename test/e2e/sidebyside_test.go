@@ -127,9 +127,10 @@ func (s *scenario) sideRound(round int, sides []*side) {
 	for _, one := range sides {
 		one.fleet.gateway.Mark()
 	}
-	// The HPA's controller and the scrapes have periods: each round begins some
-	// other time after the one before.
-	s.pause(time.Duration(round) * defaultSync / sideRounds)
+	// Each HPA has its own moment in the sync period. The rounds begin at moments
+	// that are spread evenly over it, whatever became of the one before.
+	phase := time.Duration(time.Now().UnixNano()) % defaultSync
+	s.pause((defaultSync + time.Duration(round)*defaultSync/sideRounds - phase) % defaultSync)
 	var g sync.WaitGroup
 	for _, one := range sides {
 		f := one.fleet
