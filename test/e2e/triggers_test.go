@@ -121,7 +121,7 @@ func TestFallback(t *testing.T) {
 	require.NoError(t, s.installScaler(t.Context(), s.scaler))
 	f.until("the scaler answers again", func(m moment) bool { return m.Wanted == 3 })
 	gone()
-	f.grows(8, 5)
+	f.grows(9, 5)
 	f.finish()
 }
 
