@@ -51,11 +51,7 @@ func TestWaitingRequests(t *testing.T) {
 func TestStreamingSessions(t *testing.T) {
 	t.Parallel()
 	f := begin(t).fleet(workload{Replicas: 2, StreamSlots: 5, Startup: 3 * time.Second})
-	sessions := inference.Burst(22, inference.Endless)
-	for _, session := range sessions {
-		session.Stream = true
-	}
-	f.gateway.Submit(sessions...)
+	f.gateway.Submit(inference.Burst(22, true)...)
 	stats := f.gateway.Stats()
 	require.Equal(t, []int{12, 10}, []int{stats.StreamQueue, stats.Running})
 	f.scale(quick{min: 2, max: 10, triggers: push("engine: lightning-asr", "hold: 5s")}.String())

@@ -36,6 +36,7 @@ func TestManyFleets(t *testing.T) {
 	s := begin(t)
 	s.setSync(defaultSync)
 	s.moreNodes(manyObjects * podsOfEach / gpusPerNode)
+	s.alone()
 	s.own(1, 0)
 
 	fleets := s.manyFleets()
@@ -103,6 +104,21 @@ func (s *scenario) manyFleets() []*fleet {
 		return nil
 	})
 	return fleets
+}
+
+// alone takes the scaler of all scenarios away for the time of this one: it would
+// read the same pods, and this is about what one costs.
+func (s *scenario) alone() {
+	s.Helper()
+	shared := s.scaler
+	require.NoError(s, s.installScaler(s.Context(), scalerInstall{Namespace: shared.Namespace}))
+	s.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := s.installScaler(ctx, shared); err != nil {
+			s.Error(err)
+		}
+	})
 }
 
 // setSync gives the HPA another sync period for the time of the scenario.

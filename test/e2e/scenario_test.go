@@ -209,7 +209,7 @@ func (f *fleet) load(l inference.Load) (stop func()) {
 }
 
 // burst submits n requests that last until the scenario finishes them.
-func (f *fleet) burst(n int) { f.gateway.Submit(inference.Burst(n, inference.Endless)...) }
+func (f *fleet) burst(n int) { f.gateway.Submit(inference.Burst(n, false)...) }
 
 // finish ends all requests; none was lost.
 func (f *fleet) finish() {

@@ -62,7 +62,7 @@ func TestLateRequestAtZero(t *testing.T) {
 // that the load needs, and no more for being slow to come.
 func TestNoCascade(t *testing.T) {
 	t.Parallel()
-	f := begin(t).fleet(workload{Replicas: 1, Slots: 32, Startup: 20 * time.Second, Warmup: 5 * time.Second})
+	f := begin(t).fleet(workload{Replicas: 1, Slots: 32, Startup: 20 * time.Second})
 	f.scale(quick{min: 1, max: 20, triggers: push("engine: lightning-asr")}.String())
 	f.never("more than 6 replicas", func(m moment) bool { return m.Replicas > 6 })
 	begun := time.Now()

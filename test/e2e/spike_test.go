@@ -50,7 +50,7 @@ triggers:
 
 func TestSpike(t *testing.T) {
 	t.Parallel()
-	f := begin(t).fleet(workload{Replicas: 1, Startup: 3 * time.Second})
+	f := begin(t).fleet(workload{Replicas: 1, Startup: 3 * time.Second, Warmup: 5 * time.Second})
 	f.scale(guide(1, 10))
 	quiet := f.load(inference.Load{PerSecond: 2, Service: time.Second})
 	f.stays(1, 10*time.Second)

@@ -78,11 +78,7 @@ triggers:
 `)
 	f.burst(12)
 	f.ready(3)
-	sessions := inference.Burst(11, inference.Endless)
-	for _, session := range sessions {
-		session.Stream = true
-	}
-	f.gateway.Submit(sessions...)
+	f.gateway.Submit(inference.Burst(11, true)...)
 	f.ready(5) // 2 × 11 sessions are more than the 12 requests
 	f.finish()
 	f.atReplicas(1)

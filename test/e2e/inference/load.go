@@ -15,7 +15,6 @@ type Load struct {
 	Service time.Duration
 	Jitter  bool
 	Seed    uint64
-	Stream  bool // sessions, not batch requests
 }
 
 // Run submits the load until ctx is done.
@@ -33,7 +32,7 @@ func (l Load) Run(ctx context.Context, f *Fleet) {
 		if !sleepUntil(ctx, next) {
 			return
 		}
-		f.Submit(&Request{Service: time.Duration(draw(services) * float64(l.Service)), Stream: l.Stream})
+		f.Submit(&Request{Service: time.Duration(draw(services) * float64(l.Service))})
 	}
 }
 
@@ -48,11 +47,11 @@ func sleepUntil(ctx context.Context, at time.Time) bool {
 	}
 }
 
-// Burst is n requests at once.
-func Burst(n int, service time.Duration) []*Request {
+// Burst is n requests, or streaming sessions, that last until they are finished.
+func Burst(n int, stream bool) []*Request {
 	all := make([]*Request, n)
 	for i := range all {
-		all[i] = &Request{Service: service}
+		all[i] = &Request{Service: Endless, Stream: stream}
 	}
 	return all
 }

@@ -32,17 +32,19 @@ const fullCache = 0.95
 // cache is the share of its KV cache that is in use.
 func (s State) cache() float64 { return fullCache * s.filled() }
 
+// warmupFactor is how much longer service takes on a server that is not warm.
+const warmupFactor = 2
+
 // prefill is the time from the begin of a request's service to its first token.
 const prefill = 50 * time.Millisecond
 
 // profile is what a pod's annotations say of its server.
 type profile struct {
-	engine       string
-	slots        int
-	streamSlots  int
-	startup      time.Duration // from its start until it serves: model loading
-	warmup       time.Duration // after that, for which service takes warmupFactor times as long
-	warmupFactor float64
+	engine      string
+	slots       int
+	streamSlots int
+	startup     time.Duration // from its start until it serves: model loading
+	warmup      time.Duration // after that, for which service takes warmupFactor times as long
 }
 
 // Request is one piece of work.
@@ -129,7 +131,7 @@ func (s *server) begin(r *Request, now time.Time) {
 	s.measure[firstToken].observe((now.Sub(r.received) + prefill).Seconds())
 	service := r.Service
 	if now.Before(s.loaded.Add(s.profile.warmup)) {
-		service = time.Duration(float64(service) * s.profile.warmupFactor)
+		service *= warmupFactor
 	}
 	if r.Service == Endless {
 		return

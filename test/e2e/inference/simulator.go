@@ -14,12 +14,11 @@ import (
 
 // The annotations of a pod that is an inference server. Durations are Go's.
 const (
-	EngineAnnotation      = "e2e/engine"        // lightning-asr, vllm or sglang
-	slotsAnnotation       = "e2e/slots"         // requests served at once; 8
-	streamSlotsAnnotation = "e2e/stream-slots"  // sessions served at once; 0
-	startupAnnotation     = "e2e/startup"       // model loading; 0s
-	warmupAnnotation      = "e2e/warmup"        // after that; 0s
-	factorAnnotation      = "e2e/warmup-factor" // how much longer service takes meanwhile; 2
+	EngineAnnotation      = "e2e/engine"       // lightning-asr, vllm or sglang
+	slotsAnnotation       = "e2e/slots"        // requests served at once; 8
+	streamSlotsAnnotation = "e2e/stream-slots" // sessions served at once; 0
+	startupAnnotation     = "e2e/startup"      // model loading; 0s
+	warmupAnnotation      = "e2e/warmup"       // service takes twice as long after that; 0s
 	// workloadLabel names the workload of a pod.
 	workloadLabel = "app"
 )
@@ -139,7 +138,7 @@ func isReady(pod *corev1.Pod) bool {
 }
 
 func parseProfile(annotations map[string]string) (profile, error) {
-	p := profile{engine: annotations[EngineAnnotation], slots: 8, warmupFactor: 2}
+	p := profile{engine: annotations[EngineAnnotation], slots: 8}
 	if _, ok := engines[p.engine]; !ok {
 		return p, fmt.Errorf("%s: %q; wanted: one of the simulated engines", EngineAnnotation, p.engine)
 	}
@@ -148,7 +147,6 @@ func parseProfile(annotations map[string]string) (profile, error) {
 		streamSlotsAnnotation: func(v string) (err error) { p.streamSlots, err = strconv.Atoi(v); return err },
 		startupAnnotation:     func(v string) (err error) { p.startup, err = time.ParseDuration(v); return err },
 		warmupAnnotation:      func(v string) (err error) { p.warmup, err = time.ParseDuration(v); return err },
-		factorAnnotation:      func(v string) (err error) { p.warmupFactor, err = strconv.ParseFloat(v, 64); return err },
 	} {
 		if v, ok := annotations[name]; ok {
 			if err := set(v); err != nil {
