@@ -57,3 +57,11 @@ type Pod struct {
 
 // Finished reports whether the pod has run to its end and holds nothing any more.
 func (p Pod) Finished() bool { return p.Phase == "Succeeded" || p.Phase == "Failed" }
+
+// Endpoint is one address that a Service's port leads to.
+type Endpoint struct {
+	Pod  string // empty where the endpoint names none
+	UID  string // of the pod
+	IP   string
+	Port int
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/storage"
 )
 
 const (
@@ -218,15 +219,17 @@ type Result struct {
 
 // Element is one series of a Result.
 type Element struct {
-	Pod    string // its label pod; empty for what the query aggregated over pods
-	Labels string // all of its labels, as PromQL prints them
-	Value  float64
+	Pod string // its label pod; empty for what the query aggregated over pods
+	// Instance is its label instance, empty where the query aggregated over them.
+	Instance string
+	Labels   string // all of its labels, as PromQL prints them
+	Value    float64
 }
 
-// Eval answers the query over the samples that the window holds at the given
+// Eval answers the query over the samples that a window holds at the given
 // moment. The order of the elements is that of their labels.
-func (q *Query) Eval(ctx context.Context, w *Window, at time.Time) (Result, error) {
-	query, err := promqlEngine().NewInstantQuery(ctx, w, nil, q.text, at)
+func (q *Query) Eval(ctx context.Context, samples storage.Queryable, at time.Time) (Result, error) {
+	query, err := promqlEngine().NewInstantQuery(ctx, samples, nil, q.text, at)
 	if err != nil {
 		return Result{}, fmt.Errorf("query %q: %w", q.text, err)
 	}
@@ -251,7 +254,7 @@ func (q *Query) Eval(ctx context.Context, w *Window, at time.Time) (Result, erro
 			if s.H != nil {
 				return Result{}, fmt.Errorf("query %q yields a native histogram; wanted: numbers", q.text)
 			}
-			r.Elements = append(r.Elements, Element{Pod: s.Metric.Get("pod"), Labels: s.Metric.String(), Value: s.F})
+			r.Elements = append(r.Elements, Element{Pod: s.Metric.Get("pod"), Instance: s.Metric.Get("instance"), Labels: s.Metric.String(), Value: s.F})
 		}
 	default:
 		return Result{}, fmt.Errorf("query %q yields a %s; wanted: an instant vector or a scalar", q.text, answer.Value.Type())

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
@@ -21,6 +22,7 @@ func (w *Window) Querier(_, maxt int64) (storage.Querier, error) {
 type querier struct {
 	window *Window
 	maxt   int64 // ms
+	hidden map[string]bool
 }
 
 // Select copies what the selector may read, so that the engine works on while
@@ -35,6 +37,9 @@ func (q querier) Select(_ context.Context, sorted bool, hints *storage.SelectHin
 	q.window.mu.RLock()
 	defer q.window.mu.RUnlock()
 	q.window.visit(matchers, func(s *Series) {
+		if q.hidden[s.labels.Get(model.MetricNameLabel)] {
+			return
+		}
 		upTo := sort.Search(len(s.samples), func(i int) bool { return s.samples[i].t > until })
 		if upTo == 0 && q.window.keep == 0 {
 			// Of such a window only the newest samples are left. One that came
@@ -54,6 +59,34 @@ func (q querier) Select(_ context.Context, sorted bool, hints *storage.SelectHin
 		slices.SortFunc(set.series, func(a, b view) int { return labels.Compare(a.labels, b.labels) })
 	}
 	return set
+}
+
+// Without returns the window's samples but for those of metrics that the other
+// window holds too: what is read there is not taken from here as well.
+func (w *Window) Without(other *Window) storage.Queryable {
+	return storage.QueryableFunc(func(mint, maxt int64) (storage.Querier, error) {
+		other.mu.RLock()
+		defer other.mu.RUnlock()
+		hidden := map[string]bool{}
+		for name := range other.byName {
+			hidden[name] = name != "up"
+		}
+		return querier{window: w, maxt: maxt, hidden: hidden}, nil
+	})
+}
+
+// Has reports whether the window holds a series that the query selects.
+func (w *Window) Has(q *Query) bool {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	for _, matchers := range q.selectors {
+		found := false
+		w.visit(matchers, func(s *Series) { found = found || s.labels.Get(model.MetricNameLabel) != "up" })
+		if found {
+			return true
+		}
+	}
+	return false
 }
 
 // visit calls f for each linked series that all matchers match.

@@ -34,11 +34,11 @@ func (s *Scaler) Explanations(take func(namespace, name string) bool) []why.Expl
 	return all
 }
 
-// serveTriggers lists all triggers, without their pods and queries.
+// serveTriggers lists all triggers, without their pods, upstreams and queries.
 func (s *Scaler) serveTriggers(w http.ResponseWriter, _ *http.Request) {
 	all := s.Explanations(func(string, string) bool { return true })
 	for i := range all {
-		all[i].Pods, all[i].Queries = nil, nil
+		all[i].Pods, all[i].Upstream, all[i].Queries = nil, nil, nil
 	}
 	reply(w, http.StatusOK, all)
 }

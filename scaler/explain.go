@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/scaler/decision"
 	"github.com/inference-scaler/inference-scaler/scaler/why"
 )
@@ -42,6 +43,7 @@ func (l *live) explain(now time.Time) why.Explanation {
 			e.DataSeconds = p.AgeSeconds
 		}
 	}
+	e.Upstream = upstreamOf(d, a.signals)
 	for _, f := range d.Faults {
 		e.Faults = append(e.Faults, f.Text)
 	}
@@ -60,33 +62,55 @@ func workloadOf(a *answer) *why.Workload {
 
 // podsOf lists the pods, each with what the queries say of it.
 func podsOf(d *decision.Decision, signals []signal) []why.Pod {
-	bySignal := map[string]map[string]*float64{}
+	load, inFlight, saturation := valuesOf(signals, "load", podOf), valuesOf(signals, "inFlight", podOf), valuesOf(signals, "saturation", podOf)
+	all := make([]why.Pod, 0, len(d.Input.Pods))
+	for _, p := range d.Input.Pods {
+		all = append(all, why.Pod{
+			Name: p.Name, State: p.State.String(), Ready: p.Ready, Fault: p.Fault, AgeSeconds: ageOf(p),
+			Load: load[p.Name], InFlight: inFlight[p.Name], Saturation: saturation[p.Name],
+		})
+	}
+	return all
+}
+
+// upstreamOf lists the instances of the upstream.
+func upstreamOf(d *decision.Decision, signals []signal) []why.Source {
+	demand := valuesOf(signals, "upstream", instanceOf)
+	var all []why.Source
+	for _, p := range d.Input.Upstream.Sources {
+		all = append(all, why.Source{Name: p.Name, State: p.State.String(), Fault: p.Fault, AgeSeconds: ageOf(p), Demand: demand[p.Name]})
+	}
+	return all
+}
+
+// valuesOf sums what a signal's query yields of each pod, or instance.
+func valuesOf(signals []signal, name string, source func(metricsource.Element) string) map[string]*float64 {
+	values := map[string]*float64{}
 	for _, s := range signals {
-		values := map[string]*float64{}
+		if s.name != name {
+			continue
+		}
 		for _, e := range s.result.Elements {
-			if e.Pod == "" {
+			of := source(e)
+			if of == "" {
 				continue
 			}
 			v := e.Value
-			if values[e.Pod] != nil {
-				v += *values[e.Pod]
+			if values[of] != nil {
+				v += *values[of]
 			}
-			values[e.Pod] = known(v)
+			values[of] = known(v)
 		}
-		bySignal[s.name] = values
 	}
-	all := make([]why.Pod, 0, len(d.Input.Pods))
-	for _, p := range d.Input.Pods {
-		pod := why.Pod{
-			Name: p.Name, State: p.State.String(), Ready: p.Ready, Fault: p.Fault,
-			Load: bySignal["load"][p.Name], InFlight: bySignal["inFlight"][p.Name], Saturation: bySignal["saturation"][p.Name],
-		}
-		if p.State == decision.Answering || p.State == decision.Idle || p.Age > 0 {
-			pod.AgeSeconds = known(p.Age.Seconds())
-		}
-		all = append(all, pod)
+	return values
+}
+
+// ageOf is that of the last samples, nil where there are none.
+func ageOf(p decision.Pod) *float64 {
+	if p.State == decision.Answering || p.State == decision.Idle || p.Age > 0 {
+		return known(p.Age.Seconds())
 	}
-	return all
+	return nil
 }
 
 func queries(signals []signal) []why.Query {

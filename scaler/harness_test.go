@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 	"testing"
@@ -266,6 +267,7 @@ type cluster struct {
 	unsynced  bool
 	workloads map[object]metricsource.Workload
 	triggers  map[object][]map[string]string
+	endpoints []metricsource.Endpoint // of every Service
 	changed   func(namespace, name string)
 }
 
@@ -314,6 +316,18 @@ func (c *cluster) Workload(namespace, name string) (metricsource.Workload, error
 	}
 	w.Pods = slices.Clone(w.Pods)
 	return w, nil
+}
+
+func (c *cluster) Endpoints(string, string, string) ([]metricsource.Endpoint, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.endpoints), nil
+}
+
+func (c *cluster) HasPod(_ string, addr netip.Addr) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.endpoints, func(e metricsource.Endpoint) bool { return e.IP == addr.String() })
 }
 
 // update changes what the cluster says of asr/fleet, and tells the scaler.
@@ -373,3 +387,5 @@ func (r *recorder) has(reason string) bool {
 func asr(active int) string {
 	return fmt.Sprintf("asr_active_requests %d\nasr_active_streams 0\nasr_batch_queue_depth 0\nasr_stream_queue_depth 0\n", active)
 }
+
+func addr(text string) netip.Addr { return netip.MustParseAddr(text) }

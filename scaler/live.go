@@ -36,6 +36,7 @@ type live struct {
 	trigger  *trigger.Trigger
 	window   *metricsource.Window
 	group    *scrape.Group
+	upstream *upstream
 
 	answer   atomic.Pointer[answer] // what the calls read
 	used     atomic.Int64           // when it was called last, in ns since the epoch
@@ -102,6 +103,7 @@ func newLive(s *Scaler, o object, key string, metadata map[string]string, t *tri
 		Permit:   l.permit,
 		OnRead:   func() { s.wake(l, gather) },
 	})
+	l.upstream = l.openUpstream()
 	return l
 }
 
@@ -132,6 +134,7 @@ func (l *live) close() {
 	l.closed = true
 	l.scaler.evaluations.Remove(l)
 	l.group.Close()
+	l.upstream.close()
 	l.endWatching()
 }
 
@@ -187,6 +190,7 @@ func (l *live) observe() error {
 		l.forget(w.Pods)
 	}
 	l.group.Set(l.targets())
+	l.upstream.follow(l)
 	return nil
 }
 
@@ -232,21 +236,25 @@ func (l *live) targets() []scrape.Target {
 // Kubernetes, anything but the workload's own pods and what the operator of this
 // scaler allows; ever, the addresses of this machine's link.
 func (l *live) permit(addr netip.Addr) error {
+	if err := neverRead(addr); err != nil {
+		return err
+	}
+	if own := l.ownIPs.Load(); l.scaler.opts.Cluster == nil || own != nil && (*own)[addr] || l.allowed(addr) {
+		return nil
+	}
+	return fmt.Errorf("address %s is refused: it is no pod of this workload, and --upstream-allow does not name it", addr)
+}
+
+func neverRead(addr netip.Addr) error {
 	if addr.IsLinkLocalUnicast() || addr.IsMulticast() || addr.IsUnspecified() {
 		return fmt.Errorf("address %s is refused: link-local, multicast and unspecified addresses are never read", addr)
 	}
-	if l.scaler.opts.Cluster == nil {
-		return nil
-	}
-	if own := l.ownIPs.Load(); own != nil && (*own)[addr] {
-		return nil
-	}
-	for _, prefix := range l.scaler.opts.Allow {
-		if prefix.Contains(addr) {
-			return nil
-		}
-	}
-	return fmt.Errorf("address %s is refused: it is no pod of this workload, and --upstream-allow does not name it", addr)
+	return nil
+}
+
+// allowed reports whether the operator of this scaler allows the address.
+func (l *live) allowed(addr netip.Addr) bool {
+	return slices.ContainsFunc(l.scaler.opts.Allow, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 func addresses(pods []metricsource.Pod) *map[netip.Addr]bool {

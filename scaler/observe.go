@@ -29,12 +29,18 @@ func (l *live) input(ctx context.Context, a *answer) decision.Input {
 		if s.query == nil {
 			continue
 		}
-		result, err := s.query.Eval(ctx, l.window, a.at)
+		samples, elsewhere := l.upstream.besides(l.window, s.query)
+		result, err := s.query.Eval(ctx, samples, a.at)
 		a.signals = append(a.signals, signal{s.name, s.query, result, err})
-		*s.to = reading(result, err)
+		*s.to = reading(result, err, podOf)
+		s.to.Elsewhere = elsewhere
 	}
+	in.Upstream = l.upstream.input(ctx, l, a)
 	return in
 }
+
+func podOf(e metricsource.Element) string      { return e.Pod }
+func instanceOf(e metricsource.Element) string { return e.Instance }
 
 // unread is the input of a decision without what the queries say.
 func (l *live) unread(now time.Time) decision.Input {
@@ -55,6 +61,7 @@ func (l *live) unread(now time.Time) decision.Input {
 	}
 	in.Filling = now.Sub(l.opened) < t.Want.Lookback()
 	in.Pods = l.pods(now)
+	in.Upstream = l.upstream.unread(l, now)
 	if l.workload != nil {
 		in.Replicas = l.workload.Replicas
 	} else {
@@ -63,14 +70,14 @@ func (l *live) unread(now time.Time) decision.Input {
 	return in
 }
 
-func reading(result metricsource.Result, err error) decision.Reading {
+func reading(result metricsource.Result, err error, source func(metricsource.Element) string) decision.Reading {
 	r := decision.Reading{Asked: true}
 	if err != nil {
 		r.Err = err.Error()
 		return r
 	}
 	for _, e := range result.Elements {
-		r.Values = append(r.Values, decision.Value{Pod: e.Pod, Value: e.Value})
+		r.Values = append(r.Values, decision.Value{Pod: source(e), Value: e.Value})
 	}
 	return r
 }

@@ -37,6 +37,10 @@ type Cluster interface {
 	ScaledObjects() []metricsource.ScaledObject
 	ScaledObject(namespace, name string) (metricsource.ScaledObject, error)
 	Workload(namespace, scaledObject string) (metricsource.Workload, error)
+	// Endpoints are those of a Service's port that are pods of the namespace; of
+	// their changes, Changed tells the ScaledObjects that name the Service.
+	Endpoints(namespace, service, port string) ([]metricsource.Endpoint, error)
+	HasPod(namespace string, addr netip.Addr) bool
 }
 
 // Recorder tells the people who look at a ScaledObject what is wrong with it.

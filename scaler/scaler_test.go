@@ -347,6 +347,7 @@ inference_scaler_trigger_faults{kind="NoSeries",namespace="asr",scaledobject="fl
 inference_scaler_trigger_faults{kind="PodSilent",namespace="asr",scaledobject="fleet",trigger="TRIGGER"} 0
 inference_scaler_trigger_faults{kind="PodUnread",namespace="asr",scaledobject="fleet",trigger="TRIGGER"} 1
 inference_scaler_trigger_faults{kind="QueryFault",namespace="asr",scaledobject="fleet",trigger="TRIGGER"} 0
+inference_scaler_trigger_faults{kind="UpstreamFault",namespace="asr",scaledobject="fleet",trigger="TRIGGER"} 0
 `, "TRIGGER", trigger)), "inference_scaler_trigger_value", "inference_scaler_trigger_decided_replicas", "inference_scaler_trigger_faults"))
 		problems, err := testutil.GatherAndLint(w.registry)
 		require.NoError(t, err)

@@ -36,9 +36,13 @@ func (s *Scaler) StreamIsActive(ref *externalscaler.ScaledObjectRef, stream grpc
 	repeat := time.NewTimer(time.Hour)
 	defer repeat.Stop()
 	var said uint64 // the edge that the last message was about
-	pause := firstRepeat
-	say := func() error {
+	pause, waiting := firstRepeat, false
+	wait := func() {
 		repeat.Reset(pause)
+		waiting = true
+	}
+	say := func() error {
+		wait()
 		return stream.Send(&externalscaler.IsActiveResponse{Result: true})
 	}
 	for {
@@ -48,11 +52,16 @@ func (s *Scaler) StreamIsActive(ref *externalscaler.ScaledObjectRef, stream grpc
 			if err := say(); err != nil {
 				return err
 			}
+		} else if !waiting && l.scaler.opts.Cluster != nil && l.unheard(firstRepeat) {
+			// Put to sleep, or no longer paused, while there is demand.
+			pause = firstRepeat
+			wait()
 		}
 		switch s.next(stream.Context(), news, repeat.C) {
 		case streamEnds:
 			return nil
 		case timerFired:
+			waiting = false
 			if !l.unheard(pause) {
 				continue
 			}

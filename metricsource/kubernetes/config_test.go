@@ -37,7 +37,7 @@ func TestNoServer(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx, nil) }()
 	require.Eventually(t, func() bool {
-		return strings.Count(log.String(), "reading this resource failed") == 4
+		return strings.Count(log.String(), "reading this resource failed") == 6
 	}, 30*time.Second, 10*time.Millisecond)
 	require.Contains(t, log.String(), "connection refused")
 	require.False(t, c.Synced())

@@ -25,6 +25,10 @@ type namespace struct {
 	pods    map[string]*pod
 	targets map[targetRef]*target
 	views   map[string]*view // by the ScaledObject's name
+
+	services map[string]*service
+	slices   map[string]*endpointSlice
+	ips      map[string]int // how many pods have an address
 }
 
 // polledRef names a scale target that no informer watches.
@@ -52,11 +56,14 @@ func (ix *index) change(name string, f func(*namespace) []string) {
 	ix.mu.Lock()
 	n := ix.namespaces[name]
 	if n == nil {
-		n = &namespace{pods: map[string]*pod{}, targets: map[targetRef]*target{}, views: map[string]*view{}}
+		n = &namespace{
+			pods: map[string]*pod{}, targets: map[targetRef]*target{}, views: map[string]*view{},
+			services: map[string]*service{}, slices: map[string]*endpointSlice{}, ips: map[string]int{},
+		}
 		ix.namespaces[name] = n
 	}
 	changed := f(n)
-	if len(n.pods)+len(n.targets)+len(n.views) == 0 {
+	if len(n.pods)+len(n.targets)+len(n.views)+len(n.services)+len(n.slices) == 0 {
 		delete(ix.namespaces, name)
 	}
 	_, synced := ix.scope(name)
@@ -111,15 +118,17 @@ func (ix *index) allSynced() bool {
 
 func (ix *index) setPod(p *pod) {
 	ix.change(p.Namespace, func(n *namespace) []string {
+		old := n.pods[p.Name]
 		n.pods[p.Name] = p
-		return n.podChanged(p.Name, p)
+		return append(n.podChanged(p.Name, p), n.moved(old, p)...)
 	})
 }
 
 func (ix *index) deletePod(ns, name string) {
 	ix.change(ns, func(n *namespace) []string {
+		old := n.pods[name]
 		delete(n.pods, name)
-		return n.podChanged(name, nil)
+		return append(n.podChanged(name, nil), n.moved(old, nil)...)
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/dynamic/dynamicinformer"
 	appsinformers "k8s.io/client-go/informers/apps/v1"
 	coreinformers "k8s.io/client-go/informers/core/v1"
+	discoveryinformers "k8s.io/client-go/informers/discovery/v1"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -41,6 +42,8 @@ func (c *Cluster) watches(namespace string) ([]watch, error) {
 		{"pods", coreinformers.NewPodInformer(kc, namespace, 0, none), trimPod, handler(ix.setPod, ix.deletePod)},
 		{"deployments.apps", appsinformers.NewDeploymentInformer(kc, namespace, 0, none), trimTarget, handler(ix.setTarget, ix.deleteTarget(kindDeployment))},
 		{"statefulsets.apps", appsinformers.NewStatefulSetInformer(kc, namespace, 0, none), trimTarget, handler(ix.setTarget, ix.deleteTarget(kindStatefulSet))},
+		{"services", coreinformers.NewServiceInformer(kc, namespace, 0, none), trimService, handler(ix.setService, ix.deleteService)},
+		{"endpointslices.discovery.k8s.io", discoveryinformers.NewEndpointSliceInformer(kc, namespace, 0, none), trimEndpointSlice, handler(ix.setEndpointSlice, ix.deleteEndpointSlice)},
 		{"scaledobjects.keda.sh", dynamicinformer.NewFilteredDynamicInformer(c.clients.dynamic, scaledObjects, namespace, 0, none, nil).Informer(), trimScaledObject, handler(ix.setObject, ix.deleteObject)},
 	} {
 		if err := k.informer.SetTransform(k.trim); err != nil {

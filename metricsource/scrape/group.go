@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -24,6 +25,10 @@ type Config struct {
 	Window   *metricsource.Window
 	// Permit refuses addresses that must not be dialled; nil permits all.
 	Permit func(netip.Addr) error
+	// Verify the certificates of https targets, against the roots of this machine.
+	// Those of pods are not: a pod's certificate cannot name an address that it did
+	// not choose, and what answers there is that pod, as for the kubelet's probes.
+	Verify bool
 	// OnRead is called after each reading of a target, from many goroutines. It
 	// must be quick.
 	OnRead func()
@@ -57,6 +62,7 @@ type Group struct {
 	bits    map[string]uint64 // a bit for each name that the filter asks for
 	dial    dialFunc
 	phase   time.Duration
+	every   atomic.Int64        // the interval, in ns
 	slots   *semaphore.Weighted // of the scraper's, those that one group may hold
 
 	mu      sync.Mutex
@@ -77,6 +83,7 @@ func (s *Scraper) Open(cfg Config) *Group {
 		slots:   semaphore.NewWeighted(maxInFlightOfGroup),
 		targets: map[string]*target{},
 	}
+	g.every.Store(int64(cfg.Interval))
 	if match == nil {
 		g.filter = nameFilter(exact)
 	}
@@ -119,6 +126,20 @@ func (g *Group) Set(targets []Target) {
 		}
 	}
 }
+
+// SetInterval changes the time between two readings of a target.
+func (g *Group) SetInterval(interval time.Duration) {
+	if before := time.Duration(g.every.Swap(int64(interval))); interval >= before {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, t := range g.targets {
+		g.scraper.queue.Hasten(t, time.Now().Add(interval))
+	}
+}
+
+func (g *Group) interval() time.Duration { return time.Duration(g.every.Load()) }
 
 // Status returns what is known of each target, by name.
 func (g *Group) Status() []Status {

@@ -200,3 +200,20 @@ func TestOnGrid(t *testing.T) {
 		require.Equal(t, base.Add(want), onGrid(base.Add(at)), at)
 	}
 }
+
+func TestIntervalMayChange(t *testing.T) {
+	inBubble(t, setup{interval: 10 * time.Second}, func(t *testing.T, r *rig) {
+		r.net.serve("a", text("q 7\n"))
+		r.group.Set([]Target{pod("a")})
+		r.after(15 * time.Second)
+		before := r.reads.Load()
+		r.group.SetInterval(250 * time.Millisecond)
+		r.after(time.Second)
+		require.InDelta(t, 4, r.reads.Load()-before, 1, "at once, not after the interval there was")
+		r.group.SetInterval(10 * time.Second)
+		r.after(250 * time.Millisecond)
+		before = r.reads.Load()
+		r.after(9 * time.Second)
+		require.LessOrEqual(t, r.reads.Load()-before, int64(1))
+	})
+}

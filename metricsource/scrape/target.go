@@ -51,9 +51,7 @@ func newTarget(g *Group, spec Target, offset time.Duration) *target {
 			MaxIdleConns:           1,
 			IdleConnTimeout:        2*g.cfg.Interval + 30*time.Second,
 			MaxResponseHeaderBytes: 64 << 10,
-			// As the kubelet's probes do: what answers at a pod's address is that
-			// pod, and its certificate cannot name an address it did not choose.
-			TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}, //nolint:gosec // see above
+			TLSClientConfig:        &tls.Config{InsecureSkipVerify: !g.cfg.Verify, MinVersion: tls.VersionTLS12}, //nolint:gosec // see Config.Verify
 		},
 	}
 	t.reader.target = t
@@ -101,7 +99,7 @@ func (t *target) reschedule(now time.Time) {
 	if t.closed {
 		return
 	}
-	interval := t.group.cfg.Interval
+	interval := t.group.interval()
 	at := now.Truncate(interval).Add((t.group.phase + t.offset) % interval)
 	if t.failures > 1 {
 		at = now.Add(backOff(interval, t.failures))

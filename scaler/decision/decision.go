@@ -48,10 +48,12 @@ const (
 	NoSeries   FaultKind = "NoSeries"   // a pod answers, without what its engine should export
 	BadValue   FaultKind = "BadValue"   // a value that is no measurement
 	QueryFault FaultKind = "QueryFault" // a query failed, or found nothing
+	// UpstreamFault: what shows demand before it reaches a pod cannot be read.
+	UpstreamFault FaultKind = "UpstreamFault"
 )
 
 // FaultKinds are all there are.
-var FaultKinds = []FaultKind{PodUnread, PodSilent, NoSeries, BadValue, QueryFault}
+var FaultKinds = []FaultKind{PodUnread, PodSilent, NoSeries, BadValue, QueryFault, UpstreamFault}
 
 // Step is what one rule made of the number.
 type Step struct {
@@ -81,6 +83,7 @@ func Decide(in Input, memory Memory) (Decision, Memory) {
 		},
 	}
 	d.load()
+	d.join()
 	d.absent()
 	d.saturation()
 	d.latency()
@@ -101,6 +104,11 @@ type deciding struct {
 	fleetWide float64
 	unknown   int  // pods that may carry more than their samples show
 	assumed   bool // nothing at all is known of the load
+
+	demand          float64 // that shows upstream
+	joined          float64 // of it, what was added to the load
+	arrived         float64 // requests upstream, within arrivalStands
+	upstreamUnknown string  // why there may be more upstream than is known
 }
 
 // amount is the load, with the replicas that it asks for.
@@ -120,6 +128,13 @@ func (d *deciding) note(rule, format string, args ...any) { d.step(rule, d.value
 
 func (d *deciding) fault(kind FaultKind, format string, args ...any) {
 	d.out.Faults = append(d.out.Faults, Fault{Kind: kind, Text: fmt.Sprintf(format, args...)})
+}
+
+// until notes that the decision would change at that moment, with nothing learned.
+func (d *deciding) until(at time.Time) {
+	if d.out.Until.IsZero() || at.Before(d.out.Until) {
+		d.out.Until = at
+	}
 }
 
 // holdGrain is into how many parts a hold is divided: answers in one part are
@@ -143,9 +158,10 @@ func (d *deciding) hold() {
 	}
 	own := d.value
 	if len(peaks) > 0 && peaks[0].Value > own {
-		d.out.Until = peaks[0].At.Add(length)
+		ends := peaks[0].At.Add(length)
+		d.until(ends)
 		d.step("hold", peaks[0].Value, "the largest answer of the last %s stands for another %s",
-			length, d.out.Until.Sub(now).Round(100*time.Millisecond))
+			length, ends.Sub(now).Round(100*time.Millisecond))
 	}
 	if d.assumed || d.unknown > 0 || d.in.Filling {
 		d.memory.Peaks = peaks
@@ -181,12 +197,25 @@ func (d *deciding) active() {
 }
 
 func (d *deciding) activity(before Memory) (bool, string) {
+	wakes, because := d.wakes()
 	if d.in.Replicas == 0 && !d.in.WakesAtZero {
 		d.memory.Waking = false
-		return false, "asleep at zero replicas"
+		if d.in.Upstream.Asked && d.upstreamUnknown == "" {
+			d.out.InFlight = d.demand
+		}
+		if wakes {
+			return true, because
+		}
+		return false, d.asleep()
 	}
-	d.memory.Waking = !d.anySaid() && (before.Waking || !before.Decided || before.Replicas == 0)
+	d.memory.Waking = d.waking()
 	inFlight, why := d.inFlight()
+	if why == "" && d.anySaid() && d.upstreamUnknown == "" {
+		d.out.InFlight = inFlight
+	}
+	if wakes {
+		return true, because
+	}
 	if why != "" {
 		return true, why
 	}
@@ -194,6 +223,9 @@ func (d *deciding) activity(before Memory) (bool, string) {
 		// Its pods are being replaced, or are going before its replicas are known
 		// to be 0: what is left of them cannot speak for it, either way.
 		return true, "no ready pod tells of its work; active as before"
+	}
+	if d.upstreamUnknown != "" {
+		return true, "the demand upstream is unknown: " + d.upstreamUnknown
 	}
 	d.out.InFlight = inFlight
 	active, comparison := inFlight > d.in.Policy.Activation, "not above"
@@ -203,7 +235,13 @@ func (d *deciding) activity(before Memory) (bool, string) {
 	return active, fmt.Sprintf("%s in flight, %s the activation of %s", number(inFlight), comparison, number(d.in.Policy.Activation))
 }
 
-// inFlight sums the work in flight; the second result says why it is not known.
+// waking reports whether, since the workload left zero replicas or since this
+// scaler first saw it, no ready pod has told of its work.
+func (d *deciding) waking() bool {
+	return !d.anySaid() && (d.memory.Waking || !d.memory.Decided || d.memory.Replicas == 0)
+}
+
+// inFlight sums the work in flight, upstream too; the second result says why it is not known.
 func (d *deciding) inFlight() (float64, string) {
 	r := d.in.InFlight
 	switch {
@@ -217,7 +255,7 @@ func (d *deciding) inFlight() (float64, string) {
 		return 0, fmt.Sprintf("the work in flight is unknown on %s", pods(d.unknown))
 	case d.memory.Waking:
 		return 0, "no ready pod has told of its work yet"
-	case len(r.Values) == 0 && d.anyPod(func(s State) bool { return s == Answering }):
+	case len(r.Values) == 0 && !r.Elsewhere && d.anyPod(func(s State) bool { return s == Answering }):
 		return 0, "the query for the work in flight found nothing"
 	}
 	sum := 0.0
@@ -227,7 +265,10 @@ func (d *deciding) inFlight() (float64, string) {
 		}
 		sum += v.Value
 	}
-	return sum, ""
+	if d.in.Upstream.InFlight {
+		return max(sum, d.demand), ""
+	}
+	return sum + d.joined, ""
 }
 
 // anySaid reports whether a pod that could have work has told of it. One that is

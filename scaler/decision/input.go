@@ -33,6 +33,25 @@ type Input struct {
 	InFlight   Reading
 	Saturation Reading
 	Latency    Reading // in seconds
+
+	Upstream Upstream
+}
+
+// Upstream is demand that shows before it reaches a pod: in an API server's
+// queue, a gateway, a broker. It is all there is to see at zero replicas.
+type Upstream struct {
+	Asked bool // the trigger has an upstream, or something reports for its workload
+	// Err says why nothing can be known of it; empty where it can.
+	Err string
+	// InFlight: the demand counts work that has reached a pod too; else only what
+	// still waits to be handed to one.
+	InFlight bool
+	// Sources are what is read, or reports, as its readings show it.
+	Sources []Pod
+	Demand  Reading
+	// Arrivals are counters of requests, each of a source: one that has grown is
+	// demand, though what arrived is gone again.
+	Arrivals Reading
 }
 
 // Pod is one source of samples, as its readings and the cluster show it.
@@ -84,11 +103,14 @@ type Reading struct {
 	Asked  bool // there is such a query
 	Values []Value
 	Err    string // the query failed; empty where it did not
+	// Elsewhere: what the query is about is taken from the upstream, so that an
+	// empty result is none of the pods' fault.
+	Elsewhere bool
 }
 
 // Value is one element of a query's result.
 type Value struct {
-	Pod   string // empty for what belongs to the fleet as a whole
+	Pod   string // or source of an upstream; empty for what belongs to all of them together
 	Value float64
 }
 
@@ -110,6 +132,15 @@ type Memory struct {
 	Peaks []Peak
 	// The last results without a pod while no pod was unknown.
 	Load, Latency Complete
+	// Upstream: it was known once.
+	Upstream bool
+	HandOver HandOver
+	// Exceeding is what was in flight upstream beyond the pods' own work, when that was known.
+	Exceeding float64
+	// Arrivals are the counters of each source of the upstream, and Arrived what
+	// they have grown by of late.
+	Arrivals map[string]float64
+	Arrived  []Arrival
 	// LatencyAsked is how many replicas the latency asked for then.
 	LatencyAsked int
 	// Ready are the replicas that were ready while the latency was measured, as far
@@ -121,6 +152,12 @@ type Memory struct {
 type Ready struct {
 	At    time.Time
 	Count int
+}
+
+// Arrival is how many requests have come, and when.
+type Arrival struct {
+	At    time.Time
+	Count float64
 }
 
 // Peak is an answer that stands until it is older than the hold.

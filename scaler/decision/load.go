@@ -68,27 +68,40 @@ func (d *deciding) absent() {
 			d.unknown++
 		}
 	}
-	d.podFaults(Unread, PodUnread)
-	d.podFaults(Silent, PodSilent)
-	d.podFaults(Faulty, NoSeries)
+	d.podFaults(d.in.Pods, Unread, PodUnread)
+	d.podFaults(d.in.Pods, Silent, PodSilent)
+	d.podFaults(d.in.Pods, Faulty, NoSeries)
 	if why := d.blind(); why != "" {
 		d.assume(why)
 		return
 	}
 	d.completeFleetWide()
 	d.makeUp()
-	if present := float64(d.in.Replicas) * d.in.Policy.Target; d.in.Filling && present > d.value {
-		d.step("absent", present, "the window of the samples is still filling; the %d replicas there are stand", d.in.Replicas)
-	}
+	d.stand()
 	d.memory.Known, d.memory.Last = true, d.value
 }
 
+// stand keeps the replicas there are while what the load should hold has not been
+// seen yet, by a scaler that has just started.
+func (d *deciding) stand() {
+	present := float64(d.in.Replicas) * d.in.Policy.Target
+	if present <= d.value {
+		return
+	}
+	switch {
+	case d.in.Filling:
+		d.step("absent", present, "the window of the samples is still filling; the %d replicas there are stand", d.in.Replicas)
+	case d.upstreamUnknown != "" && !d.memory.Upstream:
+		d.step("absent", present, "the demand upstream is unknown (%s); the %d replicas there are stand", d.upstreamUnknown, d.in.Replicas)
+	}
+}
+
 // podFaults reports the pods of one state as one fault, however many they are.
-func (d *deciding) podFaults(state State, kind FaultKind) {
+func (d *deciding) podFaults(all []Pod, state State, kind FaultKind) {
 	const named = 3
 	var texts []string
 	count := 0
-	for _, p := range d.in.Pods {
+	for _, p := range all {
 		if p.State != state || p.Fault == "" {
 			continue
 		}
@@ -114,9 +127,12 @@ func (d *deciding) blind() string {
 		return "the query failed"
 	}
 	if d.in.Replicas > 0 && len(d.loads) == 0 && !d.anyPod(func(s State) bool { return s.Speaks() || s == Silent }) {
+		if d.waking() && d.in.Upstream.Asked && d.upstreamUnknown == "" {
+			return "" // its pods are starting, and carry nothing yet
+		}
 		return "no pod tells its load" // whatever the query makes of that
 	}
-	if len(d.in.Load.Values) > 0 {
+	if len(d.in.Load.Values) > 0 || d.in.Load.Elsewhere {
 		return ""
 	}
 	if d.anyPod(func(s State) bool { return s == Answering }) {
@@ -133,11 +149,14 @@ func (d *deciding) blind() string {
 func (d *deciding) assume(why string) {
 	present := float64(d.in.Replicas) * d.in.Policy.Target
 	d.out.Demand, d.assumed = math.NaN(), true
-	if d.memory.Known && d.memory.Last > 0 {
-		d.step("absent", d.memory.Last, "%s; the last known load stands", why)
-		return
+	switch last := d.memory.Last; {
+	case d.joined > max(present, last):
+		d.step("absent", d.joined, "%s; the demand upstream stands", why)
+	case d.memory.Known && last > 0:
+		d.step("absent", last, "%s; the last known load stands", why)
+	default:
+		d.step("absent", present, "%s; the %d replicas there are stand", why, d.in.Replicas)
 	}
-	d.step("absent", present, "%s; the %d replicas there are stand", why, d.in.Replicas)
 }
 
 // completeFleetWide keeps a result that names no pod from falling while a pod

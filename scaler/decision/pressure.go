@@ -135,7 +135,8 @@ func (d *deciding) measuredOn() int {
 	for len(list) > 0 && list[len(list)-1].Count >= ready {
 		list = list[:len(list)-1]
 	}
-	d.memory.Ready = append(list, Ready{At: now, Count: ready})
+	list = append(list, Ready{At: now, Count: ready})
+	d.memory.Ready = list
 	return d.memory.Ready[0].Count
 }
 

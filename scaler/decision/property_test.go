@@ -56,6 +56,19 @@ func random(r *rand.Rand) (Input, Memory) {
 			reading.Values = append(reading.Values, Value{"", value()})
 		}
 	}
+	if in.Upstream.Asked = r.IntN(2) == 0; in.Upstream.Asked {
+		in.Upstream.InFlight = r.IntN(2) == 0
+		if r.IntN(10) == 0 {
+			in.Upstream.Err = "boom"
+		}
+		for i := range r.IntN(4) {
+			p := Pod{Name: fmt.Sprintf("api-%d", i), State: State(r.IntN(len(states))), Age: time.Duration(r.IntN(2000)) * time.Millisecond}
+			in.Upstream.Sources = append(in.Upstream.Sources, p)
+			in.Upstream.Demand.Values = append(in.Upstream.Demand.Values, Value{p.Name, value()})
+			in.Upstream.Arrivals.Asked = true
+			in.Upstream.Arrivals.Values = append(in.Upstream.Arrivals.Values, Value{p.Name, value()})
+		}
+	}
 	memory := Memory{Known: r.IntN(2) == 0, Last: r.Float64() * 50}
 	memory.Load = Complete{r.IntN(2) == 0, r.Float64() * 50}
 	memory.Latency = Complete{r.IntN(2) == 0, r.Float64() * 3}

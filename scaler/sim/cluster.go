@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"time"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
@@ -50,6 +51,17 @@ func (c *Cluster) Workload(namespace, name string) (metricsource.Workload, error
 	})
 	return w, nil
 }
+
+// Endpoints returns that of the API server, the only Service of the model.
+func (c *Cluster) Endpoints(namespace, service, _ string) ([]metricsource.Endpoint, error) {
+	if namespace == c.object.Namespace && service == frontService {
+		return []metricsource.Endpoint{{Pod: frontService + "-0", IP: frontIP, Port: frontPort}}, nil
+	}
+	return nil, fmt.Errorf("service %s/%s: %w", namespace, service, metricsource.ErrNotFound)
+}
+
+// HasPod reports that the address is a pod's: all addresses of the model are.
+func (c *Cluster) HasPod(string, netip.Addr) bool { return true }
 
 // Run calls onChange once, and then whenever the workload or one of its pods
 // has changed, several changes at a time where they come fast, until ctx ends.

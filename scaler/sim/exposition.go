@@ -67,9 +67,22 @@ func (e exposition) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstHistogram(descDuration, uint64(e.served), e.duration, buckets)
 }
 
-// ServeHTTP answers a scrape with the state.
-func (e exposition) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// front is how many requests wait in the API server, as a Prometheus collector.
+type front int
+
+var descQueued = desc("demand_queued_requests", "Requests that wait to be handed to a server.")
+
+// Describe implements [prometheus.Collector].
+func (f front) Describe(ch chan<- *prometheus.Desc) { ch <- descQueued }
+
+// Collect implements [prometheus.Collector].
+func (f front) Collect(ch chan<- prometheus.Metric) {
+	ch <- prometheus.MustNewConstMetric(descQueued, prometheus.GaugeValue, float64(f))
+}
+
+// serveCollector answers a scrape with a state.
+func serveCollector(w http.ResponseWriter, r *http.Request, state prometheus.Collector) {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(e)
+	registry.MustRegister(state)
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, r)
 }

@@ -38,14 +38,16 @@ type Fleet struct {
 	backlog   []request  // what came while no replica was ready
 	created   int
 	changes   uint64
-	scheduled uint64 // events so far, which orders those of one instant
-	stats     Stats  // its sums; the rest is filled in by Stats
+	scheduled uint64    // events so far, which orders those of one instant
+	stats     Stats     // its sums; the rest is filled in by Stats
+	first     time.Time // when the first request arrived
 }
 
 // Stats is what a fleet has done so far, and what it is doing.
 type Stats struct {
 	Arrived, Served int
 	Active, Waiting int // now; together the load
+	Queued          int // now: those of the waiting that no replica has
 	Replicas, Ready int // now: those asked for, and those of them that take requests
 	Draining        int // now: replicas that only finish what they have
 	Peak            int // the largest Replicas so far
@@ -81,7 +83,9 @@ func (f *Fleet) Advance(to time.Time) {
 			f.happen(e)
 		case arrives:
 			f.now = f.next.At
-			f.stats.Arrived++
+			if f.stats.Arrived++; f.stats.Arrived == 1 {
+				f.first = f.now
+			}
 			f.dispatch(request{arrived: f.now, service: f.next.Service})
 			f.next, f.more = f.arrivals.Next()
 		default:
@@ -121,7 +125,7 @@ func (f *Fleet) Scale(replicas int) {
 // Stats returns the fleet's figures at the time it has been advanced to.
 func (f *Fleet) Stats() Stats {
 	s := f.stats
-	s.Waiting = len(f.backlog)
+	s.Waiting, s.Queued = len(f.backlog), len(f.backlog)
 	oldest := f.now
 	if len(f.backlog) > 0 {
 		oldest = f.backlog[0].arrived

@@ -137,7 +137,7 @@ func TestFleetAtZero(t *testing.T) {
 	f.Scale(0)
 	f.Advance(at(10))
 	require.Empty(t, f.Pods())
-	require.Equal(t, Stats{Arrived: 4, Served: 1, Waiting: 3, Peak: 1, LongestWait: 9 * time.Second, GPUSeconds: 10}, f.Stats())
+	require.Equal(t, Stats{Arrived: 4, Served: 1, Waiting: 3, Queued: 3, Peak: 1, LongestWait: 9 * time.Second, GPUSeconds: 10}, f.Stats())
 	f.Scale(1)
 	f.Advance(at(32))
 	require.Equal(t, [][2]int{{2, 1}}, queues(f))

@@ -28,7 +28,10 @@ type KEDAOptions struct {
 	// OnActive gets what StreamIsActive sends, one message at a time. What KEDA
 	// makes of it at zero replicas is the caller's.
 	OnActive func(active bool)
-	Logger   *slog.Logger // default: none
+	// OnPoll gets whether the trigger is active, each time that KEDA polls and is
+	// answered.
+	OnPoll func(active bool)
+	Logger *slog.Logger // default: none
 }
 
 // KEDA stands in for KEDA and for the metrics server that the HPA asks: an
@@ -65,6 +68,9 @@ func NewKEDA(conn grpc.ClientConnInterface, ref *pb.ScaledObjectRef, o KEDAOptio
 	setDefault(&o.Timeout, 5*time.Second)
 	if o.OnActive == nil {
 		o.OnActive = func(bool) {}
+	}
+	if o.OnPoll == nil {
+		o.OnPoll = func(bool) {}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -202,10 +208,13 @@ func (k *KEDA) value(ctx context.Context, metric string) (int64, error) {
 	return sum, nil
 }
 
-// poll is KEDA's scale loop. At one replica or more its answers change nothing.
+// poll is KEDA's scale loop.
 func (k *KEDA) poll(ctx context.Context) {
 	for {
-		if _, err := k.Query(ctx); err != nil && ctx.Err() == nil {
+		switch a, err := k.Query(ctx); {
+		case err == nil:
+			k.o.OnPoll(a.Active)
+		case ctx.Err() == nil:
 			k.o.Logger.Warn("KEDA's poll failed", "error", err)
 		}
 		if !sleep(ctx, k.o.Poll) {

@@ -14,8 +14,15 @@ import (
 // still on its way when the replica ends.
 const leaveWithin = time.Second
 
-// network is the pod network: it gives every replica a server of its own on
-// loopback, and leads connections to a pod's IP there.
+// The API server in front of the fleet, where requests wait for a replica.
+const (
+	frontService = "api-server"
+	frontIP      = "10.244.255.1"
+	frontPort    = 7100
+)
+
+// network is the pod network: it gives every replica, and the API server, a server
+// of its own on loopback, and leads connections to a pod's IP there.
 type network struct {
 	world *world
 	up    chan struct{} // closed when the first servers listen
@@ -60,7 +67,7 @@ func (n *network) DialContext(ctx context.Context, network, addr string) (net.Co
 // follow gives servers to the replicas that are new and takes them from those
 // that are gone. Every server runs, and ends, in goroutines of spawn.
 func (n *network) follow(ctx context.Context, spawn func(func() error)) error {
-	present := map[string]bool{}
+	present := map[string]bool{frontIP: true}
 	n.world.look(func(f *Fleet, _ time.Duration) {
 		for _, r := range f.replicas {
 			present[r.ip] = true
@@ -78,7 +85,11 @@ func (n *network) follow(ctx context.Context, spawn func(func() error)) error {
 		if n.hosts[ip] != nil {
 			continue
 		}
-		h, err := n.listen(ctx, ip)
+		serve := n.serveReplica(ip)
+		if ip == frontIP {
+			serve = n.serveFront
+		}
+		h, err := n.listen(ctx, serve)
 		if err != nil {
 			return err
 		}
@@ -101,14 +112,27 @@ func (n *network) close() error {
 	return errors.Join(errs...)
 }
 
-func (n *network) listen(ctx context.Context, ip string) (*host, error) {
+func (n *network) listen(ctx context.Context, metrics http.HandlerFunc) (*host, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("serve a simulated replica: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET /metrics", metrics)
+	return &host{listener: l, server: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}}, nil
+}
+
+// serveFront answers a scrape of the API server.
+func (n *network) serveFront(w http.ResponseWriter, r *http.Request) {
+	var state front
+	n.world.look(func(f *Fleet, _ time.Duration) { state = front(f.Stats().Queued) })
+	serveCollector(w, r, state)
+}
+
+// serveReplica answers a scrape of a replica.
+func (n *network) serveReplica(ip string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		var state exposition
 		found := false
 		n.world.look(func(f *Fleet, _ time.Duration) {
@@ -120,9 +144,8 @@ func (n *network) listen(ctx context.Context, ip string) (*host, error) {
 			http.Error(w, "this replica has ended", http.StatusServiceUnavailable)
 			return
 		}
-		state.ServeHTTP(w, r)
-	})
-	return &host{listener: l, server: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}}, nil
+		serveCollector(w, r, state)
+	}
 }
 
 func (h *host) serve() error {

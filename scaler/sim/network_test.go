@@ -10,7 +10,7 @@ import (
 )
 
 func TestNetwork(t *testing.T) {
-	d, err := New(DefaultStory(), "localhost:9090")
+	d, err := New(fast(Phase{"quiet", time.Minute, 1}), "localhost:9090")
 	require.NoError(t, err)
 	// 5 requests at once, on replicas with 2 slots: 2 and 2 run, 1 waits.
 	d.world.fleet = NewFleet(d.world.epoch, 2, shape, burst(5, 0, 10))

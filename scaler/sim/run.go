@@ -83,7 +83,9 @@ func (d *Demo) Run(ctx context.Context, o Options) (Summary, error) {
 	ref := &pb.ScaledObjectRef{
 		Namespace: d.story.Namespace, Name: d.story.Shape.Name, ScalerMetadata: d.story.Metadata(d.address),
 	}
+	executor := &executor{world: d.world, min: d.story.Min, cooldown: d.story.Cooldown}
 	keda := NewKEDA(conn, ref, KEDAOptions{
+		OnActive: executor.active, OnPoll: executor.active,
 		Poll: d.story.Real(d.story.Poll), Retry: d.story.Real(2 * time.Second), RetryMax: d.story.Real(time.Minute),
 		Logger: o.Logger,
 	})
@@ -91,8 +93,8 @@ func (d *Demo) Run(ctx context.Context, o Options) (Summary, error) {
 	playCtx, done := context.WithCancel(groupCtx)
 	defer done()
 	p := &play{
-		demo: d, keda: keda, options: o, spawn: g.Go,
-		hpa: &HPA{Behavior: d.story.Behavior, Min: d.story.Min, Max: d.story.Max},
+		demo: d, keda: keda, executor: executor, options: o, spawn: g.Go,
+		hpa: &HPA{Behavior: d.story.Behavior, Min: max(1, d.story.Min), Max: d.story.Max},
 	}
 	g.Go(func() error { return keda.Run(playCtx) })
 	g.Go(func() error {
@@ -105,11 +107,12 @@ func (d *Demo) Run(ctx context.Context, o Options) (Summary, error) {
 
 // play is one run in progress. It is for one goroutine.
 type play struct {
-	demo    *Demo
-	keda    *KEDA
-	hpa     *HPA
-	options Options
-	spawn   func(func() error)
+	demo     *Demo
+	keda     *KEDA
+	executor *executor
+	hpa      *HPA
+	options  Options
+	spawn    func(func() error)
 
 	nextSync time.Duration // story time
 	reaction reaction
@@ -189,6 +192,10 @@ func (p *play) sync(ctx context.Context) {
 	due := p.nextSync
 	for p.nextSync <= p.reached {
 		p.nextSync += p.demo.story.Sync
+	}
+	if p.stats.Replicas == 0 {
+		p.frame.HPA = "rests at 0"
+		return
 	}
 	a, err := p.keda.Query(ctx)
 	if err != nil {

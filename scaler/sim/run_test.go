@@ -94,6 +94,7 @@ func stage(t *testing.T, s Story) (*Demo, *naive) {
 func fast(phases ...Phase) Story {
 	s := DefaultStory()
 	s.Speed = 100
+	s.Replicas, s.Min = 2, 1
 	s.Phases = phases
 	s.Behavior = DefaultBehavior()
 	s.Behavior.Down.Window = 15 * time.Second
@@ -204,6 +205,7 @@ func TestMetadata(t *testing.T) {
 	require.Equal(t, map[string]string{
 		"scalerAddress": "localhost:9090", "engine": "lightning-asr", "target": "5", "port": "9090",
 		"interval": "100ms", "hold": "1.333s", "staleAfter": "1s",
+		"upstream": "service/api-server:http", "upstreamQuery": "sum(demand_queued_requests)",
 	}, s.Metadata("localhost:9090"))
 	s.Speed = 1
 	m := s.Metadata("localhost:9090")
@@ -211,7 +213,7 @@ func TestMetadata(t *testing.T) {
 }
 
 func TestCluster(t *testing.T) {
-	demo, err := New(DefaultStory(), "localhost:9090")
+	demo, err := New(fast(Phase{"quiet", time.Minute, 1}), "localhost:9090")
 	require.NoError(t, err)
 	c := demo.Cluster()
 	require.True(t, c.Synced())

@@ -29,7 +29,7 @@ type Story struct {
 	Replicas, Min, Max int // at the beginning, and the ScaledObject's bounds
 	Behavior           Behavior
 	Sync               time.Duration // between two syncs of the HPA
-	Poll               time.Duration // KEDA's pollingInterval
+	Poll, Cooldown     time.Duration // KEDA's pollingInterval and cooldownPeriod
 
 	// The trigger: load per replica, scrape interval, how long a peak is held,
 	// and after what silence a replica is unknown.
@@ -39,27 +39,29 @@ type Story struct {
 	StaleAfter time.Duration
 }
 
-// DefaultStory is a Lightning ASR fleet with the guide's autoscaling on an
-// afternoon in which a batch of recordings comes in: 10 minutes, 40 s to watch.
-// It is as long as it is because the guide's scale-down window is 5 minutes.
+// DefaultStory is a Lightning ASR fleet with the guide's autoscaling: asleep, woken
+// by the first request, in a burst, and asleep again when the last is done: 10
+// minutes, 40 s to watch.
 func DefaultStory() Story {
 	return Story{
 		Seed: 1, Speed: 15,
 		Namespace: "speech",
 		Phases: []Phase{
-			{"quiet", 40 * time.Second, 2},
+			{"asleep", 15 * time.Second, 0},
+			{"morning", 60 * time.Second, 0.5},
 			{"burst", 40 * time.Second, 11},
 			{"plateau", 100 * time.Second, 8},
 			{"decline", 30 * time.Second, 4},
-			{"calm", 390 * time.Second, 2},
+			{"calm", 215 * time.Second, 2},
+			{"night", 140 * time.Second, 0},
 		},
 		Service:  Service{Min: 500 * time.Millisecond, Mean: 2500 * time.Millisecond},
 		Shape:    Shape{Name: "lightning-asr", Slots: 12, GPUs: 1, Start: 2 * time.Second, Load: 20 * time.Second},
-		Replicas: 2, Min: 1, Max: 12,
+		Replicas: 0, Min: 0, Max: 12,
 		// No tolerance, as our chart and examples set it.
 		Behavior: GuideBehavior(0),
 		Sync:     15 * time.Second,
-		Poll:     30 * time.Second,
+		Poll:     30 * time.Second, Cooldown: time.Minute,
 		Target:   5,
 		Interval: time.Second, Hold: 20 * time.Second, StaleAfter: 5 * time.Second,
 	}
@@ -75,7 +77,7 @@ func (s Story) Validate() error {
 	}
 	check(s.Speed >= 0.1 && s.Speed <= 1000, "speed %v: must be from 0.1 to 1000", s.Speed)
 	check(s.Duration() > 0, "phases: must last some time")
-	check(s.Min >= 1 && s.Min <= s.Max, "replicas %d to %d: at least 1, and the first not above the second", s.Min, s.Max)
+	check(s.Min >= 0 && s.Max >= 1 && s.Min <= s.Max, "replicas %d to %d: at least 0 to 1, and the first not above the second", s.Min, s.Max)
 	check(s.Replicas >= s.Min && s.Replicas <= s.Max, "replicas %d: must be from %d to %d", s.Replicas, s.Min, s.Max)
 	check(s.Shape.Slots >= 1, "slots %d: must be at least 1", s.Shape.Slots)
 	check(s.Target >= 0.001, "target %v: must be at least 0.001", s.Target)
@@ -110,6 +112,9 @@ func (s Story) Metadata(scalerAddress string) map[string]string {
 		"engine":        "lightning-asr",
 		"target":        strconv.FormatFloat(s.Target, 'f', -1, 64),
 		"port":          "9090",
+		// What waits in the API server is all there is to see while nothing runs.
+		"upstream":      "service/" + frontService + ":http",
+		"upstreamQuery": "sum(demand_queued_requests)",
 		"interval":      interval.String(),
 		"hold":          s.Real(s.Hold).Round(time.Millisecond).String(),
 		// Silence counts in scrapes as well, and those cannot become as fast.
@@ -125,10 +130,10 @@ func (s Story) object(scalerAddress string) metricsource.ScaledObject {
 	}
 }
 
-// rise is when the arrivals first become more frequent, and whether they do.
+// rise is when the arrivals first become more frequent than they are, and whether they do.
 func (s Story) rise() (at time.Duration, ok bool) {
 	for i, p := range s.Phases {
-		if i > 0 && p.PerSecond > s.Phases[i-1].PerSecond {
+		if i > 0 && s.Phases[i-1].PerSecond > 0 && p.PerSecond > s.Phases[i-1].PerSecond {
 			return at, true
 		}
 		at += p.Length

@@ -12,6 +12,10 @@ type Summary struct {
 	Reached  time.Duration // story time; less than the story's where it was cut short
 	Complete bool
 
+	// Woken: KEDA gave the fleet its first replica, and Waking is the real time from
+	// the first request until it did.
+	Woken  bool
+	Waking time.Duration
 	// Reacted: after the arrivals first rose, the scaler asked for more replicas
 	// than there were, and Reaction is the real time that took.
 	Reacted  bool
@@ -25,7 +29,9 @@ type Summary struct {
 }
 
 func (p *play) summary() Summary {
+	woken, waking := p.executor.wake()
 	return Summary{
+		Woken: woken, Waking: waking,
 		Story: p.demo.story, Reached: p.reached, Complete: p.complete,
 		Reacted: p.reaction.decided, Reaction: p.reaction.deciding,
 		Scaled: p.reaction.acted, Scaling: p.reaction.acting,
@@ -41,6 +47,9 @@ func (s Summary) String() string {
 	}
 	if !s.Complete {
 		line("cut short", "after %s of %s", clock(s.Reached), clock(s.Story.Duration()))
+	}
+	if s.Woken {
+		line("wake-up", "%d ms after the first request, KEDA gave the fleet its first replica", s.Waking.Milliseconds())
 	}
 	if s.Reacted {
 		line("decision", "%d ms after the arrivals rose, the scaler asked for more replicas (it scrapes every %v)", s.Reaction.Milliseconds(), s.Story.RealInterval())

@@ -124,7 +124,7 @@ func TestSummary(t *testing.T) {
 scale-up        5.1 s of story time after they rose: the HPA syncs every 15s
 served          2200 of 2204 requests; 4 running and 0 waiting at the end; 0 lost
 longest wait    4.3 s before a request's service began
-replicas        2 at first, 10 at the peak, 6 at the end
+replicas        0 at first, 10 at the peak, 6 at the end
 GPU-seconds     4983; 6000 with the peak's replicas all the time
 `, s.String())
 }

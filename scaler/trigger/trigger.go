@@ -45,6 +45,9 @@ type Trigger struct {
 	Scheme    string
 	Endpoints []string
 
+	// Upstream is nil where none is named.
+	Upstream *Upstream
+
 	// Interval between two readings of a target.
 	Interval time.Duration
 	// Hold is for how long the largest answer stands.
@@ -138,6 +141,7 @@ func (p *parser) trigger() *Trigger {
 	p.targets(t)
 	p.places(t)
 	p.times(t)
+	t.Upstream = p.upstream()
 	p.want(t, base)
 	t.MetricName = t.Engine
 	if t.MetricName == "" {

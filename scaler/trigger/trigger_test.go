@@ -108,6 +108,18 @@ func TestParseRefuses(t *testing.T) {
 		{base("path", "metrics"), `path: "metrics"; wanted: a path that begins with one /, such as /metrics`},
 		{base("path", "//evil.example/metrics"), `path: "//evil.example/metrics"; wanted:`},
 		{base("path", "/m#x"), `path: "/m#x"; wanted:`},
+		{base("upstreamQuery", "sum(q)"), `upstreamQuery: means nothing without upstream`},
+		{base("upstream", "service/api"), `upstream: "service/api"; wanted: service/NAME:PORT[/PATH], or URLs separated by commas`},
+		{base("upstream", "service/api:0"), `upstream: "service/api:0"; wanted:`},
+		{base("upstream", "service/other.ns:80"), `upstream: "service/other.ns:80"; wanted:`},
+		{base("upstream", "api:80"), `upstream: "api:80"; wanted:`},
+		{base("upstream", "file:///etc/passwd"), `upstream: "file:///etc/passwd"; wanted:`},
+		{base("upstream", "http://user:pw@api/"), `upstream: "http://user:pw@api/"; wanted:`},
+		{base("upstream", "http://a/m,http://a/m"), `upstream: "http://a/m" stands there twice`},
+		{base("upstream", "service/api:80", "upstreamEngine", "nginx"), `upstreamEngine: "nginx" is not known; wanted: one of demand, dynamo, envoy, epp, litellm, redis, vllm-router, or an upstreamQuery instead`},
+		{base("upstream", "service/api:80", "upstreamCounts", "all"), `upstreamCounts: "all"; wanted: queued or inflight`},
+		{base("upstream", "service/api:80", "upstreamEngine", "epp", "upstreamCounts", "inflight"), `upstreamCounts: "inflight"; epp tells the other one only`},
+		{base("upstream", "service/api:80", "upstreamQuery", "sum("), `upstreamQuery: "sum(" is not PromQL`},
 		{base("scheme", "ftp"), `scheme: "ftp"; wanted: http or https`},
 		{base("endpoints", "a"), `endpoints: "a"; wanted: host:port, separated by commas`},
 		{base("endpoints", "a:1,,b:2"), `endpoints: ""; wanted:`},
@@ -166,4 +178,37 @@ func FuzzParse(f *testing.F) {
 			require.True(t, tr.Port > 0 || len(tr.Endpoints) > 0)
 		}
 	})
+}
+
+func TestParseUpstream(t *testing.T) {
+	parse := func(metadata ...string) *Upstream {
+		all := map[string]string{"engine": "vllm"}
+		for i := 0; i < len(metadata); i += 2 {
+			all[metadata[i]] = metadata[i+1]
+		}
+		tr, err := Parse(all)
+		require.NoError(t, err)
+		return tr.Upstream
+	}
+	require.Nil(t, parse())
+
+	u := parse("upstream", "service/api-server:http/stats?format=prometheus")
+	require.Equal(t, ServicePort{"api-server", "http"}, u.Service)
+	require.Equal(t, "/stats?format=prometheus", u.Path)
+	require.False(t, u.InFlight)
+	require.NotNil(t, u.Arrivals)
+
+	u = parse("upstream", "service/envoy:9901", "upstreamEngine", "envoy")
+	require.Equal(t, "/stats/prometheus", u.Path)
+	u = parse("upstream", "https://a.example, http://b:81/m", "upstreamEngine", "litellm")
+	require.Equal(t, []string{"https://a.example/metrics", "http://b:81/m"}, u.URLs)
+	require.True(t, u.InFlight, "all that LiteLLM tells")
+	require.Nil(t, u.Arrivals)
+	u = parse("upstream", "service/api:80", "upstreamQuery", "sum(mine)")
+	require.False(t, u.InFlight)
+	require.Nil(t, u.Arrivals, "a query of one's own is all there is to read")
+	require.True(t, parse("upstream", "service/api:80", "upstreamQuery", "sum(mine)", "upstreamCounts", "inflight").InFlight)
+	for _, name := range preset.UpstreamNames() {
+		require.NotNil(t, parse("upstream", "service/api:80", "upstreamEngine", name).Want, name)
+	}
 }

@@ -78,8 +78,7 @@ func (p *parser) places(t *Trigger) {
 		t.Port = n
 	}
 	if text, ok := p.values["path"]; ok {
-		u, err := url.Parse(text)
-		if err != nil || len(text) > maxPath || !strings.HasPrefix(text, "/") || strings.HasPrefix(text, "//") || u.Fragment != "" {
+		if !isPath(text) {
 			p.failf("path: %q; wanted: a path that begins with one /, such as /metrics", clip(text))
 		}
 		t.Path = text

@@ -41,6 +41,7 @@ func (e *Explanation) text(b *strings.Builder) {
 	}
 	e.steps(b)
 	e.pods(b)
+	e.upstream(b)
 	e.queries(b)
 }
 
@@ -63,13 +64,29 @@ func (e *Explanation) pods(b *strings.Builder) {
 	table(b, func(w io.Writer) {
 		fmt.Fprintln(w, "name\tstate\tready\tanswered\tload\tin flight\tsaturation\tfault")
 		for _, p := range e.Pods {
-			answered := "never"
-			if p.AgeSeconds != nil {
-				answered = seconds(*p.AgeSeconds) + " ago"
-			}
-			fmt.Fprintf(w, "%s\t%s\t%t\t%s\t%s\t%s\t%s\t%s\n", p.Name, p.State, p.Ready, answered, known(p.Load), known(p.InFlight), known(p.Saturation), p.Fault)
+			fmt.Fprintf(w, "%s\t%s\t%t\t%s\t%s\t%s\t%s\t%s\n", p.Name, p.State, p.Ready, answered(p.AgeSeconds), known(p.Load), known(p.InFlight), known(p.Saturation), p.Fault)
 		}
 	})
+}
+
+func (e *Explanation) upstream(b *strings.Builder) {
+	if len(e.Upstream) == 0 {
+		return
+	}
+	b.WriteString("\n  upstream\n")
+	table(b, func(w io.Writer) {
+		fmt.Fprintln(w, "name\tstate\tanswered\tdemand\tfault")
+		for _, s := range e.Upstream {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", s.Name, s.State, answered(s.AgeSeconds), known(s.Demand), s.Fault)
+		}
+	})
+}
+
+func answered(age *float64) string {
+	if age == nil {
+		return "never"
+	}
+	return seconds(*age) + " ago"
 }
 
 func (e *Explanation) queries(b *strings.Builder) {

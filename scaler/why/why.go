@@ -28,10 +28,12 @@ type Explanation struct {
 	ActiveWhy   string    `json:"activeWhy,omitempty"`
 	DataSeconds *float64  `json:"dataAgeSeconds"` // of the oldest pod's last answer
 
-	Queries []Query  `json:"queries,omitempty"`
-	Steps   []Step   `json:"steps,omitempty"`
-	Pods    []Pod    `json:"pods,omitempty"`
-	Faults  []string `json:"faults,omitempty"`
+	Queries []Query `json:"queries,omitempty"`
+	Steps   []Step  `json:"steps,omitempty"`
+	Pods    []Pod   `json:"pods,omitempty"`
+	// Upstream is what shows demand before it reaches a pod.
+	Upstream []Source `json:"upstream,omitempty"`
+	Faults   []string `json:"faults,omitempty"`
 }
 
 // Workload is the scale target as the cluster shows it.
@@ -46,7 +48,7 @@ type Workload struct {
 
 // Query is one of the trigger's queries, and what it yielded.
 type Query struct {
-	Signal   string    `json:"signal"` // load, inFlight, saturation or latency
+	Signal   string    `json:"signal"` // load, inFlight, saturation, latency, upstream or arrivals
 	PromQL   string    `json:"promql"`
 	Elements []Element `json:"elements"`
 	Error    string    `json:"error,omitempty"`
@@ -82,5 +84,14 @@ type Pod struct {
 	Load       *float64 `json:"load"`
 	InFlight   *float64 `json:"inFlight"`
 	Saturation *float64 `json:"saturation"`
+	Fault      string   `json:"fault,omitempty"`
+}
+
+// Source is one instance of an upstream, as its readings show it.
+type Source struct {
+	Name       string   `json:"name"`
+	State      string   `json:"state"`
+	AgeSeconds *float64 `json:"ageSeconds"` // of its last answer
+	Demand     *float64 `json:"demand"`     // null where the query sums over instances
 	Fault      string   `json:"fault,omitempty"`
 }

@@ -1,0 +1,210 @@
+package kubernetes
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+)
+
+// service is what is kept of a corev1.Service: its ports by number.
+type service struct {
+	metav1.ObjectMeta
+	ports map[int]string // names
+}
+
+// endpointSlice is what is kept of a discoveryv1.EndpointSlice: the endpoints
+// that take requests, or have taken some that they still hold.
+type endpointSlice struct {
+	metav1.ObjectMeta
+	service   string
+	ports     map[string]int // by name
+	endpoints []metricsource.Endpoint
+}
+
+func trimService(obj any) (any, error) {
+	s, ok := obj.(*corev1.Service)
+	if !ok {
+		return obj, nil
+	}
+	out := &service{ObjectMeta: identify(s), ports: map[int]string{}}
+	for _, p := range s.Spec.Ports {
+		if p.Protocol == corev1.ProtocolTCP || p.Protocol == "" {
+			out.ports[int(p.Port)] = p.Name
+		}
+	}
+	return out, nil
+}
+
+func trimEndpointSlice(obj any) (any, error) {
+	s, ok := obj.(*discoveryv1.EndpointSlice)
+	if !ok {
+		return obj, nil
+	}
+	out := &endpointSlice{ObjectMeta: identify(s), service: s.Labels[discoveryv1.LabelServiceName], ports: map[string]int{}}
+	for _, p := range s.Ports {
+		if p.Port != nil && (p.Protocol == nil || *p.Protocol == corev1.ProtocolTCP) {
+			name := ""
+			if p.Name != nil {
+				name = *p.Name
+			}
+			out.ports[name] = int(*p.Port)
+		}
+	}
+	for _, e := range s.Endpoints {
+		// A terminating endpoint that still serves holds requests. Nil means true.
+		c := e.Conditions
+		serving := c.Serving
+		if serving == nil {
+			serving = c.Ready
+		}
+		if serving != nil && !*serving || len(e.Addresses) == 0 {
+			continue
+		}
+		kept := metricsource.Endpoint{IP: e.Addresses[0]}
+		if ref := e.TargetRef; ref != nil && ref.Kind == "Pod" {
+			kept.Pod, kept.UID = ref.Name, string(ref.UID)
+		}
+		out.endpoints = append(out.endpoints, kept)
+	}
+	return out, nil
+}
+
+func (ix *index) setService(s *service) {
+	ix.change(s.Namespace, func(n *namespace) []string {
+		n.services[s.Name] = s
+		return n.readers(s.Name)
+	})
+}
+
+func (ix *index) deleteService(ns, name string) {
+	ix.change(ns, func(n *namespace) []string {
+		delete(n.services, name)
+		return n.readers(name)
+	})
+}
+
+func (ix *index) setEndpointSlice(s *endpointSlice) {
+	ix.change(s.Namespace, func(n *namespace) []string {
+		n.slices[s.Name] = s
+		return n.readers(s.service)
+	})
+}
+
+func (ix *index) deleteEndpointSlice(ns, name string) {
+	ix.change(ns, func(n *namespace) []string {
+		s := n.slices[name]
+		if s == nil {
+			return nil
+		}
+		delete(n.slices, name)
+		return n.readers(s.service)
+	})
+}
+
+// readers returns the ScaledObjects with a trigger that names the Service, as far
+// as the trigger says: the value of a …FromEnv key is not there to read.
+func (n *namespace) readers(service string) (all []string) {
+	for so, v := range n.views {
+		if slices.ContainsFunc(v.object.spec.triggers, func(t metricsource.ScaledObjectTrigger) bool {
+			_, hidden := t.Metadata["upstreamFromEnv"]
+			return hidden || strings.HasPrefix(t.Metadata["upstream"], "service/"+service+":")
+		}) {
+			all = append(all, so)
+		}
+	}
+	return all
+}
+
+// Endpoints returns the serving endpoints of a Service's port, by address. The port
+// is the Service's, by name or number, or a number that is none of the Service's and
+// then the pods' own. Only addresses of pods of the namespace are returned: an
+// EndpointSlice may name any. The error wraps metricsource.ErrNotSynced or
+// metricsource.ErrNotFound.
+func (c *Cluster) Endpoints(ns, name, port string) ([]metricsource.Endpoint, error) {
+	ix := c.index
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	watched, synced := ix.scope(ns)
+	switch {
+	case !watched:
+		return nil, fmt.Errorf("service %s/%s: its namespace is not watched: %w", ns, name, metricsource.ErrNotFound)
+	case !synced:
+		return nil, fmt.Errorf("service %s/%s: %w", ns, name, metricsource.ErrNotSynced)
+	}
+	n := ix.namespaces[ns]
+	if n == nil || n.services[name] == nil {
+		return nil, fmt.Errorf("service %s/%s: %w", ns, name, metricsource.ErrNotFound)
+	}
+	number, err := strconv.Atoi(port)
+	portName, of := n.services[name].ports[number]
+	if err != nil {
+		portName, of = port, true
+	}
+	var all []metricsource.Endpoint
+	for _, s := range n.slices {
+		target, ok := number, true
+		if of {
+			target, ok = s.ports[portName]
+		}
+		if s.service != name || !ok {
+			continue
+		}
+		for _, e := range s.endpoints {
+			if n.hasPod(e.IP) && !slices.ContainsFunc(all, func(o metricsource.Endpoint) bool { return o.IP == e.IP }) {
+				e.Port = target
+				all = append(all, e)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b metricsource.Endpoint) int { return cmp.Compare(a.IP, b.IP) })
+	return all, nil
+}
+
+// HasPod reports whether the address is one of a pod of the namespace that has not
+// come to its end.
+func (c *Cluster) HasPod(ns string, addr netip.Addr) bool {
+	c.index.mu.RLock()
+	defer c.index.mu.RUnlock()
+	n := c.index.namespaces[ns]
+	return n != nil && n.hasPod(addr.String())
+}
+
+func (n *namespace) hasPod(ip string) bool { return n.ips[ip] > 0 }
+
+// moved notes the address of a pod, nil for one that is not there, and returns the
+// ScaledObjects that read a Service whose endpoints it makes believable, or no more.
+func (n *namespace) moved(from, to *pod) (all []string) {
+	before, after := from.address(), to.address()
+	if before == after {
+		return nil
+	}
+	if n.ips[before]--; before == "" || n.ips[before] <= 0 {
+		delete(n.ips, before)
+	}
+	if after != "" {
+		n.ips[after]++
+	}
+	for _, s := range n.slices {
+		if slices.ContainsFunc(s.endpoints, func(e metricsource.Endpoint) bool { return e.IP != "" && (e.IP == before || e.IP == after) }) {
+			all = append(all, n.readers(s.service)...)
+		}
+	}
+	return all
+}
+
+// address is empty for a pod that has none, or has come to its end.
+func (p *pod) address() string {
+	if p == nil || p.state.Finished() {
+		return ""
+	}
+	return p.state.IP
+}

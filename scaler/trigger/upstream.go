@@ -1,0 +1,159 @@
+package trigger
+
+import (
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/scaler/preset"
+)
+
+const maxUpstreams = 32
+
+// Upstream is where demand shows before it reaches a pod.
+type Upstream struct {
+	// Service is read at each of its endpoints; Name is empty where URLs are read.
+	Service ServicePort
+	Path    string
+	URLs    []string
+
+	// Demand is the work that shows there; InFlight: what pods work on is part of it.
+	Demand   *metricsource.Query
+	InFlight bool
+	// Arrivals counts requests by instance; nil where nothing does.
+	Arrivals *metricsource.Query
+	// Want is what both want of an upstream.
+	Want *metricsource.Want
+}
+
+// ServicePort is a port of a Service in the trigger's namespace.
+type ServicePort struct {
+	Name string
+	// Port is the Service's, by name or number; a number that is none of the
+	// Service's is the pods' own.
+	Port string
+}
+
+func (s ServicePort) String() string { return "service/" + s.Name + ":" + s.Port }
+
+// upstream reads the keys of the upstream; nil where there is none.
+func (p *parser) upstream() *Upstream {
+	text, given := p.values["upstream"]
+	if !given {
+		for _, key := range []string{"upstreamEngine", "upstreamQuery", "upstreamCounts"} {
+			if _, ok := p.values[key]; ok {
+				p.failf("%s: means nothing without upstream", key)
+			}
+		}
+		return nil
+	}
+	engine, ok := p.values["upstreamEngine"]
+	if !ok {
+		engine = preset.DefaultUpstream
+	}
+	base, known := preset.LookupUpstream(engine)
+	if !known {
+		p.failf("upstreamEngine: %q is not known; wanted: one of %s, or an upstreamQuery instead", clip(engine), strings.Join(preset.UpstreamNames(), ", "))
+		return nil
+	}
+	u := &Upstream{Path: base.Path}
+	p.upstreamPlaces(u, text)
+	p.upstreamQueries(u, base)
+	return u
+}
+
+// upstreamPlaces reads service/NAME:PORT[/PATH], or URLs separated by commas.
+func (p *parser) upstreamPlaces(u *Upstream, text string) {
+	const wanted = "wanted: service/NAME:PORT[/PATH], or URLs separated by commas"
+	if rest, ok := strings.CutPrefix(text, "service/"); ok {
+		rest, path, hasPath := strings.Cut(rest, "/")
+		name, port, ok := strings.Cut(rest, ":")
+		n, err := strconv.Atoi(port)
+		if !ok || !isLabel(name) || !isLabel(port) || err == nil && (n < 1 || n > 65535) || !isPath("/"+path) {
+			p.failf("upstream: %q; %s", clip(text), wanted)
+			return
+		}
+		if u.Service = (ServicePort{name, port}); hasPath {
+			u.Path = "/" + path
+		}
+		return
+	}
+	list := strings.Split(text, ",")
+	if len(list) > maxUpstreams {
+		p.failf("upstream: %d URLs; at most %d", len(list), maxUpstreams)
+		return
+	}
+	for _, e := range list {
+		e = strings.TrimSpace(e)
+		parsed, err := url.Parse(e)
+		switch {
+		case err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "" || parsed.User != nil || parsed.Fragment != "" || len(e) > maxPath:
+			p.failf("upstream: %q; %s", clip(e), wanted)
+		case slices.Contains(u.URLs, e):
+			p.failf("upstream: %q stands there twice", clip(e))
+		default:
+			if parsed.Path == "" {
+				parsed.Path = u.Path
+			}
+			u.URLs = append(u.URLs, parsed.String())
+		}
+	}
+}
+
+// isLabel reports whether the text may name a Service, or a port of one.
+func isLabel(text string) bool {
+	return text != "" && len(text) <= 63 && !strings.ContainsFunc(text, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-'
+	})
+}
+
+// isPath reports whether the text is a path, perhaps with a query string.
+func isPath(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && len(text) <= maxPath && strings.HasPrefix(text, "/") && !strings.HasPrefix(text, "//") && u.Fragment == ""
+}
+
+func (p *parser) upstreamQueries(u *Upstream, base preset.Upstream) {
+	counts, given := p.values["upstreamCounts"]
+	switch {
+	case given && counts != "queued" && counts != "inflight":
+		p.failf("upstreamCounts: %q; wanted: queued or inflight", clip(counts))
+	case given:
+		u.InFlight = counts == "inflight"
+	case p.values["upstreamQuery"] == "":
+		u.InFlight = base.CountsInFlight
+	}
+	demand := base.Queued
+	if u.InFlight {
+		demand = base.InFlight
+	}
+	if demand.PromQL == "" && p.values["upstreamQuery"] == "" {
+		p.failf("upstreamCounts: %q; %s tells the other one only; leave the key out, or give an upstreamQuery", clip(counts), base.Name)
+		return
+	}
+	idle := metricsource.Idle{Prefixes: base.Prefixes}
+	if _, own := p.values["upstreamQuery"]; own {
+		idle = metricsource.Idle{}
+	}
+	u.Demand = p.query("upstreamQuery", demand)
+	_, engine := p.values["upstreamEngine"]
+	_, query := p.values["upstreamQuery"]
+	if base.Arrivals != "" && (engine || !query) {
+		arrivals, err := metricsource.ParseQuery(base.Arrivals)
+		if err != nil {
+			p.failf("upstreamEngine: %w", err)
+			return
+		}
+		u.Arrivals = arrivals
+	}
+	if u.Demand == nil {
+		return
+	}
+	var optional []*metricsource.Query
+	if u.Arrivals != nil {
+		optional = append(optional, u.Arrivals)
+	}
+	u.Want = metricsource.NewWant(idle, []*metricsource.Query{u.Demand}, optional)
+}

@@ -1,0 +1,175 @@
+package scaler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
+	"github.com/inference-scaler/inference-scaler/scaler/decision"
+	"github.com/inference-scaler/inference-scaler/scaler/trigger"
+)
+
+// wakeInterval is how often an upstream is read while the workload is at zero
+// replicas: it is all there is to see, and somebody is waiting.
+const wakeInterval = 250 * time.Millisecond
+
+// upstream is what a trigger reads before work reaches a pod: in a window of its
+// own, so that no query sums it with the pods' samples.
+type upstream struct {
+	trigger *trigger.Upstream
+	window  *metricsource.Window
+	group   *scrape.Group
+	err     error // why its endpoints are not known
+}
+
+// openUpstream returns nil where the trigger names none.
+func (l *live) openUpstream() *upstream {
+	t := l.trigger.Upstream
+	if t == nil {
+		return nil
+	}
+	u := &upstream{trigger: t, window: metricsource.NewWindow(t.Want.Lookback()), err: errors.New("not read yet")}
+	u.group = l.scaler.opts.Scraper.Open(scrape.Config{
+		Interval: l.trigger.Interval,
+		Timeout:  min(l.trigger.StaleAfter/2, maxTimeout),
+		Want:     t.Want,
+		Window:   u.window,
+		Permit:   l.permitUpstream,
+		Verify:   true,
+		OnRead:   func() { l.scaler.wake(l, gather) },
+	})
+	return u
+}
+
+// close is safe on nil, as all methods of an upstream are.
+func (u *upstream) close() {
+	if u != nil {
+		u.group.Close()
+	}
+}
+
+// follow has the upstream's present endpoints read, as often as the workload's
+// replicas make it worth.
+func (u *upstream) follow(l *live) {
+	if u == nil {
+		return
+	}
+	interval := l.trigger.Interval
+	if l.workload != nil && l.workload.Replicas == 0 {
+		interval = min(interval, wakeInterval)
+	}
+	u.group.SetInterval(interval)
+	targets, err := l.upstreamTargets()
+	if errors.Is(err, metricsource.ErrNotSynced) {
+		return // what was known stays
+	}
+	u.err = err
+	u.group.Set(targets)
+}
+
+func (l *live) upstreamTargets() ([]scrape.Target, error) {
+	t := l.trigger.Upstream
+	var all []scrape.Target
+	add := func(name, uid, instance, pod, at string) {
+		all = append(all, scrape.Target{
+			Name: name, UID: uid, URL: at, Ready: true,
+			Labels: labels.FromStrings("namespace", l.namespace, "job", "upstream", "instance", instance, "pod", pod),
+		})
+	}
+	for _, at := range t.URLs {
+		u, err := url.Parse(at)
+		if err != nil {
+			return nil, err
+		}
+		add(at, "", at, "", u.String())
+	}
+	if t.Service.Name == "" {
+		return all, nil
+	}
+	if l.scaler.opts.Cluster == nil {
+		return nil, fmt.Errorf("%s: this scaler runs without Kubernetes", t.Service)
+	}
+	endpoints, err := l.scaler.opts.Cluster.Endpoints(l.namespace, t.Service.Name, t.Service.Port)
+	if err != nil {
+		return nil, err
+	}
+	if len(endpoints) == 0 {
+		return nil, fmt.Errorf("%s: no serving endpoint that is a pod of this namespace", t.Service)
+	}
+	for _, e := range endpoints {
+		address := net.JoinHostPort(e.IP, strconv.Itoa(e.Port))
+		add(address, e.UID, address, e.Pod, "http://"+address+t.Path)
+	}
+	return all, nil
+}
+
+// permitUpstream refuses to dial what the author of the metadata could not reach:
+// with Kubernetes, anything but pods of the namespace and what the operator of
+// this scaler allows.
+func (l *live) permitUpstream(addr netip.Addr) error {
+	if err := neverRead(addr); err != nil {
+		return err
+	}
+	if c := l.scaler.opts.Cluster; c == nil || c.HasPod(l.namespace, addr) || l.allowed(addr) {
+		return nil
+	}
+	return fmt.Errorf("address %s is refused: it is no pod of namespace %s, and --upstream-allow does not name it", addr, l.namespace)
+}
+
+// input is what a decision looks at of the upstream.
+func (u *upstream) input(ctx context.Context, l *live, a *answer) decision.Upstream {
+	if u == nil {
+		return decision.Upstream{}
+	}
+	in := u.unread(l, a.at)
+	for _, s := range []struct {
+		name  string
+		query *metricsource.Query
+		to    *decision.Reading
+	}{
+		{"upstream", u.trigger.Demand, &in.Demand},
+		{"arrivals", u.trigger.Arrivals, &in.Arrivals},
+	} {
+		if s.query == nil {
+			continue
+		}
+		result, err := s.query.Eval(ctx, u.window, a.at)
+		a.signals = append(a.signals, signal{s.name, s.query, result, err})
+		*s.to = reading(result, err, instanceOf)
+	}
+	return in
+}
+
+// unread is that without what the queries say.
+func (u *upstream) unread(l *live, now time.Time) decision.Upstream {
+	if u == nil {
+		return decision.Upstream{}
+	}
+	in := decision.Upstream{Asked: true, InFlight: u.trigger.InFlight}
+	if u.err != nil {
+		in.Err = u.err.Error()
+	}
+	for _, st := range u.group.Status() {
+		in.Sources = append(in.Sources, l.pod(st.Target, true, st, now))
+	}
+	return in
+}
+
+// besides returns the pods' samples without what the upstream tells in their stead,
+// and whether that is so for any that the query reads.
+func (u *upstream) besides(pods *metricsource.Window, q *metricsource.Query) (storage.Queryable, bool) {
+	if u == nil || u.trigger.InFlight || !u.window.Has(q) {
+		return pods, false
+	}
+	return pods.Without(u.window), true
+}
