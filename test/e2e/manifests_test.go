@@ -11,9 +11,12 @@ var (
 	scalerYAML string
 	//go:embed testdata/workload.yaml
 	workloadYAML string
+	//go:embed testdata/front.yaml
+	frontYAML string
 
 	scalerManifest   = template.Must(template.New("inference-scaler.yaml").Parse(scalerYAML))
 	workloadManifest = template.Must(template.New("workload.yaml").Parse(workloadYAML))
+	frontManifest    = template.Must(template.New("front.yaml").Parse(frontYAML))
 )
 
 // render panics where a template and its data do not fit: the author's mistake.

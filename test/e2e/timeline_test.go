@@ -328,3 +328,19 @@ func (s *scenario) pause(d time.Duration) {
 	case <-time.After(d):
 	}
 }
+
+// paused returns nil once the scaler says that the fleet is.
+func (f *fleet) paused() error {
+	body, err := f.said()
+	if err != nil {
+		return err
+	}
+	var all []struct{ Workload struct{ Paused bool } }
+	if err := json.Unmarshal(body, &all); err != nil {
+		return err
+	}
+	if len(all) == 0 || !all[0].Workload.Paused {
+		return errors.New("it does not say so")
+	}
+	return nil
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strconv"
 	"sync"
 	"time"
@@ -32,6 +33,7 @@ type Simulator struct {
 	expositions map[string]*exposition
 	mu          sync.Mutex
 	fleets      map[string]*Fleet
+	fronts      map[string]*http.Server // by pod UID
 }
 
 // Watch takes what the informer says of pods, until ctx is done.
@@ -40,10 +42,14 @@ func (s *Simulator) Watch(ctx context.Context, pods cache.SharedIndexInformer) e
 	if s.expositions, err = loadEngines(); err != nil {
 		return err
 	}
-	s.fleets = map[string]*Fleet{}
+	s.fleets, s.fronts = map[string]*Fleet{}, map[string]*http.Server{}
 	set := func(obj any) {
-		if pod, ok := obj.(*corev1.Pod); ok && pod.Annotations[EngineAnnotation] != "" {
+		switch pod, ok := obj.(*corev1.Pod); {
+		case !ok:
+		case pod.Annotations[EngineAnnotation] != "":
 			s.report(pod, s.set(ctx, pod))
+		case pod.Annotations[FrontAnnotation] != "":
+			s.report(pod, s.front(ctx, pod))
 		}
 	}
 	_, err = pods.AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -53,7 +59,11 @@ func (s *Simulator) Watch(ctx context.Context, pods cache.SharedIndexInformer) e
 			if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 				obj = gone.Obj
 			}
-			if pod, ok := obj.(*corev1.Pod); ok && pod.Annotations[EngineAnnotation] != "" {
+			switch pod, ok := obj.(*corev1.Pod); {
+			case !ok:
+			case pod.Annotations[FrontAnnotation] != "":
+				s.removeFront(pod)
+			case pod.Annotations[EngineAnnotation] != "":
 				f := s.Fleet(pod.Namespace, pod.Labels[workloadLabel])
 				f.mu.Lock()
 				defer f.mu.Unlock()
@@ -68,6 +78,11 @@ func (s *Simulator) Watch(ctx context.Context, pods cache.SharedIndexInformer) e
 func (s *Simulator) Fleet(namespace, workload string) *Fleet {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.fleet(namespace, workload)
+}
+
+// fleet is that while s.mu is held.
+func (s *Simulator) fleet(namespace, workload string) *Fleet {
 	key := namespace + "/" + workload
 	if s.fleets[key] == nil {
 		s.fleets[key] = &Fleet{x: s.expositions, servers: map[string]*server{}}

@@ -1,0 +1,85 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// front gives the fleet an API server, and waits until it is ready.
+func (f *fleet) front() {
+	f.Helper()
+	f.apply(render(frontManifest, struct {
+		Replicas int
+		Of       string
+	}{1, f.Name}))
+	f.wait("the API server is ready", func() error {
+		d, err := f.informers.Apps().V1().Deployments().Lister().Deployments(f.namespace).Get("api")
+		if err == nil && d.Status.ReadyReplicas != 1 {
+			err = fmt.Errorf("%d of 1 is", d.Status.ReadyReplicas)
+		}
+		return err
+	})
+}
+
+// From the first arrival at zero through N to zero (a minute after the last arrival,
+// for which KEDA's cooldown is too short here) and back. Every request counts
+// once: 25 of them at a target of 5 are 5 replicas, while they wait in the API
+// server's queue, while they go to the pods, and there.
+func TestWakesFromZero(t *testing.T) {
+	t.Parallel()
+	f := begin(t).fleet(workload{Replicas: 0, Slots: 8, Startup: 3 * time.Second})
+	f.front()
+	f.scale(quick{max: 10, triggers: push("engine: lightning-asr", "hold: 5s", "upstream: service/api:http")}.String())
+	f.never("asleep with work in flight, once awake", func(m moment) bool { return m.Replicas == 0 && m.Running+m.Waiting > 0 })
+	f.never("more than 5 replicas", func(m moment) bool { return m.Replicas > 5 || m.Wanted > 5 })
+	for range 2 {
+		f.stays(0, 5*time.Second)
+		begun := time.Now()
+		f.burst(25)
+		woken := f.until("awake", func(m moment) bool { return m.Replicas > 0 })
+		wanted := f.atReplicas(5)
+		f.figure("0 → 1 after %.2f s, → 5 after %.1f s", woken.Sub(begun).Seconds(), wanted.Sub(begun).Seconds())
+		f.until("5 replicas wanted", func(m moment) bool { return m.Wanted == 5 })
+		settle := f.never("fewer than 5 replicas wanted", func(m moment) bool { return m.Wanted < 5 && m.Wanted >= 0 })
+		f.ready(5)
+		f.stays(5, 10*time.Second)
+		settle()
+		f.finish()
+		f.atReplicas(0)
+	}
+}
+
+// What is paused at zero stays there, and wakes once it no longer is.
+func TestPausedScaleOut(t *testing.T) {
+	t.Parallel()
+	f := begin(t).fleet(workload{Replicas: 0})
+	f.front()
+	spec := quick{max: 10, triggers: push("engine: lightning-asr", "hold: 5s", "upstream: service/api:http")}.String()
+	f.scale(spec)
+	f.declare(`autoscaling.keda.sh/paused-scale-out: "true"`, spec)
+	f.wait("the scaler has heard of it", f.paused)
+	f.burst(3)
+	f.stays(0, 10*time.Second)
+	f.declare("", spec)
+	begun := time.Now()
+	woken := f.ready(1)
+	f.figure("ready %.1f s after it was no longer paused", woken.Sub(begun).Seconds())
+	f.finish()
+	f.atReplicas(0)
+}
+
+// Work that waits already when the ScaledObject comes wakes the fleet, though KEDA
+// drops a first word that comes before it has written its own status.
+func TestWorkThatWaitedAlready(t *testing.T) {
+	t.Parallel()
+	f := begin(t).fleet(workload{Replicas: 0})
+	f.front()
+	f.burst(3)
+	begun := time.Now()
+	f.declare("", quick{max: 10, triggers: push("engine: lightning-asr", "hold: 5s", "upstream: service/api:http")}.String())
+	ready := f.ready(1)
+	f.figure("ready %.1f s after the ScaledObject", ready.Sub(begun).Seconds())
+	f.finish()
+	f.atReplicas(0)
+}
