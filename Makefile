@@ -55,7 +55,9 @@ lint: ## Run all linters, at the versions that test/tools pins
 	bash test/lint.sh
 
 .PHONY: generate
-generate: ## Write the generated parts of the README and the goldens again
+generate: ## Write all that is generated again: the Go of proto, the README's tables and the goldens
+	$(GO) -C test/tools build -buildvcs=false -o ../../bin/ tool
+	bin/buf generate
 	UPDATE=1 $(GO) test ./scaler ./test/readme
 
 .PHONY: clean

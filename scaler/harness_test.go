@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/push"
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
 )
 
@@ -33,6 +34,7 @@ type world struct {
 	cluster  *cluster
 	recorder *recorder
 	registry *prometheus.Registry
+	reports  *push.Store
 	scaler   *Scaler
 	client   externalscaler.ExternalScalerClient
 }
@@ -46,6 +48,8 @@ func inBubble(t *testing.T, withCluster bool, test func(*testing.T, *world)) {
 			w.cluster = &cluster{workloads: map[object]metricsource.Workload{}, triggers: map[object][]map[string]string{}}
 			opts.Cluster = w.cluster
 		}
+		w.reports = push.NewStore(nil)
+		opts.Reports = w.reports
 		scraper := scrape.New(scrape.Options{Dial: w.network.dial})
 		opts.Scraper = scraper
 		w.scaler = New(opts)
@@ -55,6 +59,7 @@ func inBubble(t *testing.T, withCluster bool, test func(*testing.T, *world)) {
 		ctx, cancel := context.WithCancel(context.Background())
 		var running sync.WaitGroup
 		running.Go(func() { require.NoError(t, scraper.Run(ctx)) })
+		running.Go(func() { require.NoError(t, w.reports.Run(ctx)) })
 		running.Go(func() { require.NoError(t, w.scaler.Run(ctx)) })
 
 		listener := bufconn.Listen(1 << 16)

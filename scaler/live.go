@@ -67,7 +67,8 @@ type answer struct {
 	err      error
 	workload *metricsource.Workload
 	signals  []signal
-	edges    uint64 // how often the workload became active
+	edges    uint64        // how often the workload became active
+	took     time.Duration // to come to it
 }
 
 // signal is one of the trigger's queries, and what it yielded.
@@ -159,9 +160,10 @@ func (l *live) evaluate(ctx context.Context) {
 			l.scaler.evaluations.By(l, begun.Add(d.Until.Sub(begun.Round(0))))
 		}
 	}
+	a.took = time.Since(begun)
 	l.publish(before, a)
 	l.settle()
-	l.scaler.metrics.evaluations.Observe(time.Since(begun).Seconds())
+	l.scaler.metrics.evaluations.Observe(a.took.Seconds())
 	l.report(before, a)
 	if before == nil || a.edges != before.edges || active(a) != active(before) || replicasOf(a) != replicasOf(before) || paused(a) != paused(before) {
 		l.notify()

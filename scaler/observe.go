@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
-	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
 	"github.com/inference-scaler/inference-scaler/scaler/decision"
 )
 
@@ -85,7 +84,7 @@ func reading(result metricsource.Result, err error, source func(metricsource.Ele
 // pods says of each pod, or endpoint, how far its samples can be believed. A pod
 // that is terminating and does not answer is gone, with its samples.
 func (l *live) pods(now time.Time) []decision.Pod {
-	statuses := map[string]scrape.Status{}
+	statuses := map[string]metricsource.Status{}
 	l.tried = true
 	for _, st := range l.group.Status() {
 		statuses[st.Target] = st
@@ -116,13 +115,13 @@ func (l *live) pods(now time.Time) []decision.Pod {
 	return all
 }
 
-func (l *live) pod(name string, ready bool, st scrape.Status, now time.Time) decision.Pod {
+func (l *live) pod(name string, ready bool, st metricsource.Status, now time.Time) decision.Pod {
 	p := decision.Pod{Name: name, Ready: ready}
 	answered := !st.Answered.IsZero()
 	if answered {
 		p.Age = now.Sub(st.Answered)
 	}
-	var none *scrape.NoSeriesError
+	var none *metricsource.NoSeriesError
 	switch {
 	case errors.As(st.Err, &none) && (ready || answered):
 		p.State, p.Fault = decision.Faulty, none.Error()

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/push"
 	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
 )
@@ -24,6 +25,9 @@ import (
 const (
 	// minGap is the least time between two evaluations of a trigger.
 	minGap = 100 * time.Millisecond
+	// idleShare is how many times as long as an evaluation took the next one waits at
+	// zero replicas, where each report may be the first request.
+	idleShare = 10
 	// gather lets the readings of one tick come in before they are judged together.
 	gather = 5 * time.Millisecond
 	// firstPass is how long readiness waits for targets that do not answer.
@@ -54,6 +58,8 @@ type Options struct {
 	Cluster Cluster
 	// Scraper reads the targets. It must be running for answers to be fresh.
 	Scraper *scrape.Scraper
+	// Reports are demand that is pushed; nil where none can be.
+	Reports *push.Store
 	// Allow are the addresses that metadata may name though they are no pod of
 	// the trigger's workload. Without a Cluster all are allowed but link-local ones.
 	Allow []netip.Prefix
@@ -236,11 +242,16 @@ func (s *Scaler) declare(o object) {
 }
 
 // wake has a trigger evaluated after the given time, or later if it was
-// evaluated only just now. At zero replicas nothing is worth waiting for.
+// evaluated only just now. At zero replicas nothing is worth waiting for, while
+// that takes no more than a small share of the time.
 func (s *Scaler) wake(l *live, after time.Duration) {
 	at := time.Now().Add(after)
-	if a := l.answer.Load(); a != nil && !(a.decision != nil && a.decision.Input.Replicas == 0) {
-		if earliest := a.at.Add(minGap); at.Before(earliest) {
+	if a := l.answer.Load(); a != nil {
+		gap := minGap
+		if replicasOf(a) == 0 && !a.decision.Active {
+			gap = min(gap, idleShare*a.took)
+		}
+		if earliest := a.at.Add(gap); at.Before(earliest) {
 			at = earliest
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/push"
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
 	"github.com/inference-scaler/inference-scaler/scaler/decision"
 	"github.com/inference-scaler/inference-scaler/scaler/trigger"
@@ -23,22 +24,29 @@ import (
 // replicas: it is all there is to see, and somebody is waiting.
 const wakeInterval = 250 * time.Millisecond
 
-// upstream is what a trigger reads before work reaches a pod: in a window of its
-// own, so that no query sums it with the pods' samples.
+// upstream is what shows of a trigger's work before it reaches a pod, read or
+// reported: in a window of its own, so that no query sums it with the pods' samples.
 type upstream struct {
 	trigger *trigger.Upstream
 	window  *metricsource.Window
-	group   *scrape.Group
-	err     error // why its endpoints are not known
+	err     error         // why what is to be read is not known
+	group   *scrape.Group // nil where there is nothing to read
+
+	reports  *push.Group // nil where nothing can be reported, or the workload is not known yet
+	workload string      // that they are for
 }
 
-// openUpstream returns nil where the trigger names none.
+// openUpstream returns nil where nothing is to be read and nothing can be reported.
 func (l *live) openUpstream() *upstream {
 	t := l.trigger.Upstream
-	if t == nil {
+	if !t.Named() && l.scaler.opts.Reports == nil {
 		return nil
 	}
-	u := &upstream{trigger: t, window: metricsource.NewWindow(t.Want.Lookback()), err: errors.New("not read yet")}
+	u := &upstream{trigger: t, window: metricsource.NewWindow(t.Want.Lookback())}
+	if !t.Named() {
+		return u
+	}
+	u.err = errors.New("not read yet")
 	u.group = l.scaler.opts.Scraper.Open(scrape.Config{
 		Interval: l.trigger.Interval,
 		Timeout:  min(l.trigger.StaleAfter/2, maxTimeout),
@@ -53,8 +61,14 @@ func (l *live) openUpstream() *upstream {
 
 // close is safe on nil, as all methods of an upstream are.
 func (u *upstream) close() {
-	if u != nil {
+	if u == nil {
+		return
+	}
+	if u.group != nil {
 		u.group.Close()
+	}
+	if u.reports != nil {
+		u.reports.Close()
 	}
 }
 
@@ -62,6 +76,10 @@ func (u *upstream) close() {
 // replicas make it worth.
 func (u *upstream) follow(l *live) {
 	if u == nil {
+		return
+	}
+	u.listen(l)
+	if u.group == nil {
 		return
 	}
 	interval := l.trigger.Interval
@@ -75,6 +93,26 @@ func (u *upstream) follow(l *live) {
 	}
 	u.err = err
 	u.group.Set(targets)
+}
+
+// listen takes the reports for the workload, whose name may have changed.
+func (u *upstream) listen(l *live) {
+	name := l.name
+	if l.workload != nil {
+		name = l.workload.Name
+	}
+	if l.scaler.opts.Reports == nil || u.reports != nil && u.workload == name {
+		return
+	}
+	if u.reports != nil {
+		u.reports.Close()
+	}
+	u.workload = name
+	u.reports = l.scaler.opts.Reports.Open(push.Config{
+		Namespace: l.namespace, Workload: name,
+		Want: u.trigger.Want, Window: u.window,
+		OnReport: func() { l.scaler.wake(l, 0) },
+	})
 }
 
 func (l *live) upstreamTargets() ([]scrape.Target, error) {
@@ -132,6 +170,9 @@ func (u *upstream) input(ctx context.Context, l *live, a *answer) decision.Upstr
 		return decision.Upstream{}
 	}
 	in := u.unread(l, a.at)
+	if !in.Asked {
+		return in
+	}
 	for _, s := range []struct {
 		name  string
 		query *metricsource.Query
@@ -155,14 +196,31 @@ func (u *upstream) unread(l *live, now time.Time) decision.Upstream {
 	if u == nil {
 		return decision.Upstream{}
 	}
-	in := decision.Upstream{Asked: true, InFlight: u.trigger.InFlight}
+	in := decision.Upstream{InFlight: u.trigger.InFlight}
 	if u.err != nil {
 		in.Err = u.err.Error()
 	}
-	for _, st := range u.group.Status() {
-		in.Sources = append(in.Sources, l.pod(st.Target, true, st, now))
+	if u.group != nil {
+		for _, st := range u.group.Status() {
+			in.Sources = append(in.Sources, l.pod(st.Target, true, st, now))
+		}
 	}
+	if u.reports != nil {
+		for _, st := range u.reports.Status() {
+			in.Sources = append(in.Sources, reporter(st, now))
+		}
+	}
+	in.Asked = u.group != nil || len(in.Sources) > 0
 	return in
+}
+
+// reporter is a source whose report stands: for as long as that is so, it is never late.
+func reporter(st metricsource.Status, now time.Time) decision.Pod {
+	p := decision.Pod{Name: st.Target, Ready: true, State: decision.Answering, Age: now.Sub(st.Tried)}
+	if st.Err != nil {
+		p.State, p.Fault = decision.Faulty, st.Err.Error()
+	}
+	return p
 }
 
 // besides returns the pods' samples without what the upstream tells in their stead,

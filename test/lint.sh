@@ -38,6 +38,16 @@ formatted() {
 	fi
 }
 
+# generated checks that the committed Go is what the .proto makes.
+generated() {
+	local out
+	out=$(mktemp -d) || return
+	"$bin/buf" generate --output "$out" && diff -r --exclude=doc.go --exclude='*.proto' proto "$out/proto"
+	local status=$?
+	rm -rf "$out"
+	return "$status"
+}
+
 # govulncheck exits with 3 on a finding and with 1 on any error. An unreachable
 # database is the one error that says nothing about the code.
 vulnerabilities() {
@@ -71,7 +81,8 @@ check gofumpt formatted
 for dir in "${modules[@]}"; do
 	check "golangci-lint $dir" within "$dir" "$bin/golangci-lint" run --allow-serial-runners ./...
 done
-[[ -d proto ]] && check_installed "buf lint" buf lint
+check "buf lint" "$bin/buf" lint
+check "generated Go of proto" generated
 [[ -d deploy/chart ]] && check_installed "helm lint" helm lint deploy/chart
 check govulncheck vulnerabilities
 

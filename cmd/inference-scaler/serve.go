@@ -40,6 +40,7 @@ type serveFlags struct {
 	namespaces, upstreamAllow    []string
 	tlsCert, tlsKey, tlsClientCA string
 	logLevel, logFormat          string
+	push                         pushFlags
 }
 
 func serveCommand() *cobra.Command {
@@ -60,6 +61,10 @@ func serveCommand() *cobra.Command {
 	fs.StringVar(&f.tlsCert, "tls-cert", "", "certificate for KEDA's listener, PEM; read again when it changes")
 	fs.StringVar(&f.tlsKey, "tls-key", "", "its key")
 	fs.StringVar(&f.tlsClientCA, "tls-client-ca", "", "callers must show a certificate of this CA")
+	fs.StringVar(&f.push.grpcAddress, "push-grpc-address", ":4317", "where demand is reported over gRPC (demand.v1), by callers with a token or a client certificate")
+	fs.StringVar(&f.push.httpAddress, "push-http-address", ":4318", "where it is reported as JSON: POST /v1/demand")
+	fs.StringVar(&f.push.tokenFile, "push-token-file", "", "tokens that may report, each with its namespaces; read again when it changes")
+	fs.StringVar(&f.push.peers, "push-peers", "", "host:port of a headless Service of this scaler's replicas, which pass reports on to each other; needs POD_IP")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	return cmd
@@ -74,7 +79,7 @@ func serve(ctx context.Context, f serveFlags) error {
 	if err != nil {
 		return err
 	}
-	tls, err := serverCredentials(f.tlsCert, f.tlsKey, f.tlsClientCA)
+	tls, err := newServerTLS(f.tlsCert, f.tlsKey, f.tlsClientCA)
 	if err != nil {
 		return err
 	}
@@ -85,7 +90,12 @@ func serve(ctx context.Context, f serveFlags) error {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
+	pushed, err := newPushing(f.push, tls, reg, logger)
+	if err != nil {
+		return err
+	}
 	opts := scaler.Options{
+		Reports:    pushed.reports(),
 		Scraper:    scrape.New(scrape.Options{Registerer: reg, Logger: logger}),
 		Allow:      allow,
 		Registerer: reg,
@@ -99,19 +109,13 @@ func serve(ctx context.Context, f serveFlags) error {
 	}
 	s := scaler.New(opts)
 	healthy := health.NewServer()
-	grpcServer := newGRPCServer(s, healthy, tls, reg, logger)
+	grpcServer := newGRPCServer(s, healthy, tls.server(), reg, logger)
 	httpServer := newHTTPServer(s, reg)
 
-	grpcListener, err := net.Listen("tcp", f.grpcAddress)
+	grpcListener, httpListener, err := listen(f, pushed, logger)
 	if err != nil {
 		return err
 	}
-	httpListener, err := net.Listen("tcp", f.httpAddress)
-	if err != nil {
-		return errors.Join(err, grpcListener.Close())
-	}
-	logger.Info("listening", "listener", "grpc", "address", grpcListener.Addr().String())
-	logger.Info("listening", "listener", "http", "address", httpListener.Addr().String())
 
 	// What works for the calls outlives them: it stops when they have ended.
 	g, ctx := errgroup.WithContext(ctx)
@@ -119,6 +123,7 @@ func serve(ctx context.Context, f serveFlags) error {
 	defer stopWorking()
 	g.Go(func() error { return opts.Scraper.Run(working) })
 	g.Go(func() error { return s.Run(working) })
+	pushed.run(ctx, working, g)
 	if cluster != nil {
 		g.Go(func() error { return cluster.Run(working, s.Changed) })
 	}
@@ -145,6 +150,22 @@ func serve(ctx context.Context, f serveFlags) error {
 		return httpServer.Shutdown(deadline)
 	})
 	return await(g, ctx, logger)
+}
+
+// listen opens all listeners, or none.
+func listen(f serveFlags, pushed *pushing, logger *slog.Logger) (grpcListener, httpListener net.Listener, err error) {
+	if grpcListener, err = net.Listen("tcp", f.grpcAddress); err != nil {
+		return nil, nil, err
+	}
+	if httpListener, err = net.Listen("tcp", f.httpAddress); err != nil {
+		return nil, nil, errors.Join(err, grpcListener.Close())
+	}
+	if err = pushed.listen(); err != nil {
+		return nil, nil, errors.Join(err, grpcListener.Close(), httpListener.Close())
+	}
+	logger.Info("listening", "listener", "grpc", "address", grpcListener.Addr().String())
+	logger.Info("listening", "listener", "http", "address", httpListener.Addr().String())
+	return grpcListener, httpListener, nil
 }
 
 // await waits for all, but after a stop no longer than stopWithin: a client

@@ -11,41 +11,89 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// serverCredentials returns those of KEDA's listener: plaintext without a
+// serverTLS is that of the listeners for KEDA and for reports: plaintext without a
 // certificate, mutual TLS with a CA for callers. The files are read for every new
 // connection, so that a renewed certificate counts from the next one on and
-// nothing that is open is dropped.
-func serverCredentials(cert, key, clientCA string) (credentials.TransportCredentials, error) {
-	if cert == "" && key == "" && clientCA == "" {
-		return insecure.NewCredentials(), nil
+// nothing that is open is dropped. The zero serverTLS is plaintext.
+type serverTLS struct{ cert, key, clientCA string }
+
+func newServerTLS(cert, key, clientCA string) (serverTLS, error) {
+	t := serverTLS{cert, key, clientCA}
+	if t == (serverTLS{}) {
+		return t, nil
 	}
 	if cert == "" || key == "" {
-		return nil, errors.New("--tls-cert and --tls-key: wanted: both, or neither; --tls-client-ca needs them")
+		return t, errors.New("--tls-cert and --tls-key: wanted: both, or neither; --tls-client-ca needs them")
 	}
-	load := func() (*tls.Config, error) {
-		pair, err := tls.LoadX509KeyPair(cert, key)
-		if err != nil {
-			return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
-		}
-		cfg := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}}
-		if clientCA == "" {
-			return cfg, nil
-		}
-		pem, err := os.ReadFile(clientCA)
-		if err != nil {
-			return nil, fmt.Errorf("--tls-client-ca: %w", err)
-		}
-		cfg.ClientAuth, cfg.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
-		if !cfg.ClientCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("--tls-client-ca: %s holds no PEM certificate", clientCA)
-		}
+	_, err := t.load()
+	return t, err
+}
+
+// mutual reports whether callers show a certificate.
+func (t serverTLS) mutual() bool { return t.clientCA != "" }
+
+func (t serverTLS) load() (*tls.Config, error) {
+	pair, err := tls.LoadX509KeyPair(t.cert, t.key)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
+	}
+	cfg := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	if !t.mutual() {
 		return cfg, nil
 	}
-	if _, err := load(); err != nil {
+	pem, err := os.ReadFile(t.clientCA)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-client-ca: %w", err)
+	}
+	cfg.ClientAuth, cfg.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
+	if !cfg.ClientCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("--tls-client-ca: %s holds no PEM certificate", t.clientCA)
+	}
+	return cfg, nil
+}
+
+// config is that of a listener for the given protocols; nil for plaintext.
+func (t serverTLS) config(protocols ...string) *tls.Config {
+	if t == (serverTLS{}) {
+		return nil
+	}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: protocols,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			cfg, err := t.load()
+			if cfg != nil {
+				cfg.NextProtos = protocols
+			}
+			return cfg, err
+		},
+	}
+}
+
+// server are the credentials of a gRPC listener.
+func (t serverTLS) server() credentials.TransportCredentials {
+	if cfg := t.config("h2"); cfg != nil {
+		return credentials.NewTLS(cfg)
+	}
+	return insecure.NewCredentials()
+}
+
+// replica are the credentials towards another replica of this scaler, which has the
+// same certificate: it names the Service by which the replicas find each other. Its
+// issuer is the client CA, if there is one, else one that this machine trusts.
+func (t serverTLS) replica(service string) (credentials.TransportCredentials, error) {
+	if t == (serverTLS{}) {
+		return insecure.NewCredentials(), nil
+	}
+	own, err := t.load()
+	if err != nil {
 		return nil, err
 	}
 	return credentials.NewTLS(&tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return load() },
+		MinVersion: tls.VersionTLS12, ServerName: service, RootCAs: own.ClientCAs,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(t.cert, t.key)
+			return &pair, err
+		},
 	}), nil
 }

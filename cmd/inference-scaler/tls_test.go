@@ -80,10 +80,10 @@ func TestMutualTLS(t *testing.T) {
 	ca.issue(file("client.pem"), file("client.key"), 3)
 	stranger.issue(file("stranger.pem"), file("stranger.key"), 4)
 
-	creds, err := serverCredentials(file("server.pem"), file("server.key"), file("ca.pem"))
+	loaded, err := newServerTLS(file("server.pem"), file("server.key"), file("ca.pem"))
 	require.NoError(t, err)
 	s := scaler.New(scaler.Options{Scraper: scrape.New(scrape.Options{})})
-	server := newGRPCServer(s, health.NewServer(), creds, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	server := newGRPCServer(s, health.NewServer(), loaded.server(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	go func() { _ = server.Serve(listener) }()
@@ -137,7 +137,7 @@ func TestServerCredentialsRefuse(t *testing.T) {
 		{file("server.pem"), file("server.key"), file("missing.pem"), "--tls-client-ca"},
 		{file("server.pem"), file("server.key"), file("empty.pem"), "holds no PEM certificate"},
 	} {
-		_, err := serverCredentials(tc.cert, tc.key, tc.clientCA)
+		_, err := newServerTLS(tc.cert, tc.key, tc.clientCA)
 		require.ErrorContains(t, err, tc.want)
 	}
 }

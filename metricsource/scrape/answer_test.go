@@ -98,7 +98,7 @@ func TestErrorsCanBeTold(t *testing.T) {
 	require.ErrorAs(t, fmt.Errorf("reading: %w", &StatusError{Code: 301, Redirect: true}), &status)
 	for err, want := range map[error]string{
 		nil: "ok", errTimeout: "timeout", context.DeadlineExceeded: "timeout", context.Canceled: "other",
-		&NoSeriesError{}: "no_series", &exposition.SyntaxError{}: "syntax", errIncomplete: "syntax",
+		&metricsource.NoSeriesError{}: "no_series", &exposition.SyntaxError{}: "syntax", errIncomplete: "syntax",
 		errEncoded: "syntax", &StatusError{}: "status", errTooLarge: "too_large",
 		metricsource.ErrTooManySeries: "too_large", &net.OpError{Op: "dial"}: "connection",
 	} {

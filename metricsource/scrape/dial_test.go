@@ -16,10 +16,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 // readOnce reads one target over the machine's own network, without Run.
-func readOnce(t *testing.T, url string, permit func(netip.Addr) error) (Status, *Scraper) {
+func readOnce(t *testing.T, url string, permit func(netip.Addr) error) (metricsource.Status, *Scraper) {
 	s := New(Options{})
 	cfg := config(t, setup{timeout: 1 << 40})
 	cfg.Permit = permit

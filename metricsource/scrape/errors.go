@@ -6,26 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/metricsource/exposition"
 )
-
-// NoSeriesError: a target answered, and its answer holds none of the series that
-// a query is about. The engine is another one, or has renamed them.
-type NoSeriesError struct {
-	Missing []string // what was looked for, as PromQL
-	Format  string   // text/html or application/json, if the answer was that
-}
-
-func (e *NoSeriesError) Error() string {
-	msg := "the target answers, but exports no " + strings.Join(e.Missing, ", and no ")
-	if e.Format != "" {
-		msg += " (it answers with " + e.Format + ")"
-	}
-	return msg
-}
 
 // StatusError: a target answered with another HTTP status than 200.
 type StatusError struct {
@@ -59,7 +43,7 @@ var (
 func reason(err error) string {
 	var (
 		syntax *exposition.SyntaxError
-		none   *NoSeriesError
+		none   *metricsource.NoSeriesError
 		status *StatusError
 		op     *net.OpError
 	)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 // The group of these tests wants three names of an engine, one of them optional.
@@ -170,7 +172,7 @@ func TestNeededNameThatVanishes(t *testing.T) {
 		r.after(2*time.Second + tick)
 		r.net.serve("a", python("e:other 1\n"))
 		r.after(5 * time.Second)
-		var none *NoSeriesError
+		var none *metricsource.NoSeriesError
 		require.ErrorAs(t, r.status("a").Err, &none)
 		require.Equal(t, map[string]float64{"a": 7}, r.load("e:waiting"))
 		r.net.serve("a", python(filterBody))

@@ -36,7 +36,7 @@ func FuzzBody(f *testing.F) {
 		defer p.samples.Remove()
 		require.NoError(t, p.reader.prepare())
 		first, firstErr := p.reader.parse(body, format)
-		var none *NoSeriesError
+		var none *metricsource.NoSeriesError
 		if firstErr != nil && !errors.As(firstErr, &none) {
 			require.Equal(t, reading{}, first)
 			require.NotEqual(t, "other", reason(firstErr))

@@ -44,15 +44,6 @@ type Target struct {
 	Labels labels.Labels // every series of the target gets these
 }
 
-// Status is what is known of a target from its readings.
-type Status struct {
-	Target   string
-	Answered time.Time // of the last good reading; zero where there was none
-	Tried    time.Time // of the last reading; zero before the first
-	Err      error     // of the last reading
-	Idle     bool      // the last good reading was of an engine before its first request
-}
-
 // Group is the targets of one workload, read alike into one window.
 type Group struct {
 	scraper *Scraper
@@ -142,14 +133,14 @@ func (g *Group) SetInterval(interval time.Duration) {
 func (g *Group) interval() time.Duration { return time.Duration(g.every.Load()) }
 
 // Status returns what is known of each target, by name.
-func (g *Group) Status() []Status {
+func (g *Group) Status() []metricsource.Status {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	all := make([]Status, 0, len(g.targets))
+	all := make([]metricsource.Status, 0, len(g.targets))
 	for _, t := range g.targets {
 		all = append(all, t.snapshot())
 	}
-	slices.SortFunc(all, func(a, b Status) int { return strings.Compare(a.Target, b.Target) })
+	slices.SortFunc(all, func(a, b metricsource.Status) int { return strings.Compare(a.Target, b.Target) })
 	return all
 }
 

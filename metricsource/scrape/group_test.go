@@ -9,6 +9,8 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 func TestStatusIsByNameAndBeginsUnread(t *testing.T) {
@@ -16,7 +18,7 @@ func TestStatusIsByNameAndBeginsUnread(t *testing.T) {
 	defer g.Close()
 	require.Empty(t, g.Status())
 	g.Set([]Target{pod("c"), pod("a"), pod("b")})
-	require.Equal(t, []Status{
+	require.Equal(t, []metricsource.Status{
 		{Target: "a", Err: errNotAnswered}, {Target: "b", Err: errNotAnswered}, {Target: "c", Err: errNotAnswered},
 	}, g.Status(), "nothing is read before Run")
 }

@@ -148,7 +148,7 @@ func (r *rig) load(text string) map[string]float64 {
 	return values
 }
 
-func (r *rig) status(name string) Status {
+func (r *rig) status(name string) metricsource.Status {
 	r.t.Helper()
 	for _, s := range r.group.Status() {
 		if s.Target == name {
@@ -156,7 +156,7 @@ func (r *rig) status(name string) Status {
 		}
 	}
 	require.Fail(r.t, "no such target", name)
-	return Status{}
+	return metricsource.Status{}
 }
 
 // reader is what is remembered of a target between its readings.

@@ -55,7 +55,7 @@ func TestAnswersWithoutTheLoad(t *testing.T) {
 					require.NotZero(t, r.counted("ok"))
 					return
 				}
-				want := &NoSeriesError{Missing: []string{"sum(e:waiting)"}, Format: c.format}
+				want := &metricsource.NoSeriesError{Missing: []string{"sum(e:waiting)"}, Format: c.format}
 				require.Equal(t, want, s.Err)
 				require.Zero(t, s.Answered)
 				require.NotZero(t, r.counted("no_series"))
@@ -71,7 +71,7 @@ func TestAnswersWithoutTheLoad(t *testing.T) {
 
 func TestEngineThatExportsNoIdleGaugesIsFollowed(t *testing.T) {
 	inBubble(t, idleSetup(t), func(t *testing.T, r *rig) {
-		step := func(body string) Status {
+		step := func(body string) metricsource.Status {
 			t.Helper()
 			r.net.serve("a", python(body))
 			r.after(time.Second)
@@ -87,7 +87,7 @@ func TestEngineThatExportsNoIdleGaugesIsFollowed(t *testing.T) {
 		require.Equal(t, map[string]float64{"a": 7}, r.load("e:waiting"), "the first request shows at once")
 
 		s = step("e:done_total{code=\"200\"} 5\n")
-		var none *NoSeriesError
+		var none *metricsource.NoSeriesError
 		require.ErrorAs(t, s.Err, &none)
 		require.False(t, s.Idle)
 		require.Equal(t, s.Answered.Add(time.Second), s.Tried)
@@ -142,6 +142,6 @@ func TestOptionalSeriesMayBeMissing(t *testing.T) {
 		r.net.serve("a", text("e:waiting 7\n"))
 		r.group.Set([]Target{pod("a")})
 		r.after(0)
-		require.Equal(t, Status{Target: "a", Answered: time.Now(), Tried: time.Now()}, r.status("a"))
+		require.Equal(t, metricsource.Status{Target: "a", Answered: time.Now(), Tried: time.Now()}, r.status("a"))
 	})
 }

@@ -108,7 +108,7 @@ func (r *reader) read(ctx context.Context) (reading, error) {
 // mayBeFilters reports whether an error may come from the filter alone.
 func mayBeFilters(err error) bool {
 	var status *StatusError
-	var none *NoSeriesError
+	var none *metricsource.NoSeriesError
 	return errors.As(err, &status) || errors.As(err, &none) || errors.Is(err, errIncomplete)
 }
 
@@ -188,7 +188,7 @@ func (r *reader) parse(body []byte, format string) (reading, error) {
 	if !strings.HasPrefix(format, "text/html") && !strings.HasPrefix(format, "application/json") {
 		format = ""
 	}
-	return got, &NoSeriesError{Missing: missing, Format: format}
+	return got, &metricsource.NoSeriesError{Missing: missing, Format: format}
 }
 
 // scan walks the wanted series of a body, and says what part they play together,

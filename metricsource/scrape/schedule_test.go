@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 // gaps returns the times between the readings of a host: the requests of one
@@ -33,7 +35,7 @@ func TestTargetIsReadAtOnceAndThenOnItsInterval(t *testing.T) {
 				r.group.Set([]Target{pod("a")})
 				r.after(0)
 				require.Equal(t, map[string]float64{"a": 7}, r.load("q"), "at once")
-				require.Equal(t, Status{Target: "a", Answered: added, Tried: added}, r.status("a"))
+				require.Equal(t, metricsource.Status{Target: "a", Answered: added, Tried: added}, r.status("a"))
 
 				r.after(10*interval + tick)
 				gaps := r.gaps("a")

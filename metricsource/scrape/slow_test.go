@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 // slow are targets that do not come to an end.
@@ -186,7 +188,7 @@ func TestRunReturnsWhenAllReadingsHaveEnded(t *testing.T) {
 
 		all := g.Status()
 		require.NoError(t, all[0].Err)
-		require.Equal(t, Status{Target: "hangs", Err: errNotAnswered}, all[1], "to be stopped is no failure of the target")
+		require.Equal(t, metricsource.Status{Target: "hangs", Err: errNotAnswered}, all[1], "to be stopped is no failure of the target")
 		_, err := query(t, "up").Eval(t.Context(), cfg.Window, time.Now())
 		require.NoError(t, err)
 	})

@@ -30,7 +30,7 @@ type target struct {
 	ready    bool
 	closed   bool
 	failures int // in a row
-	status   Status
+	status   metricsource.Status
 	samples  *metricsource.Target
 }
 
@@ -42,7 +42,7 @@ func newTarget(g *Group, spec Target, offset time.Duration) *target {
 		ready:   spec.Ready,
 		offset:  offset,
 		end:     end,
-		status:  Status{Target: spec.Name, Err: errNotAnswered},
+		status:  metricsource.Status{Target: spec.Name, Err: errNotAnswered},
 		samples: g.cfg.Window.Target(spec.Labels),
 		transport: &http.Transport{
 			DialContext:            during(life, g.cfg.Timeout, g.dial),
@@ -70,7 +70,7 @@ func (t *target) setReady(ready bool) bool {
 	return was
 }
 
-func (t *target) snapshot() Status {
+func (t *target) snapshot() metricsource.Status {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.status
@@ -160,7 +160,7 @@ func (t *target) note(ctx context.Context, r reading, err error) bool {
 		return false
 	}
 	now := time.Now()
-	var none *NoSeriesError
+	var none *metricsource.NoSeriesError
 	answers := err == nil || errors.As(err, &none)
 	if answers {
 		take := t.samples.Commit
@@ -194,7 +194,7 @@ func (t *target) log(err error) {
 		return
 	}
 	logger := t.group.scraper.opts.Logger.With("target", t.spec.Name, "url", t.spec.URL)
-	var none *NoSeriesError
+	var none *metricsource.NoSeriesError
 	switch {
 	case errors.As(err, &none):
 		logger.Warn("target lacks its series", slog.Any("error", err))

@@ -45,7 +45,7 @@ type Trigger struct {
 	Scheme    string
 	Endpoints []string
 
-	// Upstream is nil where none is named.
+	// Upstream is never nil; it may name nothing to read.
 	Upstream *Upstream
 
 	// Interval between two readings of a target.

@@ -108,7 +108,6 @@ func TestParseRefuses(t *testing.T) {
 		{base("path", "metrics"), `path: "metrics"; wanted: a path that begins with one /, such as /metrics`},
 		{base("path", "//evil.example/metrics"), `path: "//evil.example/metrics"; wanted:`},
 		{base("path", "/m#x"), `path: "/m#x"; wanted:`},
-		{base("upstreamQuery", "sum(q)"), `upstreamQuery: means nothing without upstream`},
 		{base("upstream", "service/api"), `upstream: "service/api"; wanted: service/NAME:PORT[/PATH], or URLs separated by commas`},
 		{base("upstream", "service/api:0"), `upstream: "service/api:0"; wanted:`},
 		{base("upstream", "service/other.ns:80"), `upstream: "service/other.ns:80"; wanted:`},
@@ -190,7 +189,8 @@ func TestParseUpstream(t *testing.T) {
 		require.NoError(t, err)
 		return tr.Upstream
 	}
-	require.Nil(t, parse())
+	require.False(t, parse().Named())
+	require.NotNil(t, parse("upstreamQuery", "sum(mine)").Demand, "of what is reported")
 
 	u := parse("upstream", "service/api-server:http/stats?format=prometheus")
 	require.Equal(t, ServicePort{"api-server", "http"}, u.Service)

@@ -12,7 +12,8 @@ import (
 
 const maxUpstreams = 32
 
-// Upstream is where demand shows before it reaches a pod.
+// Upstream is where demand shows before it reaches a pod: what is read there, and
+// what reports for the workload.
 type Upstream struct {
 	// Service is read at each of its endpoints; Name is empty where URLs are read.
 	Service ServicePort
@@ -36,19 +37,13 @@ type ServicePort struct {
 	Port string
 }
 
+// Named reports whether there is anything to read.
+func (u *Upstream) Named() bool { return u.Service.Name != "" || len(u.URLs) > 0 }
+
 func (s ServicePort) String() string { return "service/" + s.Name + ":" + s.Port }
 
-// upstream reads the keys of the upstream; nil where there is none.
+// upstream reads the keys of the upstream.
 func (p *parser) upstream() *Upstream {
-	text, given := p.values["upstream"]
-	if !given {
-		for _, key := range []string{"upstreamEngine", "upstreamQuery", "upstreamCounts"} {
-			if _, ok := p.values[key]; ok {
-				p.failf("%s: means nothing without upstream", key)
-			}
-		}
-		return nil
-	}
 	engine, ok := p.values["upstreamEngine"]
 	if !ok {
 		engine = preset.DefaultUpstream
@@ -59,7 +54,9 @@ func (p *parser) upstream() *Upstream {
 		return nil
 	}
 	u := &Upstream{Path: base.Path}
-	p.upstreamPlaces(u, text)
+	if text, given := p.values["upstream"]; given {
+		p.upstreamPlaces(u, text)
+	}
 	p.upstreamQueries(u, base)
 	return u
 }

@@ -1,0 +1,134 @@
+package push
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+
+	demandv1 "github.com/inference-scaler/inference-scaler/proto/demand/v1"
+)
+
+// Limits of one report.
+const (
+	MinTimeToLive = time.Second
+	MaxTimeToLive = 10 * time.Minute
+	MaxSamples    = 256
+	MaxValue      = 1e15
+
+	maxName       = 253 // bytes, of a Kubernetes object, an instance or a metric
+	maxLabels     = 16
+	maxLabelValue = 1024
+)
+
+// The errors of a report that is not taken.
+var (
+	errInvalid   = errors.New("not taken")
+	errForbidden = errors.New("forbidden")
+	errExhausted = errors.New("too much")
+	errStale     = errors.New("a newer report of this instance is known")
+)
+
+// outcomeOf is the one mapping from errors to the answer's outcome.
+func outcomeOf(err error) demandv1.Outcome {
+	switch {
+	case err == nil:
+		return demandv1.Outcome_OUTCOME_TAKEN
+	case errors.Is(err, errStale):
+		return demandv1.Outcome_OUTCOME_STALE
+	case errors.Is(err, errForbidden):
+		return demandv1.Outcome_OUTCOME_FORBIDDEN
+	case errors.Is(err, errExhausted):
+		return demandv1.Outcome_OUTCOME_EXHAUSTED
+	}
+	return demandv1.Outcome_OUTCOME_INVALID
+}
+
+// workload names what demand is for.
+type workload struct{ namespace, name string }
+
+// report is one report that is right in itself.
+type report struct {
+	workload
+	instance string
+	sequence uint64
+	ttl      time.Duration // 0 takes back
+	samples  []sample
+}
+
+type sample struct {
+	labels labels.Labels // the name among them
+	value  float64
+}
+
+// parse checks a request: all that is wrong with it is in the error.
+func parse(r *demandv1.ReportRequest) (report, error) {
+	if len(r.GetSamples()) > MaxSamples {
+		return report{}, fmt.Errorf("%w: %d samples; at most %d", errExhausted, len(r.GetSamples()), MaxSamples)
+	}
+	var errs []error
+	failf := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	for _, f := range []struct{ name, value string }{
+		{"namespace", r.GetNamespace()}, {"workload", r.GetWorkload()}, {"instance", r.GetInstance()},
+	} {
+		if f.value == "" || len(f.value) > maxName {
+			failf("%s: %q; wanted: 1 to %d bytes", f.name, clip(f.value), maxName)
+		}
+	}
+	if r.GetSequence() == 0 {
+		failf("sequence: 0; wanted: larger than that of the report before")
+	}
+	ttl := r.GetTimeToLive().AsDuration()
+	if ttl != 0 && (ttl < MinTimeToLive || ttl > MaxTimeToLive) {
+		failf("timeToLive: %s; wanted: from %s to %s, or 0 to take back what was reported", ttl, MinTimeToLive, MaxTimeToLive)
+	}
+	out := report{
+		workload: workload{r.GetNamespace(), r.GetWorkload()}, instance: r.GetInstance(),
+		sequence: r.GetSequence(), ttl: ttl,
+	}
+	for _, s := range r.GetSamples() {
+		parsed, err := parseSample(s)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		out.samples = append(out.samples, parsed)
+	}
+	if len(errs) > 0 {
+		return report{}, fmt.Errorf("%w: %w", errInvalid, errors.Join(errs...))
+	}
+	return out, nil
+}
+
+func parseSample(s *demandv1.Sample) (sample, error) {
+	name, v := s.GetName(), s.GetValue()
+	switch {
+	case len(name) > maxName || !model.LegacyValidation.IsValidMetricName(name) || name == "up":
+		return sample{}, fmt.Errorf("sample %q: wanted: the name of a Prometheus metric", clip(name))
+	case !(v >= 0 && v <= MaxValue): // NaN too
+		return sample{}, fmt.Errorf("sample %s: %v; wanted: a number from 0 to %g", name, v, MaxValue)
+	case len(s.GetLabels()) > maxLabels:
+		return sample{}, fmt.Errorf("sample %s: %d labels; at most %d", name, len(s.GetLabels()), maxLabels)
+	}
+	b := labels.NewScratchBuilder(len(s.GetLabels()) + 1)
+	b.Add(model.MetricNameLabel, name)
+	for k, value := range s.GetLabels() {
+		if len(k) > maxName || !model.LegacyValidation.IsValidLabelName(k) || k == model.MetricNameLabel || len(value) > maxLabelValue {
+			return sample{}, fmt.Errorf("sample %s: label %q of %d bytes; wanted: a Prometheus label of at most %d", name, clip(k), len(value), maxLabelValue)
+		}
+		b.Add(k, value)
+	}
+	b.Sort()
+	return sample{b.Labels(), v}, nil
+}
+
+// clip keeps what an error repeats of its input short.
+func clip(s string) string {
+	const most = 80
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "…"
+}

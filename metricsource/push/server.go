@@ -1,0 +1,148 @@
+package push
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	demandv1 "github.com/inference-scaler/inference-scaler/proto/demand/v1"
+)
+
+const (
+	// MaxMessage bounds one report on the wire, in bytes.
+	MaxMessage = 256 << 10
+	// relayedBy marks a stream of another replica: what comes by it is not passed on.
+	relayedBy = "demand-relayed"
+
+	wantedCredentials = "wanted: a bearer token that this scaler knows, or a client certificate"
+)
+
+// Server takes reports over gRPC and HTTP.
+type Server struct {
+	demandv1.UnimplementedDemandServiceServer
+	store  *Store
+	tokens *Tokens
+}
+
+// NewServer returns a server. A caller has to show one of the tokens, which may be
+// nil, or a client certificate that the listener has verified: with that it may
+// report for every namespace.
+func NewServer(store *Store, tokens *Tokens) *Server { return &Server{store: store, tokens: tokens} }
+
+// Register adds the server to one of gRPC.
+func (s *Server) Register(to grpc.ServiceRegistrar) { demandv1.RegisterDemandServiceServer(to, s) }
+
+// Report implements demand.v1.
+func (s *Server) Report(stream grpc.BidiStreamingServer[demandv1.ReportRequest, demandv1.ReportResponse]) error {
+	md, _ := metadata.FromIncomingContext(stream.Context())
+	relayed := len(md.Get(relayedBy)) > 0
+	for {
+		req, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		// Asked for each report: a token may be taken back.
+		namespaces := s.allowed(strings.Join(md.Get("authorization"), ""), certified(stream.Context()))
+		if namespaces == nil {
+			return status.Error(codes.Unauthenticated, wantedCredentials)
+		}
+		if err := stream.Send(answer(req, s.store.take(req, namespaces, relayed))); err != nil {
+			return err
+		}
+	}
+}
+
+func answer(req *demandv1.ReportRequest, err error) *demandv1.ReportResponse {
+	a := &demandv1.ReportResponse{Sequence: req.GetSequence(), Outcome: outcomeOf(err)}
+	if err != nil {
+		a.Error = err.Error()
+	}
+	return a
+}
+
+// allowed returns the namespaces that a caller may report for; nil is a stranger.
+func (s *Server) allowed(authorization string, certified bool) []string {
+	if certified {
+		return []string{everywhere}
+	}
+	scheme, token, _ := strings.Cut(authorization, " ")
+	if s.tokens == nil || !strings.EqualFold(scheme, "Bearer") {
+		return nil
+	}
+	return s.tokens.namespaces(strings.TrimSpace(token))
+}
+
+// certified reports whether the caller has shown a certificate of the listener's CA.
+func certified(ctx context.Context) bool {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return false
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	return ok && len(info.State.VerifiedChains) > 0
+}
+
+// statuses are the HTTP statuses of outcomes.
+var statuses = map[demandv1.Outcome]int{
+	demandv1.Outcome_OUTCOME_TAKEN:     http.StatusOK,
+	demandv1.Outcome_OUTCOME_STALE:     http.StatusConflict,
+	demandv1.Outcome_OUTCOME_INVALID:   http.StatusBadRequest,
+	demandv1.Outcome_OUTCOME_FORBIDDEN: http.StatusForbidden,
+	demandv1.Outcome_OUTCOME_EXHAUSTED: http.StatusTooManyRequests,
+}
+
+// ServeHTTP takes one report as JSON: a demand.v1 ReportRequest in protobuf's own
+// mapping, answered with a ReportResponse.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	namespaces := s.allowed(r.Header.Get("Authorization"), r.TLS != nil && len(r.TLS.VerifiedChains) > 0)
+	if namespaces == nil {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		refuse(w, http.StatusUnauthorized, wantedCredentials)
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxMessage))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		refuse(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("a report of more than %d bytes", MaxMessage))
+		return
+	case err != nil:
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	req := &demandv1.ReportRequest{}
+	if err := protojson.Unmarshal(body, req); err != nil {
+		refuse(w, http.StatusBadRequest, "wanted: a demand.v1 ReportRequest as JSON: "+clip(err.Error()))
+		return
+	}
+	a := answer(req, s.store.take(req, namespaces, false))
+	reply, err := protojson.Marshal(a)
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, "internal error")
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(statuses[a.GetOutcome()])
+	_, _ = w.Write(append(reply, '\n')) //nolint:gosec // JSON, not HTML; and if the client went, there is nobody to tell
+}
+
+func refuse(w http.ResponseWriter, code int, text string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(map[string]string{"error": text})
+}

@@ -1,0 +1,199 @@
+package push
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
+	demandv1 "github.com/inference-scaler/inference-scaler/proto/demand/v1"
+)
+
+const (
+	// maxReporters bounds what is remembered in all, and maxPerWorkload of one workload.
+	maxReporters   = 20_000
+	maxPerWorkload = 2_000
+	// rememberFor is for how long the sequence of a reporter that is gone is kept:
+	// what it has said must not come back.
+	rememberFor = MaxTimeToLive
+)
+
+// Store holds the last report of every reporter. Its methods are safe for concurrent use.
+type Store struct {
+	expiries *schedule.Queue[*reporter]
+	reports  *prometheus.CounterVec
+
+	mu        sync.Mutex
+	reporters map[workload]map[string]*reporter
+	count     int
+	groups    map[workload]map[*Group]struct{}
+	relays    map[*relay]struct{}
+}
+
+// reporter is one instance that reports, or has of late. The store's lock guards it.
+type reporter struct {
+	workload
+	instance string
+	sequence uint64
+	last     *demandv1.ReportRequest // as it came; nil once it stands no more
+	report   report
+	at       time.Time // of the last report
+	expires  time.Time
+	relayed  bool // it came by another replica
+}
+
+// NewStore returns an empty store. The registerer may be nil.
+func NewStore(reg prometheus.Registerer) *Store {
+	s := &Store{
+		expiries:  schedule.New[*reporter](),
+		reporters: map[workload]map[string]*reporter{},
+		groups:    map[workload]map[*Group]struct{}{},
+		relays:    map[*relay]struct{}{},
+	}
+	f := promauto.With(reg)
+	s.reports = f.NewCounterVec(prometheus.CounterOpts{
+		Name: "inference_scaler_reports_total",
+		Help: "Reports of demand by outcome.",
+	}, []string{"outcome"})
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "inference_scaler_reporters",
+		Help: "Reporters that are remembered, expired ones among them.",
+	}, func() float64 {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return float64(s.count)
+	})
+	return s
+}
+
+// Run ends reports whose time to live is over, until ctx ends.
+func (s *Store) Run(ctx context.Context) error {
+	s.expiries.Run(ctx, func(r *reporter) { s.expire(r, time.Now()) })
+	return nil
+}
+
+var outcomeNames = map[demandv1.Outcome]string{
+	demandv1.Outcome_OUTCOME_TAKEN: "taken", demandv1.Outcome_OUTCOME_STALE: "stale", demandv1.Outcome_OUTCOME_INVALID: "invalid",
+	demandv1.Outcome_OUTCOME_FORBIDDEN: "forbidden", demandv1.Outcome_OUTCOME_EXHAUSTED: "exhausted",
+}
+
+// take is the way of every report, however it came, from a caller who may report
+// for these namespaces.
+func (s *Store) take(req *demandv1.ReportRequest, namespaces []string, relayed bool) error {
+	err := s.put(req, namespaces, relayed)
+	s.reports.WithLabelValues(outcomeNames[outcomeOf(err)]).Inc()
+	return err
+}
+
+func (s *Store) put(req *demandv1.ReportRequest, namespaces []string, relayed bool) error {
+	if !covers(namespaces, req.GetNamespace()) {
+		return fmt.Errorf("%w: namespace %q: this caller may not report for it", errForbidden, clip(req.GetNamespace()))
+	}
+	parsed, err := parse(req)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, err := s.reporter(parsed)
+	if err != nil {
+		return err
+	}
+	if parsed.sequence <= r.sequence {
+		return errStale
+	}
+	changed := r.last == nil || !same(r.report.samples, parsed.samples)
+	r.sequence, r.report, r.last, r.at, r.relayed = parsed.sequence, parsed, req, now, relayed
+	if parsed.ttl == 0 {
+		s.forget(r, now)
+	} else {
+		r.expires = now.Add(parsed.ttl)
+		s.expiries.At(r, r.expires)
+		for g := range s.groups[r.workload] {
+			g.take(r, now, changed)
+		}
+	}
+	if !relayed {
+		for relay := range s.relays {
+			relay.send(req)
+		}
+	}
+	return nil
+}
+
+// reporter finds the reporter of a report, or makes room for a new one.
+func (s *Store) reporter(p report) (*reporter, error) {
+	known := s.reporters[p.workload]
+	if r := known[p.instance]; r != nil {
+		return r, nil
+	}
+	if len(known) >= maxPerWorkload || s.count >= maxReporters {
+		return nil, fmt.Errorf("%w: at most %d reporters of a workload, and %d in all", errExhausted, maxPerWorkload, maxReporters)
+	}
+	if known == nil {
+		known = map[string]*reporter{}
+		s.reporters[p.workload] = known
+	}
+	r := &reporter{workload: p.workload, instance: p.instance}
+	known[p.instance] = r
+	s.count++
+	return r, nil
+}
+
+func same(a, b []sample) bool {
+	return slices.EqualFunc(a, b, func(x, y sample) bool { return x.value == y.value && x.labels.Hash() == y.labels.Hash() })
+}
+
+// expire ends a report, and later what is remembered of it.
+func (s *Store) expire(r *reporter, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case now.Before(r.expires): // it has reported again meanwhile
+	case r.last != nil:
+		s.forget(r, now)
+	default:
+		delete(s.reporters[r.workload], r.instance)
+		if len(s.reporters[r.workload]) == 0 {
+			delete(s.reporters, r.workload)
+		}
+		s.count--
+	}
+}
+
+// forget takes back what a reporter has said; its sequence is remembered.
+func (s *Store) forget(r *reporter, now time.Time) {
+	r.last, r.report.samples = nil, nil
+	r.expires = now.Add(rememberFor)
+	s.expiries.At(r, r.expires)
+	for g := range s.groups[r.workload] {
+		g.drop(r.instance)
+	}
+}
+
+// standing returns the reports that stand and came to this replica itself, with
+// what is left of their time to live.
+func (s *Store) standing(now time.Time) []*demandv1.ReportRequest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []*demandv1.ReportRequest
+	for _, known := range s.reporters {
+		for _, r := range known {
+			if r.last == nil || r.relayed {
+				continue
+			}
+			left := proto.CloneOf(r.last)
+			left.TimeToLive = durationpb.New(max(MinTimeToLive, r.expires.Sub(now)))
+			all = append(all, left)
+		}
+	}
+	return all
+}

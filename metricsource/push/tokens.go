@@ -1,0 +1,106 @@
+package push
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// everywhere stands for all namespaces in a token file.
+	everywhere = "*"
+	// minToken is the length below which a token is a typing error, or a guess away.
+	minToken = 16
+	// lookEvery is how often a token file is looked at, at most.
+	lookEvery = time.Second
+)
+
+// Tokens are the bearer tokens that may report, and for which namespaces. They are
+// read from a file, and again when it has changed; a token stands on each line:
+//
+//	# the token, and its namespaces
+//	0123456789abcdef   asr,llm
+//	fedcba9876543210   *
+type Tokens struct {
+	path string
+
+	mu     sync.Mutex
+	looked time.Time
+	file   os.FileInfo
+	byHash map[[sha256.Size]byte][]string
+	peer   string
+}
+
+// ReadTokens reads the file.
+func ReadTokens(path string) (*Tokens, error) {
+	t := &Tokens{path: path}
+	if err := t.read(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *Tokens) read() error {
+	file, err := os.Stat(t.path)
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(t.path)
+	if err != nil {
+		return err
+	}
+	byHash, peer := map[[sha256.Size]byte][]string{}, ""
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for n := 1; lines.Scan(); n++ {
+		fields := strings.Fields(lines.Text())
+		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
+			continue
+		}
+		if len(fields) != 2 || len(fields[0]) < minToken {
+			return fmt.Errorf("%s, line %d: wanted: a token of at least %d bytes, and its namespaces, separated by commas, or *", t.path, n, minToken)
+		}
+		namespaces := strings.Split(fields[1], ",")
+		byHash[sha256.Sum256([]byte(fields[0]))] = namespaces
+		if peer == "" && slices.Contains(namespaces, everywhere) {
+			peer = fields[0]
+		}
+	}
+	if len(byHash) == 0 {
+		return fmt.Errorf("%s holds no token", t.path)
+	}
+	t.file, t.byHash, t.peer = file, byHash, peer
+	return nil
+}
+
+// namespaces returns those that the token may report for; nil if it is none. A file
+// that cannot be read any more leaves the tokens as they were.
+func (t *Tokens) namespaces(token string) []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if now := time.Now(); now.Sub(t.looked) >= lookEvery {
+		t.looked = now
+		if file, err := os.Stat(t.path); err == nil && (!file.ModTime().Equal(t.file.ModTime()) || file.Size() != t.file.Size()) {
+			_ = t.read()
+		}
+	}
+	return t.byHash[sha256.Sum256([]byte(token))]
+}
+
+// Peer is a token for all namespaces, by which the replicas of a scaler know each
+// other; empty if there is none.
+func (t *Tokens) Peer() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.peer
+}
+
+// covers reports whether a namespace is one of those that a caller may report for.
+func covers(namespaces []string, namespace string) bool {
+	return slices.Contains(namespaces, namespace) || slices.Contains(namespaces, everywhere)
+}
