@@ -137,6 +137,9 @@ type scalerInstall struct {
 	MinReady int
 }
 
+// Tokens is the file of those that may report demand.
+func (s scalerInstall) Tokens() (string, error) { return filepath.Abs("testdata/tokens") }
+
 // address is what a trigger names.
 func (s scalerInstall) address() string { return "inference-scaler." + s.Namespace + ".svc:9090" }
 

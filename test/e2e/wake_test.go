@@ -1,9 +1,17 @@
 package e2e
 
 import (
+	"bytes"
+	"cmp"
+	"context"
 	"fmt"
+	"io"
+	"net/http"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 )
 
 // front gives the fleet an API server, and waits until it is ready.
@@ -82,4 +90,84 @@ func TestWorkThatWaitedAlready(t *testing.T) {
 	f.figure("ready %.1f s after the ScaledObject", ready.Sub(begun).Seconds())
 	f.finish()
 	f.atReplicas(0)
+}
+
+// report posts to one replica of the scaler what waits in the fleet's gateway.
+func (f *fleet) report(ctx context.Context, queued int) error {
+	ready := f.readyScalers(f.scaler.Namespace)
+	if len(ready) == 0 {
+		return fmt.Errorf("no scaler is ready")
+	}
+	body := fmt.Sprintf(`{"namespace": %q, "workload": %q, "instance": "api", "sequence": %d, "timeToLive": "15s",
+		"samples": [{"name": "demand_queued_requests", "value": %d}]}`, f.namespace, f.Name, time.Now().UnixNano(), queued)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+ready[0].Status.PodIP+":4318/v1/demand", bytes.NewBufferString(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer token-of-the-scenarios")
+	resp, err := scalerClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if text, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("HTTP status %d: %s, %w", resp.StatusCode, text, err)
+	}
+	return nil
+}
+
+// reporting reports the gateway's queue when it changes, and every 5 s.
+func (f *fleet) reporting() {
+	ctx, done := f.Context(), make(chan struct{})
+	f.Cleanup(func() { <-done })
+	go func() {
+		defer close(done)
+		look := time.NewTicker(5 * time.Millisecond)
+		defer look.Stop()
+		last, at := -1, time.Time{}
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-look.C:
+			}
+			stats := f.gateway.Stats()
+			if queued := stats.Backlog + stats.StreamQueue; queued != last || time.Since(at) > 5*time.Second {
+				if err := f.report(ctx, queued); err != nil {
+					f.note("a report failed: %v", err)
+					continue
+				}
+				last, at = queued, time.Now()
+			}
+		}
+	}()
+}
+
+// What is reported wakes the fleet on the edge, whatever the polling interval, and
+// though it is told to one replica of the scaler and KEDA's stream may be another's.
+func TestWakesByReport(t *testing.T) {
+	t.Parallel()
+	f := begin(t).fleet(workload{Replicas: 0})
+	f.scale(quick{max: 10, triggers: push("engine: lightning-asr", "hold: 1s")}.String())
+	f.reporting()
+	f.never("asleep with work in flight, once awake", func(m moment) bool { return m.Replicas == 0 && m.Running+m.Waiting > 0 })
+	var took []time.Duration
+	for range 5 {
+		f.stays(0, 2*time.Second)
+		begun := time.Now()
+		f.burst(8)
+		for n := 0; n == 0; {
+			var err error
+			n, err = f.replicas()
+			require.NoError(f, err)
+			require.Less(f, time.Since(begun), patience)
+			time.Sleep(time.Millisecond)
+		}
+		took = append(took, time.Since(begun))
+		f.ready(2)
+		f.finish()
+		f.atReplicas(0)
+	}
+	slices.SortFunc(took, cmp.Compare)
+	f.figure("0 → 1 after a p50 of %d ms (%d to %d) from the request", took[2].Milliseconds(), took[0].Milliseconds(), took[4].Milliseconds())
 }
