@@ -15,6 +15,9 @@ func (l *live) input(ctx context.Context, a *answer) decision.Input {
 	t := l.trigger
 	in := l.unread(a.at)
 	a.signals = nil
+	in.Upstream = l.upstream.input(ctx, l, a)
+	// Where nothing runs the pods' queries can find nothing, and somebody may be waiting.
+	nothing := l.workload != nil && in.Replicas == 0 && len(in.Pods) == 0
 	for _, s := range []struct {
 		name  string
 		query *metricsource.Query
@@ -28,13 +31,16 @@ func (l *live) input(ctx context.Context, a *answer) decision.Input {
 		if s.query == nil {
 			continue
 		}
+		if nothing {
+			s.to.Asked = true
+			continue
+		}
 		samples, elsewhere := l.upstream.besides(l.window, s.query)
 		result, err := s.query.Eval(ctx, samples, a.at)
 		a.signals = append(a.signals, signal{s.name, s.query, result, err})
 		*s.to = reading(result, err, podOf)
 		s.to.Elsewhere = elsewhere
 	}
-	in.Upstream = l.upstream.input(ctx, l, a)
 	return in
 }
 

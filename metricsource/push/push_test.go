@@ -34,7 +34,7 @@ import (
 
 const asrToken, peerToken = "a-token-for-the-namespace-asr", "a-token-for-all-of-them"
 
-func tokens(t *testing.T) *Tokens {
+func tokens(t testing.TB) *Tokens {
 	path := filepath.Join(t.TempDir(), "tokens")
 	require.NoError(t, os.WriteFile(path, []byte("# who may report\n"+asrToken+" asr\n"+peerToken+" *\n"), 0o600))
 	tokens, err := ReadTokens(path)

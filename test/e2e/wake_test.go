@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -96,7 +97,7 @@ func TestWorkThatWaitedAlready(t *testing.T) {
 func (f *fleet) report(ctx context.Context, queued int) error {
 	ready := f.readyScalers(f.scaler.Namespace)
 	if len(ready) == 0 {
-		return fmt.Errorf("no scaler is ready")
+		return errors.New("no scaler is ready")
 	}
 	body := fmt.Sprintf(`{"namespace": %q, "workload": %q, "instance": "api", "sequence": %d, "timeToLive": "15s",
 		"samples": [{"name": "demand_queued_requests", "value": %d}]}`, f.namespace, f.Name, time.Now().UnixNano(), queued)

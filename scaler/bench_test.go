@@ -1,0 +1,163 @@
+package scaler
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/push"
+	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
+	demandv1 "github.com/inference-scaler/inference-scaler/proto/demand/v1"
+)
+
+// echo is the reference: a bare stream whose every message is answered at once.
+type echo struct {
+	demandv1.UnimplementedDemandServiceServer
+}
+
+func (echo) Report(stream grpc.BidiStreamingServer[demandv1.ReportRequest, demandv1.ReportResponse]) error {
+	for {
+		req, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(&demandv1.ReportResponse{Sequence: req.GetSequence()}); err != nil {
+			return err
+		}
+	}
+}
+
+// onLoopback serves over TCP and returns a connection.
+func onLoopback(b *testing.B, register func(grpc.ServiceRegistrar)) *grpc.ClientConn {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(b, err)
+	server := grpc.NewServer()
+	register(server)
+	go func() { _ = server.Serve(listener) }()
+	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(b, err)
+	b.Cleanup(func() {
+		_ = conn.Close()
+		server.Stop()
+	})
+	return conn
+}
+
+func queuedReport(sequence uint64, n float64) *demandv1.ReportRequest {
+	return &demandv1.ReportRequest{
+		Namespace: "asr", Workload: "lightning-asr", Instance: "api-0",
+		Sequence: sequence, TimeToLive: durationpb.New(time.Minute),
+		Samples: []*demandv1.Sample{{Name: "demand_queued_requests", Value: n}},
+	}
+}
+
+// idle is how long nothing happens before each message: a first request comes to a
+// process that sleeps, and to one that does not a message is ten times as fast.
+const idle = 10 * time.Millisecond
+
+// p50 measures what one does, after idle each time, and reports the median.
+func p50(b *testing.B, one func() time.Duration) {
+	var all []time.Duration
+	for b.Loop() {
+		time.Sleep(idle)
+		all = append(all, one())
+	}
+	slices.Sort(all)
+	b.ReportMetric(float64(all[len(all)/2].Microseconds()), "p50-µs")
+	b.ReportMetric(float64(all[len(all)*99/100].Microseconds()), "p99-µs")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkBareStreamMessage is what a message there and one back cost.
+func BenchmarkBareStreamMessage(b *testing.B) {
+	conn := onLoopback(b, func(r grpc.ServiceRegistrar) { demandv1.RegisterDemandServiceServer(r, echo{}) })
+	stream, err := demandv1.NewDemandServiceClient(conn).Report(b.Context())
+	require.NoError(b, err)
+	p50(b, func() time.Duration {
+		begun := time.Now()
+		require.NoError(b, stream.Send(queuedReport(1, 1)))
+		_, err := stream.Recv()
+		require.NoError(b, err)
+		return time.Since(begun)
+	})
+}
+
+// BenchmarkReportToStream is from a report of the first request at zero replicas to
+// StreamIsActive's true: it should take at most 5 times as long as the bare message,
+// and half a millisecond.
+func BenchmarkReportToStream(b *testing.B) {
+	const token = "a-token-of-the-api-server"
+	path := filepath.Join(b.TempDir(), "tokens")
+	require.NoError(b, os.WriteFile(path, []byte(token+" asr\n"), 0o600))
+	tokens, err := push.ReadTokens(path)
+	require.NoError(b, err)
+
+	c := &cluster{workloads: map[object]metricsource.Workload{}, triggers: map[object][]map[string]string{}}
+	store, scraper := push.NewStore(nil), scrape.New(scrape.Options{})
+	s := New(Options{Cluster: c, Scraper: scraper, Reports: store})
+	c.changed = s.Changed
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for _, run := range []func(context.Context) error{scraper.Run, store.Run, s.Run} {
+		go func() { _ = run(ctx) }()
+	}
+	metadataOf := map[string]string{"engine": "lightning-asr"}
+	c.declare(metadataOf)
+	c.update(func(w *metricsource.Workload) { w.Replicas = 0 })
+
+	keda := externalscaler.NewExternalScalerClient(onLoopback(b, s.Register))
+	actives, err := keda.StreamIsActive(ctx, ref(metadataOf))
+	require.NoError(b, err)
+	api := demandv1.NewDemandServiceClient(onLoopback(b, push.NewServer(store, tokens).Register))
+	reports, err := api.Report(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token))
+	require.NoError(b, err)
+	sequence := uint64(0)
+	report := func(n float64) {
+		sequence++
+		require.NoError(b, reports.Send(queuedReport(sequence, n)))
+	}
+	taken := func() {
+		_, err := reports.Recv()
+		require.NoError(b, err)
+	}
+	var l *live
+	require.Eventually(b, func() bool {
+		all := s.all()
+		if len(all) == 1 {
+			l = all[0]
+		}
+		return l != nil && l.watchers() == 1
+	}, 10*time.Second, time.Millisecond)
+
+	p50(b, func() time.Duration {
+		begun := time.Now()
+		report(1)
+		_, err := actives.Recv()
+		require.NoError(b, err)
+		took := time.Since(begun)
+		taken()
+		report(0) // and asleep again; what that takes is no part of the edge
+		taken()
+		for active(l.answer.Load()) {
+			time.Sleep(100 * time.Microsecond)
+		}
+		return took
+	})
+}
