@@ -67,15 +67,17 @@ func newPushing(f pushFlags, tls serverTLS, reg prometheus.Registerer, logger *s
 	server := push.NewServer(p.store, p.tokens)
 	p.grpc = grpc.NewServer(
 		grpc.Creds(tls.server()),
-		grpc.MaxRecvMsgSize(push.MaxMessage),
+		grpc.MaxRecvMsgSize(push.MaxExport),
 		grpc.MaxConcurrentStreams(1000),
 		grpc.ConnectionTimeout(10*time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
 	server.Register(p.grpc)
+	server.RegisterOTLP(p.grpc)
 	mux := http.NewServeMux()
 	mux.Handle("POST /v1/demand", server)
+	mux.HandleFunc("POST /v1/metrics", server.ServeOTLP)
 	p.http = &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,

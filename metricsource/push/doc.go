@@ -1,5 +1,5 @@
-// Package push takes demand that is reported to it: over gRPC (demand.v1) and as
-// JSON over HTTP. A report stands for its time to live; it reaches the windows of
+// Package push takes demand that is reported to it: over gRPC (demand.v1), as JSON
+// over HTTP, and as OpenTelemetry metrics (OTLP) over both. A report stands for its time to live; it reaches the windows of
 // the triggers that are open for its workload, and the other replicas of the scaler.
 //
 // Who reports is not trusted: a token names the namespaces that it may report for,

@@ -63,6 +63,19 @@ type sample struct {
 	value  float64
 }
 
+// proto is the sample as it is reported.
+func (s sample) proto() *demandv1.Sample {
+	out := &demandv1.Sample{Labels: map[string]string{}, Value: s.value}
+	s.labels.Range(func(l labels.Label) {
+		if l.Name == model.MetricNameLabel {
+			out.Name = l.Value
+		} else {
+			out.Labels[l.Name] = l.Value
+		}
+	})
+	return out
+}
+
 // parse checks a request: all that is wrong with it is in the error.
 func parse(r *demandv1.ReportRequest) (report, error) {
 	if len(r.GetSamples()) > MaxSamples {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/prometheus/prometheus/model/labels"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -23,6 +24,10 @@ const (
 	// rememberFor is for how long the sequence of a reporter that is gone is kept:
 	// what it has said must not come back.
 	rememberFor = MaxTimeToLive
+	// A part stands for partStands halves of the interval that was observed; the first
+	// one for that of an SDK that exports every minute, as by default.
+	partStands      = 5
+	firstPartStands = partStands * time.Minute / 2
 )
 
 // Store holds the last report of every reporter. Its methods are safe for concurrent use.
@@ -87,12 +92,20 @@ var outcomeNames = map[demandv1.Outcome]string{
 // take is the way of every report, however it came, from a caller who may report
 // for these namespaces.
 func (s *Store) take(req *demandv1.ReportRequest, namespaces []string, relayed bool) error {
-	err := s.put(req, namespaces, relayed)
+	err := s.put(req, namespaces, relayed, whole)
 	s.reports.WithLabelValues(outcomeNames[outcomeOf(err)]).Inc()
 	return err
 }
 
-func (s *Store) put(req *demandv1.ReportRequest, namespaces []string, relayed bool) error {
+// extent says how much of what an instance has a report holds.
+type extent int
+
+const (
+	whole extent = iota // a series that it leaves out has ended
+	part                // it is one of several of one moment, and has no time to live of its own
+)
+
+func (s *Store) put(req *demandv1.ReportRequest, namespaces []string, relayed bool, holds extent) error {
 	if !covers(namespaces, req.GetNamespace()) {
 		return fmt.Errorf("%w: namespace %q: this caller may not report for it", errForbidden, clip(req.GetNamespace()))
 	}
@@ -107,8 +120,11 @@ func (s *Store) put(req *demandv1.ReportRequest, namespaces []string, relayed bo
 	if err != nil {
 		return err
 	}
-	if parsed.sequence <= r.sequence {
+	if parsed.sequence < r.sequence || parsed.sequence == r.sequence && holds == whole {
 		return errStale
+	}
+	if holds == part {
+		req, parsed = r.joined(req, parsed, now)
 	}
 	changed := r.last == nil || !same(r.report.samples, parsed.samples)
 	r.sequence, r.report, r.last, r.at, r.relayed = parsed.sequence, parsed, req, now, relayed
@@ -146,6 +162,26 @@ func (s *Store) reporter(p report) (*reporter, error) {
 	known[p.instance] = r
 	s.count++
 	return r, nil
+}
+
+// joined adds to a part what the reporter has said in others, and lets it stand for a
+// little longer than its next one takes to come, by the time that this one took.
+func (r *reporter) joined(req *demandv1.ReportRequest, p report, now time.Time) (*demandv1.ReportRequest, report) {
+	p.ttl = firstPartStands
+	if r.sequence > 0 && p.sequence == r.sequence {
+		p.ttl = r.report.ttl // of the same moment
+	} else if r.sequence > 0 {
+		p.ttl = min(max(partStands*now.Sub(r.at)/2, MinTimeToLive), MaxTimeToLive)
+	}
+	req = proto.CloneOf(req)
+	for _, s := range r.report.samples {
+		if len(p.samples) < MaxSamples && !slices.ContainsFunc(p.samples, func(n sample) bool { return labels.Equal(n.labels, s.labels) }) {
+			p.samples = append(p.samples, s)
+			req.Samples = append(req.Samples, s.proto())
+		}
+	}
+	req.TimeToLive = durationpb.New(p.ttl)
+	return req, p
 }
 
 func same(a, b []sample) bool {
