@@ -3,6 +3,8 @@ package kubernetes
 import (
 	"reflect"
 	"sync"
+
+	"k8s.io/apimachinery/pkg/labels"
 )
 
 // index files what the informers and the poller found under the ScaledObjects it
@@ -120,6 +122,9 @@ func (ix *index) setPod(p *pod) {
 	ix.change(p.Namespace, func(n *namespace) []string {
 		old := n.pods[p.Name]
 		n.pods[p.Name] = p
+		if old == nil {
+			ix.readAgain(p.Namespace, n, p)
+		}
 		return append(n.podChanged(p.Name, p), n.moved(old, p)...)
 	})
 }
@@ -128,6 +133,9 @@ func (ix *index) deletePod(ns, name string) {
 	ix.change(ns, func(n *namespace) []string {
 		old := n.pods[name]
 		delete(n.pods, name)
+		if old != nil {
+			ix.readAgain(ns, n, old)
+		}
 		return append(n.podChanged(name, nil), n.moved(old, nil)...)
 	})
 }
@@ -177,13 +185,7 @@ func (ix *index) setObject(o *scaledObject) {
 		if old != nil {
 			n.release(old.spec.target)
 		}
-		if ref := o.spec.target; ref.polled() {
-			ix.due[polledRef{o.Namespace, ref}] = struct{}{}
-			select {
-			case ix.wake <- struct{}{}:
-			default:
-			}
-		}
+		ix.readSoon(o.Namespace, o.spec.target)
 		return []string{o.Name}
 	})
 }
@@ -198,6 +200,30 @@ func (ix *index) deleteObject(ns, name string) {
 		n.release(v.object.spec.target)
 		return []string{name}
 	})
+}
+
+// readSoon has the scale subresource of a target that no informer watches read ahead
+// of the interval.
+func (ix *index) readSoon(ns string, ref targetRef) {
+	if !ref.polled() {
+		return
+	}
+	ix.due[polledRef{ns, ref}] = struct{}{}
+	select {
+	case ix.wake <- struct{}{}:
+	default:
+	}
+}
+
+// readAgain does so for the targets that a pod belongs to which has come or gone:
+// their replicas have most likely changed, and a fleet that was woken would be taken
+// for asleep until the interval is over.
+func (ix *index) readAgain(ns string, n *namespace, p *pod) {
+	for _, v := range n.views {
+		if v.target != nil && v.target.err == nil && v.target.selector.Matches(labels.Set(p.Labels)) {
+			ix.readSoon(ns, v.object.spec.target)
+		}
+	}
 }
 
 // takeDue returns the polled targets of ScaledObjects that are new or changed.

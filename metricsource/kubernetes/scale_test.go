@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -118,6 +119,41 @@ func TestCustomKind(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		require.Equal(t, reads, s.count(), "nobody names it any more")
+	})
+}
+
+// Woken by hand or by KEDA, its first pod says so before the interval is over.
+func TestCustomKindIsReadAgainWhenAPodComesOrGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fakeScale{selector: "app=asr"}
+		f := newScaleFixture(t, s, newObject("ns", "so", rolloutNamed("asr")))
+		f.mapper.learn(rollout)
+		f.mapper.Reset()
+		f.run()
+		f.settle()
+		time.Sleep(time.Second)
+		replicas := func() int {
+			w, err := f.cluster.Workload("ns", "so")
+			require.NoError(t, err)
+			return w.Replicas
+		}
+		s.answer(1, "app=asr", nil)
+		f.apply(newPod("ns", "other", app("llm")))
+		f.settle()
+		require.Zero(t, replicas())
+		f.apply(newPod("ns", "a", app("asr")))
+		f.settle()
+		require.Equal(t, 1, replicas(), "no time has passed")
+		reads := s.count()
+		ready := newPod("ns", "a", app("asr"))
+		ready.Status.Phase = corev1.PodRunning
+		f.apply(ready)
+		f.settle()
+		require.Equal(t, reads, s.count(), "a pod that changes is no reason")
+		s.answer(0, "app=asr", nil)
+		require.NoError(t, f.kube.CoreV1().Pods("ns").Delete(background, "a", metav1.DeleteOptions{}))
+		f.settle()
+		require.Zero(t, replicas())
 	})
 }
 
