@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -129,7 +130,12 @@ func (l *live) upstreamTargets() ([]scrape.Target, error) {
 		if err != nil {
 			return nil, err
 		}
-		add(at, "", at, "", u.String())
+		// Its query string may hold a secret: it is no part of the name.
+		name := u.Scheme + "://" + u.Host + u.Path
+		if slices.ContainsFunc(all, func(t scrape.Target) bool { return t.Name == name }) {
+			name += "#" + strconv.Itoa(len(all))
+		}
+		add(name, "", name, "", u.String())
 	}
 	if t.Service.Name == "" {
 		return all, nil

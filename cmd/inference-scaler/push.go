@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/push"
@@ -136,13 +137,9 @@ func (p *pushing) run(ctx, working context.Context, g *errgroup.Group) {
 	}
 	g.Go(func() error {
 		host, port, _ := net.SplitHostPort(p.flags.peers) // checked before
-		creds, err := p.tls.replica(host)
-		if err != nil {
-			return err
-		}
 		return p.store.Relay(ctx, push.Peers{
 			Host: host, Port: port, Self: os.Getenv("POD_IP"), Token: p.tokens.Peer,
-			Credentials: creds, Logger: p.logger,
+			Credentials: func() (credentials.TransportCredentials, error) { return p.tls.replica(host) }, Logger: p.logger,
 		})
 	})
 }

@@ -123,6 +123,17 @@ func TestOTLPStandsAsLongAsItsIntervalSays(t *testing.T) {
 		require.NotEmpty(t, w.demand(t))
 		time.Sleep(2 * time.Second)
 		require.Empty(t, w.demand(t), "2.5 times the 10 s that it took")
+
+		for at := uint64(40); at < 100; at += 10 {
+			require.Nil(t, export("asr", at, "demand.queued_requests", 7))
+			require.Nil(t, export("asr", at+1, "demand.requests", 1))
+			time.Sleep(time.Minute)
+			require.NotEmpty(t, w.demand(t), "parts that come close together are no interval")
+		}
+		require.Nil(t, export("asr", 200, "demand.requests", 2))
+		time.Sleep(2 * time.Minute)
+		require.Nil(t, export("asr", 210, "demand.requests", 2))
+		require.Empty(t, w.demand(t), "a series that is said no more ends, though its instance goes on")
 	})
 }
 

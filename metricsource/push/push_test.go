@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -185,6 +186,38 @@ func TestReportersAreBounded(t *testing.T) {
 	r := queued(2, 1)
 	r.Instance = "0"
 	require.NoError(t, s.take(r, asr, false), "those that are known go on")
+}
+
+func TestOneNamespaceKeepsNoOtherOut(t *testing.T) {
+	s := NewStore(nil)
+	for i := range maxPerNamespace {
+		r := queued(1, 1)
+		r.Workload, r.Instance = strconv.Itoa(i/1000), strconv.Itoa(i)
+		require.NoError(t, s.take(r, asr, false))
+	}
+	r := queued(1, 1)
+	r.Workload = "another"
+	require.ErrorIs(t, s.take(r, asr, false), errExhausted)
+	r.Namespace = "llm"
+	require.NoError(t, s.take(r, []string{"llm"}, false))
+
+	large := queued(2, 1)
+	large.Workload, large.Instance, large.Samples = "0", "0", nil
+	for i := range MaxSamples {
+		labels := map[string]string{"i": strconv.Itoa(i), "text": strings.Repeat("x", maxLabelValue)}
+		large.Samples = append(large.Samples, &demandv1.Sample{Name: "demand_queued_requests", Labels: labels})
+	}
+	require.ErrorContains(t, s.take(large, asr, false), "bytes; at most 262144")
+	require.NoError(t, s.take(func() *demandv1.ReportRequest { r := queued(2, 5); r.Workload, r.Instance = "0", "0"; return r }(), asr, false))
+}
+
+// A part of the same moment reaches the other replicas, with what came before it.
+func TestRelayedParts(t *testing.T) {
+	there := NewStore(nil)
+	w := watch(t, there)
+	require.NoError(t, there.take(queued(7, 5), asr, true))
+	require.NoError(t, there.take(queued(7, 6), asr, true))
+	require.Equal(t, map[string]float64{"api-0": 6}, w.demand(t))
 }
 
 func TestAReporterWithoutTheWantedSeriesIsAFault(t *testing.T) {
@@ -354,7 +387,7 @@ func TestRelay(t *testing.T) {
 	running.Go(func() {
 		require.NoError(t, here.Relay(ctx, Peers{
 			Host: "replicas", Port: port, Self: "10.0.0.1",
-			Token: func() string { return peerToken }, Credentials: insecure.NewCredentials(),
+			Token: func() string { return peerToken }, Credentials: func() (credentials.TransportCredentials, error) { return insecure.NewCredentials(), nil },
 			LookUp: func(context.Context, string) ([]string, error) { return []string{"10.0.0.1", host}, nil },
 			Logger: slog.New(slog.DiscardHandler),
 		}))

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 
 	demandv1 "github.com/inference-scaler/inference-scaler/proto/demand/v1"
@@ -27,8 +28,8 @@ type Peers struct {
 	Host, Port string
 	// Self is this replica's own address.
 	Self        string
-	Token       func() string // that may report for every namespace; empty for none
-	Credentials credentials.TransportCredentials
+	Token       func() string                                            // that may report for every namespace; empty for none
+	Credentials func() (credentials.TransportCredentials, error)         // asked for each connection
 	LookUp      func(ctx context.Context, host string) ([]string, error) // nil: the resolver's
 	Logger      *slog.Logger
 }
@@ -110,7 +111,12 @@ func (s *Store) Relay(ctx context.Context, p Peers) error {
 
 // relayTo keeps a stream to one replica until it breaks; the next look-up tries again.
 func (s *Store) relayTo(ctx context.Context, address string, p Peers) error {
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(p.Credentials))
+	creds, err := p.Credentials()
+	if err != nil {
+		return err
+	}
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(creds),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}))
 	if err != nil {
 		return err
 	}

@@ -55,12 +55,14 @@ type report struct {
 	instance string
 	sequence uint64
 	ttl      time.Duration // 0 takes back
+	paced    bool          // the ttl is of an interval that was observed
 	samples  []sample
 }
 
 type sample struct {
 	labels labels.Labels // the name among them
 	value  float64
+	at     time.Time // when it was said last, of an instance that tells by parts
 }
 
 // proto is the sample as it is reported.
@@ -134,7 +136,7 @@ func parseSample(s *demandv1.Sample) (sample, error) {
 		b.Add(k, value)
 	}
 	b.Sort()
-	return sample{b.Labels(), v}, nil
+	return sample{labels: b.Labels(), value: v}, nil
 }
 
 // clip keeps what an error repeats of its input short.

@@ -48,6 +48,9 @@ func (s *Server) Register(to grpc.ServiceRegistrar) { demandv1.RegisterDemandSer
 func (s *Server) Report(stream grpc.BidiStreamingServer[demandv1.ReportRequest, demandv1.ReportResponse]) error {
 	md, _ := metadata.FromIncomingContext(stream.Context())
 	relayed := len(md.Get(relayedBy)) > 0
+	if s.allowed(strings.Join(md.Get("authorization"), ""), certified(stream.Context())) == nil {
+		return status.Error(codes.Unauthenticated, wantedCredentials) // before anything is read
+	}
 	for {
 		req, err := stream.Recv()
 		if errors.Is(err, io.EOF) {

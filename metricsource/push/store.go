@@ -21,6 +21,9 @@ const (
 	// maxReporters bounds what is remembered in all, and maxPerWorkload of one workload.
 	maxReporters   = 20_000
 	maxPerWorkload = 2_000
+	// What one namespace may fill: no tenant keeps the others out.
+	maxPerNamespace = 4_000
+	maxBytes        = 16 << 20 // of its reports that stand, on the wire
 	// rememberFor is for how long the sequence of a reporter that is gone is kept:
 	// what it has said must not come back.
 	rememberFor = MaxTimeToLive
@@ -28,6 +31,9 @@ const (
 	// one for that of an SDK that exports every minute, as by default.
 	partStands      = 5
 	firstPartStands = partStands * time.Minute / 2
+	// minPartGap is the time below which two parts are of one export, though their
+	// moments differ: what is measured then is no interval.
+	minPartGap = time.Second
 )
 
 // Store holds the last report of every reporter. Its methods are safe for concurrent use.
@@ -38,9 +44,13 @@ type Store struct {
 	mu        sync.Mutex
 	reporters map[workload]map[string]*reporter
 	count     int
+	usage     map[string]usage // by namespace
 	groups    map[workload]map[*Group]struct{}
 	relays    map[*relay]struct{}
 }
+
+// usage is what a namespace fills of the store.
+type usage struct{ reporters, bytes int }
 
 // reporter is one instance that reports, or has of late. The store's lock guards it.
 type reporter struct {
@@ -52,6 +62,7 @@ type reporter struct {
 	at       time.Time // of the last report
 	expires  time.Time
 	relayed  bool // it came by another replica
+	bytes    int  // of last
 }
 
 // NewStore returns an empty store. The registerer may be nil.
@@ -59,6 +70,7 @@ func NewStore(reg prometheus.Registerer) *Store {
 	s := &Store{
 		expiries:  schedule.New[*reporter](),
 		reporters: map[workload]map[string]*reporter{},
+		usage:     map[string]usage{},
 		groups:    map[workload]map[*Group]struct{}{},
 		relays:    map[*relay]struct{}{},
 	}
@@ -116,15 +128,18 @@ func (s *Store) put(req *demandv1.ReportRequest, namespaces []string, relayed bo
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r, err := s.reporter(parsed)
-	if err != nil {
-		return err
-	}
-	if parsed.sequence < r.sequence || parsed.sequence == r.sequence && holds == whole {
-		return errStale
+	r := s.reporters[parsed.workload][parsed.instance]
+	if r != nil {
+		// Another replica passes on each part of a moment with all that came before it.
+		if parsed.sequence < r.sequence || parsed.sequence == r.sequence && holds == whole && !relayed {
+			return errStale
+		}
 	}
 	if holds == part {
-		req, parsed = r.joined(req, parsed, now)
+		req, parsed = joined(r, req, parsed, now)
+	}
+	if r, err = s.room(r, parsed, proto.Size(req)); err != nil {
+		return err
 	}
 	changed := r.last == nil || !same(r.report.samples, parsed.samples)
 	r.sequence, r.report, r.last, r.at, r.relayed = parsed.sequence, parsed, req, now, relayed
@@ -145,42 +160,66 @@ func (s *Store) put(req *demandv1.ReportRequest, namespaces []string, relayed bo
 	return nil
 }
 
-// reporter finds the reporter of a report, or makes room for a new one.
-func (s *Store) reporter(p report) (*reporter, error) {
-	known := s.reporters[p.workload]
-	if r := known[p.instance]; r != nil {
-		return r, nil
+// room returns the reporter of a report, a new one where there is none, with what the
+// report fills counted; or an error where there is no room for it.
+func (s *Store) room(r *reporter, p report, size int) (*reporter, error) {
+	used, before := s.usage[p.namespace], 0
+	if r != nil {
+		before = r.bytes
 	}
-	if len(known) >= maxPerWorkload || s.count >= maxReporters {
-		return nil, fmt.Errorf("%w: at most %d reporters of a workload, and %d in all", errExhausted, maxPerWorkload, maxReporters)
+	switch {
+	case size > MaxMessage:
+		return nil, fmt.Errorf("%w: a report of %d bytes; at most %d", errExhausted, size, MaxMessage)
+	case used.bytes-before+size > maxBytes:
+		return nil, fmt.Errorf("%w: the reports for namespace %s fill %d bytes; at most %d", errExhausted, p.namespace, used.bytes, maxBytes)
+	case r != nil:
+	case len(s.reporters[p.workload]) >= maxPerWorkload || used.reporters >= maxPerNamespace || s.count >= maxReporters:
+		return nil, fmt.Errorf("%w: at most %d reporters of a workload, %d of a namespace, and %d in all", errExhausted, maxPerWorkload, maxPerNamespace, maxReporters)
+	default:
+		r = &reporter{workload: p.workload, instance: p.instance}
+		if s.reporters[p.workload] == nil {
+			s.reporters[p.workload] = map[string]*reporter{}
+		}
+		s.reporters[p.workload][p.instance] = r
+		s.count++
+		used.reporters++
 	}
-	if known == nil {
-		known = map[string]*reporter{}
-		s.reporters[p.workload] = known
-	}
-	r := &reporter{workload: p.workload, instance: p.instance}
-	known[p.instance] = r
-	s.count++
+	r.bytes = size
+	used.bytes += size - before
+	s.usage[p.namespace] = used
 	return r, nil
 }
 
-// joined adds to a part what the reporter has said in others, and lets it stand for a
-// little longer than its next one takes to come, by the time that this one took.
-func (r *reporter) joined(req *demandv1.ReportRequest, p report, now time.Time) (*demandv1.ReportRequest, report) {
+// joined adds to a part what the reporter has said in others, for as long as that
+// stands, and lets it stand for longer than its next one takes to come, by the time
+// that this one took. The reporter is nil for its first.
+func joined(r *reporter, req *demandv1.ReportRequest, p report, now time.Time) (*demandv1.ReportRequest, report) {
+	for i := range p.samples {
+		p.samples[i].at = now
+	}
 	p.ttl = firstPartStands
-	if r.sequence > 0 && p.sequence == r.sequence {
-		p.ttl = r.report.ttl // of the same moment
-	} else if r.sequence > 0 {
-		p.ttl = min(max(partStands*now.Sub(r.at)/2, MinTimeToLive), MaxTimeToLive)
+	if r != nil && r.last != nil {
+		p.ttl, p.paced = r.report.ttl, r.report.paced
+		if gap := now.Sub(r.at); gap >= minPartGap {
+			p.ttl = min(partStands*gap/2, MaxTimeToLive)
+			if p.paced {
+				p.ttl = max(p.ttl, r.report.ttl/2) // one that comes early is no new pace
+			}
+			p.paced = true
+		}
 	}
 	req = proto.CloneOf(req)
+	req.TimeToLive = durationpb.New(p.ttl)
+	if r == nil {
+		return req, p
+	}
 	for _, s := range r.report.samples {
-		if len(p.samples) < MaxSamples && !slices.ContainsFunc(p.samples, func(n sample) bool { return labels.Equal(n.labels, s.labels) }) {
+		repeated := slices.ContainsFunc(p.samples, func(n sample) bool { return labels.Equal(n.labels, s.labels) })
+		if !repeated && now.Sub(s.at) < r.report.ttl && len(p.samples) < MaxSamples {
 			p.samples = append(p.samples, s)
 			req.Samples = append(req.Samples, s.proto())
 		}
 	}
-	req.TimeToLive = durationpb.New(p.ttl)
 	return req, p
 }
 
@@ -202,12 +241,21 @@ func (s *Store) expire(r *reporter, now time.Time) {
 			delete(s.reporters, r.workload)
 		}
 		s.count--
+		used := s.usage[r.namespace]
+		if used.reporters--; used.reporters > 0 {
+			s.usage[r.namespace] = used
+		} else {
+			delete(s.usage, r.namespace)
+		}
 	}
 }
 
 // forget takes back what a reporter has said; its sequence is remembered.
 func (s *Store) forget(r *reporter, now time.Time) {
-	r.last, r.report.samples = nil, nil
+	used := s.usage[r.namespace]
+	used.bytes -= r.bytes
+	s.usage[r.namespace] = used
+	r.last, r.report.samples, r.bytes = nil, nil, 0
 	r.expires = now.Add(rememberFor)
 	s.expiries.At(r, r.expires)
 	for g := range s.groups[r.workload] {

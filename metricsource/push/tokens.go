@@ -71,6 +71,9 @@ func (t *Tokens) read() error {
 			peer = fields[0]
 		}
 	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("%s: %w", t.path, err)
+	}
 	if len(byHash) == 0 {
 		return fmt.Errorf("%s holds no token", t.path)
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -193,7 +194,8 @@ func (t *target) log(err error) {
 	if t.status.Answered.IsZero() || (err == nil) == (before == nil) {
 		return
 	}
-	logger := t.group.scraper.opts.Logger.With("target", t.spec.Name, "url", t.spec.URL)
+	url, _, _ := strings.Cut(t.spec.URL, "?") // what is behind it may be a secret
+	logger := t.group.scraper.opts.Logger.With("target", t.spec.Name, "url", url)
 	var none *metricsource.NoSeriesError
 	switch {
 	case errors.As(err, &none):

@@ -137,6 +137,8 @@ type Memory struct {
 	HandOver HandOver
 	// Exceeding is what was in flight upstream beyond the pods' own work, when that was known.
 	Exceeding float64
+	// Joined is what the upstream added to the load when it was known.
+	Joined float64
 	// Arrivals are the counters of each source of the upstream, and Arrived what
 	// they have grown by of late.
 	Arrivals map[string]float64

@@ -93,6 +93,9 @@ func (d *deciding) stand() {
 		d.step("absent", present, "the window of the samples is still filling; the %d replicas there are stand", d.in.Replicas)
 	case d.upstreamUnknown != "" && !d.memory.Upstream:
 		d.step("absent", present, "the demand upstream is unknown (%s); the %d replicas there are stand", d.upstreamUnknown, d.in.Replicas)
+	case d.upstreamUnknown != "" && d.memory.Joined > d.joined:
+		d.step("absent", min(present, d.value-d.joined+d.memory.Joined), "the demand upstream is unknown (%s); the %s known last stand, up to the %d replicas there are",
+			d.upstreamUnknown, number(d.memory.Joined), d.in.Replicas)
 	}
 }
 

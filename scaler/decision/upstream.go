@@ -17,7 +17,7 @@ const arrivalStands = time.Minute
 func (d *deciding) join() {
 	u := d.in.Upstream
 	if !u.Asked {
-		d.memory.Upstream, d.memory.HandOver, d.memory.Exceeding, d.memory.Arrivals, d.memory.Arrived = false, HandOver{}, 0, nil, nil
+		d.memory.Upstream, d.memory.HandOver, d.memory.Exceeding, d.memory.Joined, d.memory.Arrivals, d.memory.Arrived = false, HandOver{}, 0, 0, nil, nil
 		return
 	}
 	d.demand = d.upstreamDemand()
@@ -29,6 +29,9 @@ func (d *deciding) join() {
 		d.memory.Upstream = true
 	}
 	d.addUpstream()
+	if d.upstreamUnknown == "" {
+		d.memory.Joined = d.joined
+	}
 	if d.joined > 0 || d.memory.Upstream {
 		d.out.Demand = d.value
 	}
@@ -53,6 +56,13 @@ func (d *deciding) addUpstream() {
 		return
 	}
 	d.memory.Exceeding = 0
+	if !d.memory.HandOver.Known && d.anyPod(State.unknown) {
+		// What these pods have was theirs before this scaler could read it.
+		if d.joined = d.demand; d.joined > 0 {
+			d.step("upstream", d.value+d.joined, "%s queued upstream", number(d.joined))
+		}
+		return
+	}
 	h := d.memory.HandOver.after(d.demand, d.value, d.moments(u.Sources), d.moments(d.in.Pods))
 	d.memory.HandOver, d.joined = h, h.upstream()
 	if d.joined > 0 {

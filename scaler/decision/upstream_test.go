@@ -88,6 +88,19 @@ func TestUpstreamThatWasKnownHoldsNoFleetUp(t *testing.T) {
 	require.Equal(t, UpstreamFault, d.Faults[0].Kind)
 }
 
+func TestUpstreamDemandStandsWhileItIsUnknown(t *testing.T) {
+	in := queueing(8, 1, 1, 1)
+	_, memory := Decide(in, Memory{})
+	in.Upstream.Err, in.Upstream.Sources, in.Upstream.Demand.Values = "service/redis: no serving endpoint", nil, nil
+	d, memory := Decide(in, memory)
+	require.Equal(t, 11.0, d.Value)
+	in.Replicas = 2
+	d, memory = Decide(in, memory)
+	require.Equal(t, 10.0, d.Value, "not for more than there is")
+	d, _ = Decide(queueing(0, 1, 1, 1), memory)
+	require.Equal(t, 3.0, d.Value, "it is empty, and that is known")
+}
+
 // Requests that come and go between two samples show in a counter alone.
 func TestArrivalsAreDemand(t *testing.T) {
 	in := queueing(0)

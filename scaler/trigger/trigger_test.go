@@ -113,7 +113,7 @@ func TestParseRefuses(t *testing.T) {
 		{base("upstream", "service/other.ns:80"), `upstream: "service/other.ns:80"; wanted:`},
 		{base("upstream", "api:80"), `upstream: "api:80"; wanted:`},
 		{base("upstream", "file:///etc/passwd"), `upstream: "file:///etc/passwd"; wanted:`},
-		{base("upstream", "http://user:pw@api/"), `upstream: "http://user:pw@api/"; wanted:`},
+		{base("upstream", "http://user:pw@api/"), `upstream: a URL with a user or a password; wanted: one without`},
 		{base("upstream", "http://a/m,http://a/m"), `upstream: "http://a/m" stands there twice`},
 		{base("upstream", "service/api:80", "upstreamEngine", "nginx"), `upstreamEngine: "nginx" is not known; wanted: one of demand, dynamo, envoy, epp, litellm, redis, vllm-router, or an upstreamQuery instead`},
 		{base("upstream", "service/api:80", "upstreamCounts", "all"), `upstreamCounts: "all"; wanted: queued or inflight`},

@@ -86,7 +86,9 @@ func (p *parser) upstreamPlaces(u *Upstream, text string) {
 		e = strings.TrimSpace(e)
 		parsed, err := url.Parse(e)
 		switch {
-		case err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "" || parsed.User != nil || parsed.Fragment != "" || len(e) > maxPath:
+		case err == nil && parsed.User != nil:
+			p.failf("upstream: a URL with a user or a password; wanted: one without") // and not repeated
+		case err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "" || parsed.Fragment != "" || len(e) > maxPath:
 			p.failf("upstream: %q; %s", clip(e), wanted)
 		case slices.Contains(u.URLs, e):
 			p.failf("upstream: %q stands there twice", clip(e))

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -55,6 +56,7 @@ type Reporter struct {
 	mu               sync.Mutex
 	queued, inFlight int
 	arrived          uint64
+	sequence         uint64 // of the last report
 }
 
 // New returns a Reporter that counts; it reports while Run does.
@@ -126,6 +128,8 @@ func (r *Reporter) StreamServerInterceptor() grpc.StreamServerInterceptor {
 func (r *Reporter) Run(ctx context.Context) error {
 	options := append([]grpc.DialOption{
 		grpc.WithTransportCredentials(r.opts.Credentials),
+		// A node that dies says nothing; without this its connection would be kept for minutes.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`),
 	}, r.opts.DialOptions...)
 	conn, err := grpc.NewClient(r.opts.Address, options...)
@@ -156,6 +160,8 @@ func (r *Reporter) Run(ctx context.Context) error {
 func (r *Reporter) stream(ctx context.Context, client demandv1.DemandServiceClient) (taken bool, err error) {
 	streaming, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	// What is under way when ctx ends has a second to come to its end.
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, cancel) })()
 	if r.opts.Token != "" {
 		streaming = metadata.AppendToOutgoingContext(streaming, "authorization", "Bearer "+r.opts.Token)
 	}
@@ -164,7 +170,7 @@ func (r *Reporter) stream(ctx context.Context, client demandv1.DemandServiceClie
 		return false, err
 	}
 	for {
-		if err := r.report(ctx, cancel, stream, timeToLive); err != nil {
+		if err := r.report(cancel, stream, timeToLive); err != nil {
 			return taken, err
 		}
 		taken = true
@@ -178,17 +184,16 @@ func (r *Reporter) stream(ctx context.Context, client demandv1.DemandServiceClie
 			}
 		}
 		if ctx.Err() != nil {
-			return taken, r.report(context.WithoutCancel(ctx), cancel, stream, 0)
+			return taken, r.report(cancel, stream, 0)
 		}
 	}
 }
 
 // report sends the present counts and waits for the answer, for no longer than a
 // heartbeat.
-func (r *Reporter) report(ctx context.Context, cancel context.CancelFunc, stream demandv1.DemandService_ReportClient, ttl time.Duration) error {
+func (r *Reporter) report(cancel context.CancelFunc, stream demandv1.DemandService_ReportClient, ttl time.Duration) error {
 	late := time.AfterFunc(heartbeat, cancel)
 	defer late.Stop()
-	defer context.AfterFunc(ctx, func() { late.Reset(time.Second) })()
 	if err := stream.Send(r.present(ttl)); err != nil {
 		_, err = stream.Recv() // it knows why
 		return err
@@ -206,9 +211,10 @@ func (r *Reporter) report(ctx context.Context, cancel context.CancelFunc, stream
 func (r *Reporter) present(ttl time.Duration) *demandv1.ReportRequest {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.sequence = max(r.sequence+1, uint64(time.Now().UnixNano())) // the clock may go back
 	return &demandv1.ReportRequest{
 		Namespace: r.opts.Namespace, Workload: r.opts.Workload, Instance: r.opts.Instance,
-		Sequence:   uint64(time.Now().UnixNano()),
+		Sequence:   r.sequence,
 		TimeToLive: durationpb.New(ttl),
 		Samples: []*demandv1.Sample{
 			{Name: "demand_queued_requests", Value: float64(r.queued)},
