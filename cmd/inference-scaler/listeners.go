@@ -28,24 +28,32 @@ const maxMessage = 128 << 10
 func newGRPCServer(s *scaler.Scaler, healthy *health.Server, creds credentials.TransportCredentials, reg prometheus.Registerer, logger *slog.Logger) *grpc.Server {
 	calls := grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram())
 	reg.MustRegister(calls)
-	recovered := recovery.WithRecoveryHandler(func(p any) error {
-		logger.Error("a call panicked", "panic", p, "stack", string(debug.Stack()))
-		return status.Error(codes.Internal, "internal error")
-	})
-	server := grpc.NewServer(
-		grpc.Creds(creds),
-		grpc.MaxRecvMsgSize(maxMessage),
-		grpc.ConnectionTimeout(10*time.Second),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.ChainUnaryInterceptor(calls.UnaryServerInterceptor(), recovery.UnaryServerInterceptor(recovered)),
-		grpc.ChainStreamInterceptor(calls.StreamServerInterceptor(), recovery.StreamServerInterceptor(recovered)),
-	)
+	server := grpc.NewServer(append([]grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(calls.UnaryServerInterceptor()), // counts a panic as what it is answered with
+		grpc.ChainStreamInterceptor(calls.StreamServerInterceptor()),
+	}, grpcOptions(creds, maxMessage, logger)...)...)
 	s.Register(server)
 	healthpb.RegisterHealthServer(server, healthy)
 	reflection.Register(server)
 	calls.InitializeMetrics(server)
 	return server
+}
+
+// grpcOptions bound every gRPC listener, and keep a panic to its call.
+func grpcOptions(creds credentials.TransportCredentials, largest int, logger *slog.Logger) []grpc.ServerOption {
+	recovered := recovery.WithRecoveryHandler(func(p any) error {
+		logger.Error("a call panicked", "panic", p, "stack", string(debug.Stack()))
+		return status.Error(codes.Internal, "internal error")
+	})
+	return []grpc.ServerOption{
+		grpc.Creds(creds),
+		grpc.MaxRecvMsgSize(largest),
+		grpc.ConnectionTimeout(10 * time.Second),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.ChainUnaryInterceptor(recovery.UnaryServerInterceptor(recovered)),
+		grpc.ChainStreamInterceptor(recovery.StreamServerInterceptor(recovered)),
+	}
 }
 
 // stopGracefully lets calls end, but not for ever.

@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/keepalive"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/push"
 )
@@ -66,14 +65,7 @@ func newPushing(f pushFlags, tls serverTLS, reg prometheus.Registerer, logger *s
 		}
 	}
 	server := push.NewServer(p.store, p.tokens)
-	p.grpc = grpc.NewServer(
-		grpc.Creds(tls.server()),
-		grpc.MaxRecvMsgSize(push.MaxExport),
-		grpc.MaxConcurrentStreams(1000),
-		grpc.ConnectionTimeout(10*time.Second),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-	)
+	p.grpc = grpc.NewServer(append(grpcOptions(tls.server(), push.MaxExport, logger), grpc.MaxConcurrentStreams(1000))...)
 	server.Register(p.grpc)
 	server.RegisterOTLP(p.grpc)
 	mux := http.NewServeMux()

@@ -177,17 +177,26 @@ func (v *view) scaledObject() metricsource.ScaledObject {
 
 // view finds the view of a ScaledObject; the caller holds the lock.
 func (ix *index) view(namespace, name string) (*view, error) {
-	watched, synced := ix.scope(namespace)
-	switch {
-	case !watched:
-		return nil, fmt.Errorf("ScaledObject %s/%s: its namespace is not watched: %w", namespace, name, metricsource.ErrNotFound)
-	case !synced:
-		return nil, fmt.Errorf("ScaledObject %s/%s: %w", namespace, name, metricsource.ErrNotSynced)
+	if err := ix.mayAnswer("ScaledObject", namespace, name); err != nil {
+		return nil, err
 	}
 	if n := ix.namespaces[namespace]; n != nil && n.views[name] != nil {
 		return n.views[name], nil
 	}
 	return nil, fmt.Errorf("ScaledObject %s/%s: %w", namespace, name, metricsource.ErrNotFound)
+}
+
+// mayAnswer says why nothing can be said of an object: its namespace is not watched,
+// or not synced yet. The caller holds the lock.
+func (ix *index) mayAnswer(kind, namespace, name string) error {
+	watched, synced := ix.scope(namespace)
+	switch {
+	case !watched:
+		return fmt.Errorf("%s %s/%s: its namespace is not watched: %w", kind, namespace, name, metricsource.ErrNotFound)
+	case !synced:
+		return fmt.Errorf("%s %s/%s: %w", kind, namespace, name, metricsource.ErrNotSynced)
+	}
+	return nil
 }
 
 // uid of a ScaledObject, synced or not; ok is false where it is not known.

@@ -133,12 +133,8 @@ func (c *Cluster) Endpoints(ns, name, port string) ([]metricsource.Endpoint, err
 	ix := c.index
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
-	watched, synced := ix.scope(ns)
-	switch {
-	case !watched:
-		return nil, fmt.Errorf("service %s/%s: its namespace is not watched: %w", ns, name, metricsource.ErrNotFound)
-	case !synced:
-		return nil, fmt.Errorf("service %s/%s: %w", ns, name, metricsource.ErrNotSynced)
+	if err := ix.mayAnswer("service", ns, name); err != nil {
+		return nil, err
 	}
 	n := ix.namespaces[ns]
 	if n == nil || n.services[name] == nil {

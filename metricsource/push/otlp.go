@@ -15,10 +15,7 @@ import (
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 	metricspb "go.opentelemetry.io/proto/otlp/metrics/v1"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	_ "google.golang.org/grpc/encoding/gzip" // by which OpenTelemetry Collectors compress
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
@@ -46,20 +43,17 @@ func (s *Server) RegisterOTLP(to grpc.ServiceRegistrar) {
 
 // Export implements OTLP over gRPC.
 func (o otlp) Export(ctx context.Context, req *collectorpb.ExportMetricsServiceRequest) (*collectorpb.ExportMetricsServiceResponse, error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	namespaces := o.server.allowed(strings.Join(md.Get("authorization"), ""), certified(ctx))
-	if namespaces == nil {
-		return nil, status.Error(codes.Unauthenticated, wantedCredentials)
+	namespaces, err := o.server.caller(ctx)
+	if err != nil {
+		return nil, err
 	}
 	return o.server.export(req, namespaces), nil
 }
 
 // ServeOTLP takes OTLP over HTTP, as protobuf or JSON.
 func (s *Server) ServeOTLP(w http.ResponseWriter, r *http.Request) {
-	namespaces := s.allowed(r.Header.Get("Authorization"), r.TLS != nil && len(r.TLS.VerifiedChains) > 0)
-	if namespaces == nil {
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		refuse(w, http.StatusUnauthorized, wantedCredentials)
+	namespaces, ok := s.httpCaller(w, r)
+	if !ok {
 		return
 	}
 	format, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // what cannot be parsed is none of those below
@@ -145,9 +139,7 @@ func (s *Server) export(req *collectorpb.ExportMetricsServiceRequest, namespaces
 		if len(report.GetSamples()) == 0 {
 			continue
 		}
-		err := s.store.put(report, namespaces, false, part)
-		s.store.reports.WithLabelValues(outcomeNames[outcomeOf(err)]).Inc()
-		if err != nil {
+		if err := s.store.take(report, namespaces, part); err != nil {
 			refuse(len(report.GetSamples()), err)
 		}
 	}

@@ -120,11 +120,11 @@ func TestReportsThatChangeNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := NewStore(nil)
 			w := watch(t, s)
-			require.NoError(t, s.take(queued(7, 5), asr, false))
+			require.NoError(t, s.take(queued(7, 5), asr, told))
 			require.Equal(t, 1, w.news())
 			r := queued(8, 99)
 			tc.change(r)
-			a := answer(r, s.take(r, asr, false))
+			a := answer(r, s.take(r, asr, told))
 			require.Equal(t, tc.want, a.GetOutcome())
 			require.Equal(t, r.GetSequence(), a.GetSequence())
 			require.Contains(t, a.GetError(), tc.says)
@@ -146,12 +146,12 @@ func TestReportsStandForTheirTimeToLive(t *testing.T) {
 		running.Go(func() { require.NoError(t, s.Run(ctx)) })
 		defer running.Wait()
 		defer cancel()
-		require.NoError(t, s.take(queued(1, 5), asr, false))
+		require.NoError(t, s.take(queued(1, 5), asr, told))
 		w := watch(t, s)
 		require.Equal(t, map[string]float64{"api-0": 5}, w.demand(t), "what stands already")
 
 		time.Sleep(8 * time.Second)
-		require.NoError(t, s.take(queued(2, 5), asr, false))
+		require.NoError(t, s.take(queued(2, 5), asr, told))
 		require.Equal(t, 1, w.news(), "a heartbeat is no news")
 		time.Sleep(8 * time.Second)
 		require.Equal(t, map[string]float64{"api-0": 5}, w.demand(t))
@@ -159,13 +159,13 @@ func TestReportsStandForTheirTimeToLive(t *testing.T) {
 		require.Empty(t, w.demand(t), "killed: its queue has died with it")
 		require.Empty(t, w.Status())
 		require.Equal(t, 2, w.news())
-		require.ErrorIs(t, s.take(queued(2, 5), asr, false), errStale, "what it has said does not come back")
+		require.ErrorIs(t, s.take(queued(2, 5), asr, told), errStale, "what it has said does not come back")
 
-		require.NoError(t, s.take(queued(3, 4), asr, false))
+		require.NoError(t, s.take(queued(3, 4), asr, told))
 		require.Equal(t, map[string]float64{"api-0": 4}, w.demand(t))
 		goodbye := queued(4, 4)
 		goodbye.TimeToLive = nil
-		require.NoError(t, s.take(goodbye, asr, false))
+		require.NoError(t, s.take(goodbye, asr, told))
 		require.Empty(t, w.demand(t))
 		time.Sleep(rememberFor + time.Second)
 		s.mu.Lock()
@@ -180,12 +180,12 @@ func TestReportersAreBounded(t *testing.T) {
 	for i := range maxPerWorkload {
 		r := queued(1, 1)
 		r.Instance = strconv.Itoa(i)
-		require.NoError(t, s.take(r, asr, false))
+		require.NoError(t, s.take(r, asr, told))
 	}
-	require.ErrorIs(t, s.take(queued(1, 1), asr, false), errExhausted)
+	require.ErrorIs(t, s.take(queued(1, 1), asr, told), errExhausted)
 	r := queued(2, 1)
 	r.Instance = "0"
-	require.NoError(t, s.take(r, asr, false), "those that are known go on")
+	require.NoError(t, s.take(r, asr, told), "those that are known go on")
 }
 
 func TestOneNamespaceKeepsNoOtherOut(t *testing.T) {
@@ -193,13 +193,13 @@ func TestOneNamespaceKeepsNoOtherOut(t *testing.T) {
 	for i := range maxPerNamespace {
 		r := queued(1, 1)
 		r.Workload, r.Instance = strconv.Itoa(i/1000), strconv.Itoa(i)
-		require.NoError(t, s.take(r, asr, false))
+		require.NoError(t, s.take(r, asr, told))
 	}
 	r := queued(1, 1)
 	r.Workload = "another"
-	require.ErrorIs(t, s.take(r, asr, false), errExhausted)
+	require.ErrorIs(t, s.take(r, asr, told), errExhausted)
 	r.Namespace = "llm"
-	require.NoError(t, s.take(r, []string{"llm"}, false))
+	require.NoError(t, s.take(r, []string{"llm"}, told))
 
 	large := queued(2, 1)
 	large.Workload, large.Instance, large.Samples = "0", "0", nil
@@ -207,16 +207,16 @@ func TestOneNamespaceKeepsNoOtherOut(t *testing.T) {
 		labels := map[string]string{"i": strconv.Itoa(i), "text": strings.Repeat("x", maxLabelValue)}
 		large.Samples = append(large.Samples, &demandv1.Sample{Name: "demand_queued_requests", Labels: labels})
 	}
-	require.ErrorContains(t, s.take(large, asr, false), "bytes; at most 262144")
-	require.NoError(t, s.take(func() *demandv1.ReportRequest { r := queued(2, 5); r.Workload, r.Instance = "0", "0"; return r }(), asr, false))
+	require.ErrorContains(t, s.take(large, asr, told), "bytes; at most 262144")
+	require.NoError(t, s.take(func() *demandv1.ReportRequest { r := queued(2, 5); r.Workload, r.Instance = "0", "0"; return r }(), asr, told))
 }
 
 // A part of the same moment reaches the other replicas, with what came before it.
 func TestRelayedParts(t *testing.T) {
 	there := NewStore(nil)
 	w := watch(t, there)
-	require.NoError(t, there.take(queued(7, 5), asr, true))
-	require.NoError(t, there.take(queued(7, 6), asr, true))
+	require.NoError(t, there.take(queued(7, 5), asr, relayed))
+	require.NoError(t, there.take(queued(7, 6), asr, relayed))
 	require.Equal(t, map[string]float64{"api-0": 6}, w.demand(t))
 }
 
@@ -225,9 +225,9 @@ func TestAReporterWithoutTheWantedSeriesIsAFault(t *testing.T) {
 	w := watch(t, s)
 	r := queued(1, 1)
 	r.Samples[0].Name = "something_else"
-	require.NoError(t, s.take(r, asr, false))
+	require.NoError(t, s.take(r, asr, told))
 	require.ErrorContains(t, w.Status()[0].Err, "exports no")
-	require.NoError(t, s.take(queued(2, 1), asr, false))
+	require.NoError(t, s.take(queued(2, 1), asr, told))
 	require.NoError(t, w.Status()[0].Err)
 	w.Close()
 	require.Empty(t, w.demand(t))
@@ -382,7 +382,7 @@ func TestRelay(t *testing.T) {
 	host, port, err := net.SplitHostPort(listener.Addr().String())
 	require.NoError(t, err)
 
-	require.NoError(t, here.take(queued(1, 5), asr, false))
+	require.NoError(t, here.take(queued(1, 5), asr, told))
 	w := watch(t, there)
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
@@ -401,7 +401,7 @@ func TestRelay(t *testing.T) {
 		require.Eventually(t, func() bool { return w.demand(t)["api-0"] == want }, 10*time.Second, 5*time.Millisecond)
 	}
 	knows(5)
-	require.NoError(t, here.take(queued(2, 6), asr, false))
+	require.NoError(t, here.take(queued(2, 6), asr, told))
 	knows(6)
 	require.Empty(t, there.standing(time.Now()), "what was relayed goes no further")
 	require.Len(t, here.standing(time.Now()), 1)
@@ -417,12 +417,12 @@ func FuzzReport(f *testing.F) {
 			Namespace: namespace, Workload: workload, Instance: instance, Sequence: sequence, TimeToLive: durationpb.New(time.Duration(ttl)),
 			Samples: []*demandv1.Sample{{Name: name, Labels: map[string]string{label: labelValue}, Value: v}},
 		}
-		if err := s.take(r, asr, false); err != nil {
+		if err := s.take(r, asr, told); err != nil {
 			require.Empty(t, w.demand(t))
 			return
 		}
 		require.Equal(t, "asr", namespace)
 		require.True(t, v >= 0 && v <= MaxValue)
-		require.ErrorIs(t, s.take(r, asr, false), errStale)
+		require.ErrorIs(t, s.take(r, asr, told), errStale)
 	})
 }

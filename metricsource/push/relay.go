@@ -72,11 +72,10 @@ func (s *Store) Relay(ctx context.Context, p Peers) error {
 		}
 		present := map[string]bool{p.Self: true}
 		for _, address := range addresses {
-			if present[address] || running[address] != nil {
-				present[address] = true
+			known := present[address] || running[address] != nil
+			if present[address] = true; known {
 				continue
 			}
-			present[address] = true
 			one, cancel := context.WithCancel(ctx)
 			running[address] = cancel
 			go func() {

@@ -46,10 +46,12 @@ func (s *Server) Register(to grpc.ServiceRegistrar) { demandv1.RegisterDemandSer
 
 // Report implements demand.v1.
 func (s *Server) Report(stream grpc.BidiStreamingServer[demandv1.ReportRequest, demandv1.ReportResponse]) error {
-	md, _ := metadata.FromIncomingContext(stream.Context())
-	relayed := len(md.Get(relayedBy)) > 0
-	if s.allowed(strings.Join(md.Get("authorization"), ""), certified(stream.Context())) == nil {
-		return status.Error(codes.Unauthenticated, wantedCredentials) // before anything is read
+	if _, err := s.caller(stream.Context()); err != nil {
+		return err // before anything is read
+	}
+	by := told
+	if md, _ := metadata.FromIncomingContext(stream.Context()); len(md.Get(relayedBy)) > 0 {
+		by = relayed
 	}
 	for {
 		req, err := stream.Recv()
@@ -60,11 +62,11 @@ func (s *Server) Report(stream grpc.BidiStreamingServer[demandv1.ReportRequest, 
 			return err
 		}
 		// Asked for each report: a token may be taken back.
-		namespaces := s.allowed(strings.Join(md.Get("authorization"), ""), certified(stream.Context()))
-		if namespaces == nil {
-			return status.Error(codes.Unauthenticated, wantedCredentials)
+		namespaces, err := s.caller(stream.Context())
+		if err != nil {
+			return err
 		}
-		if err := stream.Send(answer(req, s.store.take(req, namespaces, relayed))); err != nil {
+		if err := stream.Send(answer(req, s.store.take(req, namespaces, by))); err != nil {
 			return err
 		}
 	}
@@ -90,6 +92,26 @@ func (s *Server) allowed(authorization string, certified bool) []string {
 	return s.tokens.namespaces(strings.TrimSpace(token))
 }
 
+// caller returns the namespaces that the caller of an RPC may report for.
+func (s *Server) caller(ctx context.Context) ([]string, error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	namespaces := s.allowed(strings.Join(md.Get("authorization"), ""), certified(ctx))
+	if namespaces == nil {
+		return nil, status.Error(codes.Unauthenticated, wantedCredentials)
+	}
+	return namespaces, nil
+}
+
+// httpCaller is that of a request; false where it has been refused.
+func (s *Server) httpCaller(w http.ResponseWriter, r *http.Request) ([]string, bool) {
+	namespaces := s.allowed(r.Header.Get("Authorization"), r.TLS != nil && len(r.TLS.VerifiedChains) > 0)
+	if namespaces == nil {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		refuse(w, http.StatusUnauthorized, wantedCredentials)
+	}
+	return namespaces, namespaces != nil
+}
+
 // certified reports whether the caller has shown a certificate of the listener's CA.
 func certified(ctx context.Context) bool {
 	p, ok := peer.FromContext(ctx)
@@ -112,10 +134,8 @@ var statuses = map[demandv1.Outcome]int{
 // ServeHTTP takes one report as JSON: a demand.v1 ReportRequest in protobuf's own
 // mapping, answered with a ReportResponse.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	namespaces := s.allowed(r.Header.Get("Authorization"), r.TLS != nil && len(r.TLS.VerifiedChains) > 0)
-	if namespaces == nil {
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		refuse(w, http.StatusUnauthorized, wantedCredentials)
+	namespaces, ok := s.httpCaller(w, r)
+	if !ok {
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxMessage))
@@ -133,7 +153,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "wanted: a demand.v1 ReportRequest as JSON: "+clip(err.Error()))
 		return
 	}
-	a := answer(req, s.store.take(req, namespaces, false))
+	a := answer(req, s.store.take(req, namespaces, told))
 	reply, err := protojson.Marshal(a)
 	if err != nil {
 		refuse(w, http.StatusInternalServerError, "internal error")

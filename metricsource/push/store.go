@@ -101,23 +101,23 @@ var outcomeNames = map[demandv1.Outcome]string{
 	demandv1.Outcome_OUTCOME_FORBIDDEN: "forbidden", demandv1.Outcome_OUTCOME_EXHAUSTED: "exhausted",
 }
 
-// take is the way of every report, however it came, from a caller who may report
-// for these namespaces.
-func (s *Store) take(req *demandv1.ReportRequest, namespaces []string, relayed bool) error {
-	err := s.put(req, namespaces, relayed, whole)
+// way is how a report came.
+type way int
+
+const (
+	told    way = iota // by its reporter: a series that it leaves out has ended
+	relayed            // by another replica
+	part               // by its reporter: one of several of one moment, without a time to live of its own
+)
+
+// take takes every report, from a caller who may report for these namespaces.
+func (s *Store) take(req *demandv1.ReportRequest, namespaces []string, by way) error {
+	err := s.put(req, namespaces, by)
 	s.reports.WithLabelValues(outcomeNames[outcomeOf(err)]).Inc()
 	return err
 }
 
-// extent says how much of what an instance has a report holds.
-type extent int
-
-const (
-	whole extent = iota // a series that it leaves out has ended
-	part                // it is one of several of one moment, and has no time to live of its own
-)
-
-func (s *Store) put(req *demandv1.ReportRequest, namespaces []string, relayed bool, holds extent) error {
+func (s *Store) put(req *demandv1.ReportRequest, namespaces []string, by way) error {
 	if !covers(namespaces, req.GetNamespace()) {
 		return fmt.Errorf("%w: namespace %q: this caller may not report for it", errForbidden, clip(req.GetNamespace()))
 	}
@@ -129,20 +129,19 @@ func (s *Store) put(req *demandv1.ReportRequest, namespaces []string, relayed bo
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.reporters[parsed.workload][parsed.instance]
-	if r != nil {
-		// Another replica passes on each part of a moment with all that came before it.
-		if parsed.sequence < r.sequence || parsed.sequence == r.sequence && holds == whole && !relayed {
-			return errStale
-		}
+	// Of one moment there may be several parts, and another replica passes on each of
+	// them with all that came before it.
+	if r != nil && (parsed.sequence < r.sequence || parsed.sequence == r.sequence && by == told) {
+		return errStale
 	}
-	if holds == part {
+	if by == part {
 		req, parsed = joined(r, req, parsed, now)
 	}
 	if r, err = s.room(r, parsed, proto.Size(req)); err != nil {
 		return err
 	}
 	changed := r.last == nil || !same(r.report.samples, parsed.samples)
-	r.sequence, r.report, r.last, r.at, r.relayed = parsed.sequence, parsed, req, now, relayed
+	r.sequence, r.report, r.last, r.at, r.relayed = parsed.sequence, parsed, req, now, by == relayed
 	if parsed.ttl == 0 {
 		s.forget(r, now)
 	} else {
@@ -152,7 +151,7 @@ func (s *Store) put(req *demandv1.ReportRequest, namespaces []string, relayed bo
 			g.take(r, now, changed)
 		}
 	}
-	if !relayed {
+	if by != relayed {
 		for relay := range s.relays {
 			relay.send(req)
 		}
