@@ -126,8 +126,11 @@ func (s *Server) export(req *collectorpb.ExportMetricsServiceRequest, namespaces
 					continue
 				}
 				for _, p := range points {
-					one := sampleOf(m, p)
-					if _, err := parseSample(one); err != nil {
+					one, err := sampleOf(m, p)
+					if err == nil {
+						_, err = parseSample(one)
+					}
+					if err != nil {
 						refuse(1, err)
 						continue
 					}
@@ -186,7 +189,13 @@ func pointsOf(m *metricspb.Metric) ([]*metricspb.NumberDataPoint, error) {
 	return sum.GetDataPoints(), nil
 }
 
-func sampleOf(m *metricspb.Metric, p *metricspb.NumberDataPoint) *demandv1.Sample {
+// noValue is the flag of a point that says only that nothing was recorded.
+const noValue = uint32(metricspb.DataPointFlags_DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK)
+
+func sampleOf(m *metricspb.Metric, p *metricspb.NumberDataPoint) (*demandv1.Sample, error) {
+	if p.GetValue() == nil || p.GetFlags()&noValue != 0 {
+		return nil, fmt.Errorf("metric %s: a point without a value", clip(m.GetName()))
+	}
 	out := &demandv1.Sample{Name: underscored(m.GetName()), Labels: map[string]string{}, Value: p.GetAsDouble()}
 	if m.GetSum().GetIsMonotonic() && !strings.HasSuffix(out.GetName(), "_total") {
 		out.Name += "_total"
@@ -197,7 +206,7 @@ func sampleOf(m *metricspb.Metric, p *metricspb.NumberDataPoint) *demandv1.Sampl
 	for _, a := range p.GetAttributes() {
 		out.Labels[underscored(a.GetKey())] = text(a.GetValue())
 	}
-	return out
+	return out, nil
 }
 
 // underscored makes a Prometheus name of OpenTelemetry's.

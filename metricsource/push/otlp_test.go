@@ -137,6 +137,27 @@ func TestOTLPStandsAsLongAsItsIntervalSays(t *testing.T) {
 	})
 }
 
+// A point that records nothing is no zero.
+func TestOTLPWithoutAValueIsNoZero(t *testing.T) {
+	for name, spoil := range map[string]func(*metricspb.NumberDataPoint){
+		"no value": func(p *metricspb.NumberDataPoint) { p.Value = nil },
+		"flagged so": func(p *metricspb.NumberDataPoint) {
+			p.Flags = uint32(metricspb.DataPointFlags_DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK)
+		},
+	} {
+		s := NewStore(nil)
+		w := watch(t, s)
+		server := NewServer(s, nil)
+		require.Nil(t, server.export(exported("asr", 10, "demand.queued_requests", 4), asr).GetPartialSuccess())
+		nothing := exported("asr", 20, "demand.queued_requests", 0)
+		spoil(nothing.GetResourceMetrics()[0].GetScopeMetrics()[0].GetMetrics()[0].GetGauge().GetDataPoints()[0])
+		refused := server.export(nothing, asr).GetPartialSuccess()
+		require.EqualValues(t, 1, refused.GetRejectedDataPoints(), name)
+		require.Contains(t, refused.GetErrorMessage(), "demand.queued_requests: a point without a value", name)
+		require.Equal(t, map[string]float64{"api-0": 4}, w.demand(t), name)
+	}
+}
+
 func TestOTLPOverHTTPSaysWhatIsWrong(t *testing.T) {
 	server := NewServer(NewStore(nil), tokens(t))
 	post := func(token, format, encoding, body string) (int, string) {
