@@ -65,3 +65,9 @@ type Endpoint struct {
 	IP   string
 	Port int
 }
+
+// Secret is a Kubernetes Secret.
+type Secret struct {
+	Data        map[string][]byte
+	Annotations map[string]string
+}

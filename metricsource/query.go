@@ -63,15 +63,15 @@ type need struct {
 // itself what absence means (vector(0), absent(…)) needs none.
 func ParseQuery(text string, needs ...string) (*Query, error) {
 	q := &Query{text: text}
-	expr, err := parseExpr(text)
+	expr, err := parseNumbers(text)
 	if err != nil {
 		return nil, err
 	}
-	if t := expr.Type(); t != parser.ValueTypeVector && t != parser.ValueTypeScalar {
-		return nil, fmt.Errorf("%q yields a %s; wanted: an instant vector or a scalar", text, parser.DocumentedType(t))
-	}
 	if q.lookback, err = lookback(expr); err != nil {
 		return nil, fmt.Errorf("%q %w", text, err)
+	}
+	if q.lookback > MaxLookback {
+		return nil, fmt.Errorf("%q looks back %s; at most %s", text, q.lookback, MaxLookback)
 	}
 	if err := affordable(expr); err != nil {
 		return nil, fmt.Errorf("%q %w", text, err)
@@ -105,6 +105,18 @@ func spelling(selectors [][]*labels.Matcher, text string) string {
 		return first[0]
 	}
 	return fmt.Sprintf("%s (in any of its %d spellings and names)", first[0], len(exact))
+}
+
+// parseNumbers parses an expression that yields numbers at one moment.
+func parseNumbers(text string) (parser.Expr, error) {
+	expr, err := parseExpr(text)
+	if err != nil {
+		return nil, err
+	}
+	if t := expr.Type(); t != parser.ValueTypeVector && t != parser.ValueTypeScalar {
+		return nil, fmt.Errorf("%q yields a %s; wanted: an instant vector or a scalar", text, parser.DocumentedType(t))
+	}
+	return expr, nil
 }
 
 func parseExpr(text string) (parser.Expr, error) {
@@ -150,9 +162,6 @@ func lookback(expr parser.Expr) (time.Duration, error) {
 		deepest = max(deepest, back)
 		return nil
 	})
-	if err == nil && deepest > MaxLookback {
-		err = fmt.Errorf("looks back %s; at most %s", deepest, MaxLookback)
-	}
 	return deepest, err
 }
 

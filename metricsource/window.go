@@ -35,9 +35,10 @@ type Window struct {
 	thin      int64 // ms; samples closer than this replace each other
 	maxSeries int
 
-	mu     sync.RWMutex
-	byName map[string][]*Series
-	count  int
+	mu      sync.RWMutex
+	byName  map[string][]*Series
+	count   int
+	updated time.Time
 }
 
 // NewWindow returns a window that keeps samples for a lookback of at most MaxLookback.
@@ -85,6 +86,14 @@ type Point struct {
 	Value  float64
 }
 
+// Updated returns when the newest of its samples were taken, of any target; zero
+// where there have been none.
+func (w *Window) Updated() time.Time {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.updated
+}
+
 // Target adds a target, whose series all carry the given labels (pod, job,
 // instance, namespace). It must be removed with Remove.
 func (w *Window) Target(common labels.Labels) *Target {
@@ -124,6 +133,9 @@ func (t *Target) take(at time.Time, points []Point, complete bool) error {
 	}
 	if w.count-t.count+len(points) > w.maxSeries {
 		return ErrTooManySeries
+	}
+	if at.After(w.updated) {
+		w.updated = at
 	}
 	t.round++
 	if complete {

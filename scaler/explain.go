@@ -116,10 +116,7 @@ func ageOf(p decision.Pod) *float64 {
 func queries(signals []signal) []why.Query {
 	var all []why.Query
 	for _, s := range signals {
-		q := why.Query{Signal: s.name, PromQL: s.query.String(), Elements: []why.Element{}, Warnings: s.result.Warnings}
-		if s.err != nil {
-			q.Error = s.err.Error()
-		}
+		q := why.Query{Signal: s.name, PromQL: s.query.String(), Elements: []why.Element{}, Warnings: s.result.Warnings, Error: s.err}
 		for _, e := range s.result.Elements {
 			q.Elements = append(q.Elements, why.Element{Labels: e.Labels, Value: strconv.FormatFloat(e.Value, 'g', -1, 64)})
 		}

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
+	promsource "github.com/inference-scaler/inference-scaler/metricsource/prometheus"
 	"github.com/inference-scaler/inference-scaler/metricsource/push"
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
 )
@@ -35,6 +36,7 @@ type world struct {
 	recorder *recorder
 	registry *prometheus.Registry
 	reports  *push.Store
+	secrets  secretsOf
 	scaler   *Scaler
 	client   externalscaler.ExternalScalerClient
 }
@@ -52,6 +54,9 @@ func inBubble(t *testing.T, withCluster bool, test func(*testing.T, *world)) {
 		opts.Reports = w.reports
 		scraper := scrape.New(scrape.Options{Dial: w.network.dial})
 		opts.Scraper = scraper
+		opts.Prometheus = promsource.New(promsource.Options{Dial: w.network.dial})
+		w.secrets = secretsOf{}
+		opts.Secrets = w.secrets
 		w.scaler = New(opts)
 		if withCluster {
 			w.cluster.changed = w.scaler.Changed
@@ -59,6 +64,7 @@ func inBubble(t *testing.T, withCluster bool, test func(*testing.T, *world)) {
 		ctx, cancel := context.WithCancel(context.Background())
 		var running sync.WaitGroup
 		running.Go(func() { require.NoError(t, scraper.Run(ctx)) })
+		running.Go(func() { require.NoError(t, opts.Prometheus.Run(ctx)) })
 		running.Go(func() { require.NoError(t, w.reports.Run(ctx)) })
 		running.Go(func() { require.NoError(t, w.scaler.Run(ctx)) })
 
@@ -206,8 +212,8 @@ type server struct {
 const hangs = "hangs"
 
 func (n *network) add(address, body string) *server {
-	s := &server{listener: &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}, body: body}
-	s.http = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := &server{body: body}
+	n.serve(address, s, func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		body := s.body
 		s.mu.Unlock()
@@ -217,12 +223,17 @@ func (n *network) add(address, body string) *server {
 		}
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 		fmt.Fprint(w, body)
-	})}
+	})
+	return s
+}
+
+func (n *network) serve(address string, s *server, handler http.HandlerFunc) {
+	s.listener = &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+	s.http = &http.Server{Handler: handler}
 	go func() { _ = s.http.Serve(s.listener) }()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.servers[address] = s
-	return s
 }
 
 func (n *network) dial(ctx context.Context, _, address string) (net.Conn, error) {

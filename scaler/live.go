@@ -4,19 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
-
 	"github.com/inference-scaler/inference-scaler/metricsource"
-	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
 	"github.com/inference-scaler/inference-scaler/scaler/decision"
 	"github.com/inference-scaler/inference-scaler/scaler/trigger"
 )
@@ -34,8 +28,7 @@ type live struct {
 	opened   time.Time
 	metadata map[string]string
 	trigger  *trigger.Trigger
-	window   *metricsource.Window
-	group    *scrape.Group
+	source   source
 	upstream *upstream
 
 	answer   atomic.Pointer[answer] // what the calls read
@@ -46,11 +39,9 @@ type live struct {
 	mu       sync.Mutex // of an evaluation
 	memory   decision.Memory
 	workload *metricsource.Workload
-	ownIPs   atomic.Pointer[map[netip.Addr]bool] // of the workload's pods
-	told     map[decision.FaultKind]time.Time    // when an event told of such a fault
-	gone     map[string]bool                     // pods, by UID, that are terminating and silent
+	told     map[decision.FaultKind]time.Time // when an event told of such a fault
 	closed   bool
-	tried    bool          // every target, at least once
+	tried    bool          // all there is to read, at least once
 	settled  chan struct{} // closed once every target has been tried
 
 	watcherMu sync.Mutex
@@ -76,7 +67,7 @@ type signal struct {
 	name   string
 	query  *metricsource.Query
 	result metricsource.Result
-	err    error
+	err    string
 }
 
 func newLive(s *Scaler, o object, key string, metadata map[string]string, t *trigger.Trigger) *live {
@@ -89,21 +80,12 @@ func newLive(s *Scaler, o object, key string, metadata map[string]string, t *tri
 		told:     map[decision.FaultKind]time.Time{},
 		metadata: metadata,
 		trigger:  t,
-		window:   metricsource.NewWindow(t.Want.Lookback()),
-		gone:     map[string]bool{},
 		settled:  make(chan struct{}),
 		watching: map[chan struct{}]struct{}{},
 	}
 	l.used.Store(time.Now().UnixNano())
 	l.stale.Store(true)
-	l.group = s.opts.Scraper.Open(scrape.Config{
-		Interval: t.Interval,
-		Timeout:  min(t.StaleAfter/2, maxTimeout),
-		Want:     t.Want,
-		Window:   l.window,
-		Permit:   l.permit,
-		OnRead:   func() { s.wake(l, gather) },
-	})
+	l.source = l.openSource()
 	l.upstream = l.openUpstream()
 	return l
 }
@@ -134,7 +116,7 @@ func (l *live) close() {
 	defer l.mu.Unlock()
 	l.closed = true
 	l.scaler.evaluations.Remove(l)
-	l.group.Close()
+	l.source.close()
 	l.upstream.close()
 	l.endWatching()
 }
@@ -181,70 +163,15 @@ func (l *live) observe() error {
 		if err != nil {
 			l.stale.Store(true)
 			if errors.Is(err, metricsource.ErrNotFound) {
-				// Its pods' addresses may be another workload's next.
-				l.ownIPs.Store(nil)
-				l.group.Set(nil)
+				l.source.follow(true)
 			}
 			return err
 		}
 		l.workload = &w
-		l.ownIPs.Store(addresses(w.Pods))
-		l.forget(w.Pods)
 	}
-	l.group.Set(l.targets())
+	l.source.follow(false)
 	l.upstream.follow(l)
 	return nil
-}
-
-// forget drops the marks of pods that are no more.
-func (l *live) forget(pods []metricsource.Pod) {
-	maps.DeleteFunc(l.gone, func(uid string, _ bool) bool {
-		return !slices.ContainsFunc(pods, func(p metricsource.Pod) bool { return p.UID == uid })
-	})
-}
-
-// targets are what is read for this trigger: its endpoints, else the pods that
-// have an address and have not come to their end.
-func (l *live) targets() []scrape.Target {
-	job := l.name
-	if l.workload != nil {
-		job = l.workload.Name
-	}
-	var all []scrape.Target
-	add := func(name, uid, address string, ready bool) {
-		all = append(all, scrape.Target{
-			Name:   name,
-			UID:    uid,
-			URL:    l.trigger.Scheme + "://" + address + l.trigger.Path,
-			Ready:  ready,
-			Labels: labels.FromStrings("namespace", l.namespace, "job", job, "pod", name, "instance", address),
-		})
-	}
-	for _, e := range l.trigger.Endpoints {
-		add(e, "", e, true)
-	}
-	if len(all) > 0 || l.workload == nil {
-		return all
-	}
-	for _, p := range l.workload.Pods {
-		if p.IP != "" && !p.Finished() && !l.gone[p.UID] {
-			add(p.Name, p.UID, net.JoinHostPort(p.IP, strconv.Itoa(l.trigger.Port)), p.Ready)
-		}
-	}
-	return all
-}
-
-// permit refuses to dial what the author of the metadata could not reach: with
-// Kubernetes, anything but the workload's own pods and what the operator of this
-// scaler allows; ever, the addresses of this machine's link.
-func (l *live) permit(addr netip.Addr) error {
-	if err := neverRead(addr); err != nil {
-		return err
-	}
-	if own := l.ownIPs.Load(); l.scaler.opts.Cluster == nil || own != nil && (*own)[addr] || l.allowed(addr) {
-		return nil
-	}
-	return fmt.Errorf("address %s is refused: it is no pod of this workload, and --upstream-allow does not name it", addr)
 }
 
 func neverRead(addr netip.Addr) error {
@@ -257,16 +184,6 @@ func neverRead(addr netip.Addr) error {
 // allowed reports whether the operator of this scaler allows the address.
 func (l *live) allowed(addr netip.Addr) bool {
 	return slices.ContainsFunc(l.scaler.opts.Allow, func(p netip.Prefix) bool { return p.Contains(addr) })
-}
-
-func addresses(pods []metricsource.Pod) *map[netip.Addr]bool {
-	own := make(map[netip.Addr]bool, len(pods))
-	for _, p := range pods {
-		if addr, err := netip.ParseAddr(p.IP); err == nil && !p.Finished() {
-			own[addr.Unmap()] = true
-		}
-	}
-	return &own
 }
 
 func active(a *answer) bool { return a != nil && a.decision != nil && a.decision.Active }

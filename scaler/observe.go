@@ -12,40 +12,23 @@ import (
 // input gathers what a decision looks at, and leaves the queries' results in the
 // answer for its explanation.
 func (l *live) input(ctx context.Context, a *answer) decision.Input {
-	t := l.trigger
 	in := l.unread(a.at)
 	a.signals = nil
 	in.Upstream = l.upstream.input(ctx, l, a)
 	// Where nothing runs the pods' queries can find nothing, and somebody may be waiting.
 	nothing := l.workload != nil && in.Replicas == 0 && len(in.Pods) == 0
-	for _, s := range []struct {
-		name  string
-		query *metricsource.Query
-		to    *decision.Reading
-	}{
-		{"load", t.Load, &in.Load},
-		{"inFlight", t.InFlight, &in.InFlight},
-		{"saturation", t.Saturation, &in.Saturation},
-		{"latency", t.Latency, &in.Latency},
-	} {
-		if s.query == nil {
+	for _, q := range l.queries() {
+		to := q.reading(&in)
+		if nothing && !l.trigger.Prometheus.Independent(q.query) {
+			to.Asked = true
 			continue
 		}
-		if nothing {
-			s.to.Asked = true
-			continue
-		}
-		samples, elsewhere := l.upstream.besides(l.window, s.query)
-		result, err := s.query.Eval(ctx, samples, a.at)
-		a.signals = append(a.signals, signal{s.name, s.query, result, err})
-		*s.to = reading(result, err, podOf)
-		s.to.Elsewhere = elsewhere
+		var result metricsource.Result
+		result, *to = l.source.ask(ctx, q.signal, q.query, a.at)
+		a.signals = append(a.signals, signal{q.signal, q.query, result, to.Err})
 	}
 	return in
 }
-
-func podOf(e metricsource.Element) string      { return e.Pod }
-func instanceOf(e metricsource.Element) string { return e.Instance }
 
 // unread is the input of a decision without what the queries say.
 func (l *live) unread(now time.Time) decision.Input {
@@ -64,61 +47,15 @@ func (l *live) unread(now time.Time) decision.Input {
 	if t.Latency != nil {
 		in.Policy.LatencyLookback = t.Latency.Lookback()
 	}
-	in.Filling = now.Sub(l.opened) < t.Want.Lookback()
-	in.Pods = l.pods(now)
+	in.Filling = t.Prometheus == nil && now.Sub(l.opened) < t.Want.Lookback()
+	in.Pods, l.tried = l.source.pods(now)
 	in.Upstream = l.upstream.unread(l, now)
 	if l.workload != nil {
 		in.Replicas = l.workload.Replicas
 	} else {
-		in.Replicas, in.WakesAtZero = len(t.Endpoints), true
+		in.Replicas = len(t.Endpoints)
 	}
 	return in
-}
-
-func reading(result metricsource.Result, err error, source func(metricsource.Element) string) decision.Reading {
-	r := decision.Reading{Asked: true}
-	if err != nil {
-		r.Err = err.Error()
-		return r
-	}
-	for _, e := range result.Elements {
-		r.Values = append(r.Values, decision.Value{Pod: source(e), Value: e.Value})
-	}
-	return r
-}
-
-// pods says of each pod, or endpoint, how far its samples can be believed. A pod
-// that is terminating and does not answer is gone, with its samples.
-func (l *live) pods(now time.Time) []decision.Pod {
-	statuses := map[string]metricsource.Status{}
-	l.tried = true
-	for _, st := range l.group.Status() {
-		statuses[st.Target] = st
-		l.tried = l.tried && !st.Tried.IsZero()
-	}
-	var all []decision.Pod
-	if len(l.trigger.Endpoints) > 0 || l.workload == nil {
-		for _, e := range l.trigger.Endpoints {
-			all = append(all, l.pod(e, true, statuses[e], now))
-		}
-		return all
-	}
-	left := false
-	for _, p := range l.workload.Pods {
-		if p.Finished() || l.gone[p.UID] {
-			continue
-		}
-		pod := l.pod(p.Name, p.Ready && !p.Terminating, statuses[p.Name], now)
-		if tried := !statuses[p.Name].Tried.IsZero(); p.Terminating && tried && !pod.State.Speaks() {
-			l.gone[p.UID], left = true, true
-			continue
-		}
-		all = append(all, pod)
-	}
-	if left {
-		l.group.Set(l.targets())
-	}
-	return all
 }
 
 func (l *live) pod(name string, ready bool, st metricsource.Status, now time.Time) decision.Pod {

@@ -63,6 +63,9 @@ func (s *Scaler) open(o object, metadata map[string]string, declared bool) (*liv
 	if !declared {
 		declared = s.isDeclared(o, metadata)
 	}
+	if t.Prometheus != nil && (s.opts.Cluster == nil || s.opts.Prometheus == nil) {
+		return nil, fmt.Errorf("%w: prometheusAddress: %q; this scaler runs without Kubernetes, and would not know how many replicas there are", errMetadata, t.Prometheus.Address)
+	}
 	if s.opts.Cluster == nil && len(t.Endpoints) == 0 {
 		return nil, fmt.Errorf("%w: endpoints: missing; wanted: host:port,… for this scaler runs without Kubernetes", errMetadata)
 	}

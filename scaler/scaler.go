@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
+	promsource "github.com/inference-scaler/inference-scaler/metricsource/prometheus"
 	"github.com/inference-scaler/inference-scaler/metricsource/push"
 	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
@@ -47,6 +48,12 @@ type Cluster interface {
 	HasPod(namespace string, addr netip.Addr) bool
 }
 
+// Secrets reads a Secret from the cluster itself, where a trigger names one. It
+// fails with metricsource.ErrNotFound where there is none.
+type Secrets interface {
+	Secret(ctx context.Context, namespace, name string) (metricsource.Secret, error)
+}
+
 // Recorder tells the people who look at a ScaledObject what is wrong with it.
 type Recorder interface {
 	Event(namespace, scaledObject, reason, note string, warning bool)
@@ -56,8 +63,12 @@ type Recorder interface {
 type Options struct {
 	// Cluster is nil without Kubernetes: then triggers read their endpoints alone.
 	Cluster Cluster
+	// Secrets may be nil without Kubernetes.
+	Secrets Secrets
 	// Scraper reads the targets. It must be running for answers to be fresh.
 	Scraper *scrape.Scraper
+	// Prometheus asks the servers that triggers name. It must be running for answers to be fresh.
+	Prometheus *promsource.Poller
 	// Reports are demand that is pushed; nil where none can be.
 	Reports *push.Store
 	// Allow are the addresses that metadata may name though they are no pod of

@@ -49,13 +49,14 @@ func (l *live) openUpstream() *upstream {
 	}
 	u.err = errors.New("not read yet")
 	u.group = l.scaler.opts.Scraper.Open(scrape.Config{
-		Interval: l.trigger.Interval,
-		Timeout:  min(l.trigger.StaleAfter/2, maxTimeout),
-		Want:     t.Want,
-		Window:   u.window,
-		Permit:   l.permitUpstream,
-		Verify:   true,
-		OnRead:   func() { l.scaler.wake(l, gather) },
+		Interval:    l.trigger.Interval,
+		Timeout:     min(l.trigger.StaleAfter/2, maxTimeout),
+		Want:        t.Want,
+		Window:      u.window,
+		Permit:      l.permitUpstream,
+		Verify:      true,
+		OnRead:      func() { l.scaler.wake(l, gather) },
+		Credentials: l.credentials(l.upstreamNamed),
 	})
 	return u
 }
@@ -157,6 +158,16 @@ func (l *live) upstreamTargets() ([]scrape.Target, error) {
 	return all, nil
 }
 
+// upstreamNamed is the URL by the name that the metadata give it: what is read of
+// a Service are addresses.
+func (l *live) upstreamNamed(at *url.URL) *url.URL {
+	service := l.trigger.Upstream.Service.Name
+	if service == "" {
+		return at
+	}
+	return &url.URL{Scheme: at.Scheme, Host: net.JoinHostPort(service+"."+l.namespace+".svc", at.Port())}
+}
+
 // permitUpstream refuses to dial what the author of the metadata could not reach:
 // with Kubernetes, anything but pods of the namespace and what the operator of
 // this scaler allows.
@@ -191,8 +202,9 @@ func (u *upstream) input(ctx context.Context, l *live, a *answer) decision.Upstr
 			continue
 		}
 		result, err := s.query.Eval(ctx, u.window, a.at)
-		a.signals = append(a.signals, signal{s.name, s.query, result, err})
 		*s.to = reading(result, err, instanceOf)
+		s.to.Newest = u.window.Updated()
+		a.signals = append(a.signals, signal{s.name, s.query, result, s.to.Err})
 	}
 	return in
 }

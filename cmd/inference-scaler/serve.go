@@ -20,6 +20,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes"
+	promsource "github.com/inference-scaler/inference-scaler/metricsource/prometheus"
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
 	"github.com/inference-scaler/inference-scaler/scaler"
 )
@@ -97,12 +98,13 @@ func serve(ctx context.Context, f serveFlags) error {
 	opts := scaler.Options{
 		Reports:    pushed.reports(),
 		Scraper:    scrape.New(scrape.Options{Registerer: reg, Logger: logger}),
+		Prometheus: promsource.New(promsource.Options{Registerer: reg}),
 		Allow:      allow,
 		Registerer: reg,
 		Logger:     logger,
 	}
 	if cluster != nil {
-		opts.Cluster = cluster
+		opts.Cluster, opts.Secrets = cluster, cluster
 	}
 	if recorder != nil {
 		opts.Recorder = recorder
@@ -122,6 +124,7 @@ func serve(ctx context.Context, f serveFlags) error {
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWorking()
 	g.Go(func() error { return opts.Scraper.Run(working) })
+	g.Go(func() error { return opts.Prometheus.Run(working) })
 	g.Go(func() error { return s.Run(working) })
 	pushed.run(ctx, working, g)
 	if cluster != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/metricsource/exposition"
+	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 )
 
 const openMetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -85,7 +86,7 @@ func TestBadAnswerLeavesTheLastSamplesStanding(t *testing.T) {
 				require.Contains(t, r.log.String(), `level=WARN msg="target stopped answering" target=a`)
 
 				r.net.serve("a", text("q 9\n"))
-				r.after(maxBackOff + tick)
+				r.after(schedule.MaxBackOff + tick)
 				require.Equal(t, map[string]float64{"a": 9}, r.load("q"))
 				require.Contains(t, r.log.String(), `level=INFO msg="target answers again" target=a`)
 			})

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 )
 
 // The group of these tests wants three names of an engine, one of them optional.
@@ -191,7 +192,7 @@ func TestFilterOfATargetThatFails(t *testing.T) {
 		r.net.serve("a", status(503))
 		r.after(30 * time.Second)
 		r.net.serve("a", python(filterBody))
-		r.after(maxBackOff + tick)
+		r.after(schedule.MaxBackOff + tick)
 		before := len(r.asked("a"))
 		r.after(2 * time.Second)
 		require.Equal(t, "|filtered|filtered", r.asked("a")[before:], "what refuses all requests says nothing of filters")

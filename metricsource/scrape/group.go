@@ -1,9 +1,11 @@
 package scrape
 
 import (
+	"context"
 	"hash/maphash"
 	"math/rand/v2"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +16,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/access"
 	"github.com/inference-scaler/inference-scaler/metricsource/exposition"
 )
 
@@ -29,6 +32,8 @@ type Config struct {
 	// Those of pods are not: a pod's certificate cannot name an address that it did
 	// not choose, and what answers there is that pod, as for the kubelet's probes.
 	Verify bool
+	// Credentials for a target; nil: none. See access.Options.
+	Credentials func(context.Context, *url.URL) (*access.Credentials, error)
 	// OnRead is called after each reading of a target, from many goroutines. It
 	// must be quick.
 	OnRead func()
@@ -51,7 +56,7 @@ type Group struct {
 	names   *exposition.Names
 	filter  string            // the query string that asks for the wanted names only; "" where it cannot be said
 	bits    map[string]uint64 // a bit for each name that the filter asks for
-	dial    dialFunc
+	dial    access.Dialer
 	phase   time.Duration
 	every   atomic.Int64        // the interval, in ns
 	slots   *semaphore.Weighted // of the scraper's, those that one group may hold
@@ -69,10 +74,13 @@ func (s *Scraper) Open(cfg Config) *Group {
 		scraper: s,
 		cfg:     cfg,
 		names:   exposition.NewNames(exact, match),
-		dial:    s.dialer(cfg.Permit),
+		dial:    s.opts.Dial,
 		phase:   rand.N(cfg.Interval),
 		slots:   semaphore.NewWeighted(maxInFlightOfGroup),
 		targets: map[string]*target{},
+	}
+	if g.dial == nil {
+		g.dial = access.NewDialer(cfg.Permit)
 	}
 	g.every.Store(int64(cfg.Interval))
 	if match == nil {
@@ -85,6 +93,15 @@ func (s *Scraper) Open(cfg Config) *Group {
 		}
 	}
 	return g
+}
+
+// verify is the name that the certificate at the URL must be for; "" where any will do.
+func (g *Group) verify(at string) string {
+	u, err := url.Parse(at)
+	if err != nil || !g.cfg.Verify {
+		return ""
+	}
+	return u.Hostname()
 }
 
 // Set makes the given targets those of the group: new ones are read at once,

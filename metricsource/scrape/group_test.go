@@ -134,6 +134,7 @@ func TestTargetRemovedWhileItIsRead(t *testing.T) {
 				}
 				r.group.Set(nil)
 				require.Empty(t, r.group.Status())
+				r.after(0) // a reading that had ended is still to be told of
 				reads := r.reads.Load()
 				r.after(time.Minute)
 				require.Empty(t, r.load(`{__name__=~"up|q"}`))

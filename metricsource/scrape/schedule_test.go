@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 )
 
 // gaps returns the times between the readings of a host: the requests of one
@@ -138,12 +139,12 @@ func TestFailingTargetBacksOff(t *testing.T) {
 			require.InDelta(t, longest*9/10, gaps[i+1], float64(longest/10+tick))
 		}
 		for _, gap := range gaps[3:] {
-			require.InDelta(t, maxBackOff*9/10, gap, float64(maxBackOff/10+tick))
+			require.InDelta(t, schedule.MaxBackOff*9/10, gap, float64(schedule.MaxBackOff/10+tick))
 		}
 		require.NotEqual(t, slices.Min(gaps[3:]), slices.Max(gaps[3:]), "jitter")
 
 		r.net.serve("a", text("q 7\n"))
-		r.after(maxBackOff + tick)
+		r.after(schedule.MaxBackOff + tick)
 		require.NoError(t, r.status("a").Err)
 		healthy := len(r.gaps("a"))
 		r.after(5 * time.Second)
@@ -180,18 +181,6 @@ func TestTargetThatBecomesReadyIsReadAtOnce(t *testing.T) {
 		r.after(0)
 		require.Len(t, r.net.look("a").hits, 1, "what stays ready is read when it is due")
 	})
-}
-
-func TestBackOff(t *testing.T) {
-	for _, interval := range []time.Duration{100 * time.Millisecond, time.Second, 7 * time.Second, time.Minute} {
-		require.Equal(t, interval, backOff(interval, 0))
-		require.Equal(t, interval, backOff(interval, 1))
-		for failures := 2; failures < 200; failures++ {
-			pause, limit := backOff(interval, failures), max(interval, maxBackOff)
-			require.LessOrEqual(t, pause, limit)
-			require.GreaterOrEqual(t, pause, min(2*interval, limit)*4/5)
-		}
-	}
 }
 
 func TestOnGrid(t *testing.T) {

@@ -3,14 +3,12 @@ package scrape
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
-	"net"
-	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/access"
 	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 )
 
@@ -23,15 +21,12 @@ const (
 	// maxInFlightOfGroup keeps one group whose targets all hang from holding up
 	// the others.
 	maxInFlightOfGroup = 512
-	// maxBackOff is the longest pause before a failing target is tried again
-	// (or its interval, where that is longer): a healed target is soon known.
-	maxBackOff = 5 * time.Second
 )
 
 // Options of a Scraper.
 type Options struct {
 	// Dial opens connections to targets; nil is a net.Dialer.
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	Dial access.Dialer
 	// Registerer takes the scraper's own metrics; nil is none.
 	Registerer prometheus.Registerer
 	// Logger is told of targets that begin or cease to fail; nil discards.
@@ -73,25 +68,4 @@ func (s *Scraper) Run(ctx context.Context) error {
 // after the given one.
 func onGrid(at time.Time) time.Time {
 	return at.Add(tick - 1).Truncate(tick)
-}
-
-// backOff returns the pause after so many failures in a row: the interval,
-// doubled with each failure up to a limit, less up to a fifth so that targets
-// that failed together do not return together.
-func backOff(interval time.Duration, failures int) time.Duration {
-	if failures <= 1 {
-		return interval
-	}
-	pause := min(interval<<min(failures-1, 16), max(interval, maxBackOff))
-	return pause - time.Duration(rand.Int64N(int64(pause/5)+1))
-}
-
-// dialer returns the function that connects to targets. The check is made on the
-// address that is dialled, after names are resolved.
-func (s *Scraper) dialer(permit func(netip.Addr) error) func(context.Context, string, string) (net.Conn, error) {
-	if s.opts.Dial != nil {
-		return s.opts.Dial
-	}
-	d := &net.Dialer{KeepAlive: -1, ControlContext: control(permit)}
-	return d.DialContext
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 )
 
 // slow are targets that do not come to an end.
@@ -88,7 +89,7 @@ func TestSlowTargetIsReadAgainWhenItAnswers(t *testing.T) {
 				r.group.Set([]Target{pod("slow")})
 				r.after(10 * time.Second)
 				r.net.serve("slow", text("q 7\n"))
-				r.after(maxBackOff + time.Second)
+				r.after(schedule.MaxBackOff + time.Second)
 				require.NoError(t, r.status("slow").Err)
 				require.Equal(t, map[string]float64{"slow": 7}, r.load("q"))
 			})
@@ -115,7 +116,7 @@ func TestTargetIsReadAgainAfterAHandshakeThatHung(t *testing.T) {
 				require.Error(t, r.status("a").Err)
 				require.Zero(t, r.status("a").Answered)
 				r.net.accept("a", r.net.passTLS(certified.TLS))
-				r.after(maxBackOff + time.Second)
+				r.after(schedule.MaxBackOff + time.Second)
 				require.NoError(t, r.status("a").Err)
 				require.Equal(t, map[string]float64{"a": 7}, r.load("q"))
 			})

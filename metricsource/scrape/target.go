@@ -2,11 +2,9 @@ package scrape
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -14,6 +12,8 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/access"
+	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 )
 
 // target is one target of a group. The scraper reads it from one goroutine at a
@@ -21,9 +21,8 @@ import (
 type target struct {
 	group     *Group
 	spec      Target
-	transport *http.Transport // of its own: its connection is closed when it goes
+	transport *access.Transport // of its own: its connection is closed when it goes
 	offset    time.Duration
-	end       context.CancelFunc // of what it dials
 	cancel    context.CancelFunc // of the reading under way
 	reader    reader
 
@@ -36,24 +35,20 @@ type target struct {
 }
 
 func newTarget(g *Group, spec Target, offset time.Duration) *target {
-	life, end := context.WithCancel(context.Background())
 	t := &target{
 		group:   g,
 		spec:    spec,
 		ready:   spec.Ready,
 		offset:  offset,
-		end:     end,
 		status:  metricsource.Status{Target: spec.Name, Err: errNotAnswered},
 		samples: g.cfg.Window.Target(spec.Labels),
-		transport: &http.Transport{
-			DialContext:            during(life, g.cfg.Timeout, g.dial),
-			TLSHandshakeTimeout:    g.cfg.Timeout,
-			DisableCompression:     true,
-			MaxIdleConns:           1,
-			IdleConnTimeout:        2*g.cfg.Interval + 30*time.Second,
-			MaxResponseHeaderBytes: 64 << 10,
-			TLSClientConfig:        &tls.Config{InsecureSkipVerify: !g.cfg.Verify, MinVersion: tls.VersionTLS12}, //nolint:gosec // see Config.Verify
-		},
+		transport: access.NewTransport(access.Options{
+			Dial:        g.dial,
+			Timeout:     g.cfg.Timeout,
+			IdleTimeout: 2*g.cfg.Interval + 30*time.Second,
+			Verify:      g.verify(spec.URL),
+			Credentials: g.cfg.Credentials,
+		}),
 	}
 	t.reader.target = t
 	return t
@@ -87,9 +82,8 @@ func (t *target) close() {
 	t.samples.Remove()
 	t.group.scraper.queue.Remove(t)
 	t.mu.Unlock()
-	t.end()
 	t.group.scraper.metrics.targets.Dec()
-	t.transport.CloseIdleConnections()
+	t.transport.Close()
 }
 
 // reschedule queues the target's next reading: at the next moment of its group's
@@ -103,7 +97,7 @@ func (t *target) reschedule(now time.Time) {
 	interval := t.group.interval()
 	at := now.Truncate(interval).Add((t.group.phase + t.offset) % interval)
 	if t.failures > 1 {
-		at = now.Add(backOff(interval, t.failures))
+		at = now.Add(schedule.BackOff(interval, t.failures))
 	} else if !at.After(now) {
 		at = at.Add(interval)
 	}

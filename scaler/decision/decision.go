@@ -198,15 +198,9 @@ func (d *deciding) active() {
 
 func (d *deciding) activity(before Memory) (bool, string) {
 	wakes, because := d.wakes()
-	if d.in.Replicas == 0 && !d.in.WakesAtZero {
+	if d.in.Replicas == 0 {
 		d.memory.Waking = false
-		if d.in.Upstream.Asked && d.upstreamUnknown == "" {
-			d.out.InFlight = d.demand
-		}
-		if wakes {
-			return true, because
-		}
-		return false, d.asleep()
+		return d.activityAtZero(wakes, because)
 	}
 	d.memory.Waking = d.waking()
 	inFlight, why := d.inFlight()
@@ -219,7 +213,7 @@ func (d *deciding) activity(before Memory) (bool, string) {
 	if why != "" {
 		return true, why
 	}
-	if !d.anySaid() && before.Active {
+	if !d.anySaid() && before.Active && !d.in.InFlight.Independent {
 		// Its pods are being replaced, or are going before its replicas are known
 		// to be 0: what is left of them cannot speak for it, either way.
 		return true, "no ready pod tells of its work; active as before"
@@ -233,6 +227,30 @@ func (d *deciding) activity(before Memory) (bool, string) {
 		comparison = "above"
 	}
 	return active, fmt.Sprintf("%s in flight, %s the activation of %s", number(inFlight), comparison, number(d.in.Policy.Activation))
+}
+
+// activityAtZero: what shows upstream is a reason to wake, and what a query
+// answered from more than the pods' samples finds. A late request on a draining
+// pod is none, and neither is not knowing.
+func (d *deciding) activityAtZero(wakes bool, because string) (bool, string) {
+	if d.in.Upstream.Asked && d.upstreamUnknown == "" {
+		d.out.InFlight = d.demand
+	}
+	if wakes {
+		return true, because
+	}
+	if !d.in.InFlight.Independent {
+		return false, d.asleep()
+	}
+	inFlight, why := d.inFlight()
+	if why != "" {
+		return false, "asleep at zero replicas; " + why
+	}
+	d.out.InFlight = inFlight
+	if inFlight > d.in.Policy.Activation {
+		return true, fmt.Sprintf("%s in flight, above the activation of %s", number(inFlight), number(d.in.Policy.Activation))
+	}
+	return false, fmt.Sprintf("asleep at zero replicas; %s in flight, not above the activation of %s", number(inFlight), number(d.in.Policy.Activation))
 }
 
 // waking reports whether, since the workload left zero replicas or since this
@@ -251,6 +269,9 @@ func (d *deciding) inFlight() (float64, string) {
 		return 0, "the work in flight is unknown: " + r.Err
 	case d.in.Filling:
 		return 0, "the work in flight is not known before the window of the samples is full"
+	case r.Independent && len(r.Values) == 0:
+		return 0, "the query for the work in flight found nothing"
+	case r.Independent:
 	case d.unknown > 0:
 		return 0, fmt.Sprintf("the work in flight is unknown on %s", pods(d.unknown))
 	case d.memory.Waking:

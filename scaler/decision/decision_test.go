@@ -288,7 +288,6 @@ func TestActive(t *testing.T) {
 		"no pod, and no word before":    {func(in *Input) { in.InFlight.Values, in.Pods = nil, nil }, true},
 		"idle":                          {func(in *Input) { in.InFlight.Values = nil; in.Pods[0].State = Idle }, false},
 		"late request at zero replicas": {func(in *Input) { in.Replicas = 0 }, false},
-		"zero, and only endpoints tell": {func(in *Input) { in.Replicas, in.WakesAtZero = 0, true }, true},
 	} {
 		in := fleet(60)
 		tc.change(&in)
@@ -346,4 +345,49 @@ func TestDecideLeavesItsInputAlone(t *testing.T) {
 	Decide(in, memory)
 	require.Equal(t, Answering, in.Pods[1].State)
 	require.Equal(t, []Peak{{now, 3}, {now, 2}}, memory.Peaks)
+}
+
+// A query that is answered from more than the pods' samples tells of work though
+// there be no pod, wakes, and is a fault where it finds nothing.
+func TestIndependentQueries(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*Input)
+		value  float64
+		active bool
+		fault  FaultKind
+	}{
+		"known, with pods":             {func(*Input) {}, 12, true, ""},
+		"known, and the pods starting": {func(in *Input) { in.Pods[0].State, in.Pods[0].Ready = Starting, false }, 12, true, ""},
+		"known, and no pod yet":        {func(in *Input) { in.Pods = nil }, 12, true, ""},
+		"at zero":                      {func(in *Input) { in.Pods, in.Replicas = nil, 0 }, 12, true, ""},
+		"at zero, nothing to do": {func(in *Input) {
+			in.Pods, in.Replicas, in.Load.Values[0].Value, in.InFlight.Values[0].Value = nil, 0, 0, 0
+		}, 0, false, ""},
+		"at zero, not above activation": {func(in *Input) { in.Pods, in.Replicas, in.Policy.Activation = nil, 0, 12 }, 12, false, ""},
+		"at zero, NaN": {func(in *Input) {
+			in.Pods, in.Replicas, in.Load.Values[0].Value, in.InFlight.Values[0].Value = nil, 0, math.NaN(), math.NaN()
+		}, 0, false, ""},
+		"at zero, found nothing":        {func(in *Input) { in.Pods, in.Replicas, in.Load.Values, in.InFlight.Values = nil, 0, nil, nil }, 0, false, QueryFault},
+		"at zero, failed":               {func(in *Input) { in.Pods, in.Replicas, in.Load.Err, in.InFlight.Err = nil, 0, "boom", "boom" }, 0, false, QueryFault},
+		"nothing to do":                 {func(in *Input) { in.Load.Values[0].Value, in.InFlight.Values[0].Value = 0, 0 }, 0, false, ""},
+		"nothing to do, and no pod yet": {func(in *Input) { in.Pods, in.Load.Values[0].Value, in.InFlight.Values[0].Value = nil, 0, 0 }, 0, false, ""},
+		"found nothing":                 {func(in *Input) { in.Load.Values, in.InFlight.Values = nil, nil }, 15, true, QueryFault},
+		"found nothing, and no pod":     {func(in *Input) { in.Pods, in.Load.Values, in.InFlight.Values = nil, nil, nil }, 15, true, QueryFault},
+		"failed":                        {func(in *Input) { in.Load.Err, in.InFlight.Err = "boom", "boom" }, 15, true, QueryFault},
+		"infinite":                      {func(in *Input) { in.Load.Values[0].Value, in.InFlight.Values[0].Value = math.Inf(1), math.Inf(1) }, 15, true, BadValue},
+	} {
+		in := fleet(12)
+		in.Replicas = 3
+		in.Load = Reading{Asked: true, Independent: true, Values: []Value{{"", 12}}}
+		in.InFlight = Reading{Asked: true, Independent: true, Values: []Value{{"", 12}}}
+		tc.change(&in)
+		d, _ := Decide(in, Memory{})
+		require.Equal(t, tc.value, d.Value, name)
+		require.Equal(t, tc.active, d.Active, "%s: %s", name, d.ActiveWhy)
+		if tc.fault == "" {
+			require.Empty(t, d.Faults, name)
+		} else {
+			require.Equal(t, tc.fault, d.Faults[0].Kind, name)
+		}
+	}
 }

@@ -20,10 +20,6 @@ type Input struct {
 	// Replicas is how many the workload has been given: spec.replicas of the
 	// scale target.
 	Replicas int
-	// WakesAtZero: work in flight wakes the workload from zero replicas. Where
-	// Kubernetes tells of replicas it does not: a late request on a draining pod
-	// is no reason to start another.
-	WakesAtZero bool
 	// Filling: the samples do not reach back as far as the queries yet, and what
 	// these sum up over time is too little.
 	Filling bool
@@ -106,6 +102,13 @@ type Reading struct {
 	// Elsewhere: what the query is about is taken from the upstream, so that an
 	// empty result is none of the pods' fault.
 	Elsewhere bool
+	// Newest is when the newest sample that the result may show was taken: pods are
+	// read on while it is asked for, and their states are of before that. Zero where
+	// the states tell.
+	Newest time.Time
+	// Independent: the query is answered from more than the pods' samples, by a
+	// Prometheus. It tells of work though there be no pod, and nothing found is a fault.
+	Independent bool
 }
 
 // Value is one element of a query's result.

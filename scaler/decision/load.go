@@ -122,7 +122,10 @@ func (d *deciding) podFaults(all []Pod, state State, kind FaultKind) {
 
 // blind says why nothing at all is known of the load; empty if something is.
 func (d *deciding) blind() string {
-	if d.in.Replicas == 0 && len(d.in.Pods) == 0 {
+	if d.in.Load.Independent && d.in.Load.Err == "" {
+		return d.blindQuery()
+	}
+	if d.in.Replicas == 0 && len(d.in.Pods) == 0 && d.in.Load.Err == "" {
 		return "" // nothing runs, and that is known
 	}
 	if d.in.Load.Err != "" {
@@ -144,6 +147,21 @@ func (d *deciding) blind() string {
 	}
 	if d.anyPod(func(s State) bool { return s == Silent || s == Faulty }) {
 		return "no pod tells its load"
+	}
+	return ""
+}
+
+// blindQuery says why a query that is answered from more than the pods' samples
+// tells nothing of the load.
+func (d *deciding) blindQuery() string {
+	for _, v := range d.in.Load.Values {
+		if !finite(v.Value) && !math.IsNaN(v.Value) {
+			return "the load is no measurement"
+		}
+	}
+	if len(d.in.Load.Values) == 0 {
+		d.fault(QueryFault, "load: the query found nothing")
+		return "the query found nothing"
 	}
 	return ""
 }

@@ -63,7 +63,7 @@ func (d *deciding) addUpstream() {
 		}
 		return
 	}
-	h := d.memory.HandOver.after(d.demand, d.value, d.moments(u.Sources), d.moments(d.in.Pods))
+	h := d.memory.HandOver.after(d.demand, d.value, d.moments(u.Sources, u.Demand.Newest), d.moments(d.in.Pods, d.in.Load.Newest))
 	d.memory.HandOver, d.joined = h, h.upstream()
 	if d.joined > 0 {
 		d.step("upstream", d.value+d.joined, "%s", queuedWhy(h))
@@ -192,9 +192,10 @@ func (d *deciding) podsInFlight() (float64, bool) {
 	return sum, true
 }
 
-// moments are when the samples were taken of those that answer.
-func (d *deciding) moments(all []Pod) moments {
-	var m moments
+// moments are when the samples were taken of those that answer: the oldest was no
+// later, and the newest no sooner, than what the result shows.
+func (d *deciding) moments(all []Pod, newest time.Time) moments {
+	m := moments{newest: newest}
 	for _, p := range all {
 		if !p.State.answers() {
 			continue

@@ -165,3 +165,24 @@ func TestHandOverOfADecision(t *testing.T) {
 	require.Equal(t, 10.0, step(queueing(2, 8)))
 	require.Equal(t, 5.0, step(queueing(2, 3)))
 }
+
+// A pod is read between the look at the pods and the query: its load shows, and its
+// state is of before. What it has taken from the queue counts once all the same.
+func TestHandOverToAPodThatIsReadMeanwhile(t *testing.T) {
+	in := queueing(11, 0)
+	in.Pods[0] = Pod{Name: "pod-0", State: Starting}
+	in.Load.Values, in.InFlight.Values = nil, nil
+	_, memory := Decide(in, Memory{})
+
+	in.Now = in.Now.Add(time.Second)
+	in.Upstream.Sources[0].Age = 200 * time.Millisecond
+	in.Load.Values, in.Load.Newest = []Value{{"pod-0", 8}}, in.Now
+	d, memory := Decide(in, memory)
+	require.Equal(t, 11.0, d.Value)
+
+	in.Pods[0].State, in.Pods[0].Ready = Answering, true
+	in.Upstream.Demand.Values[0].Value, in.Now = 3, in.Now.Add(time.Second)
+	in.Load.Newest = in.Now.Add(-100 * time.Millisecond)
+	d, _ = Decide(in, memory)
+	require.Equal(t, 11.0, d.Value)
+}

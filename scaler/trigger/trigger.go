@@ -45,8 +45,15 @@ type Trigger struct {
 	Scheme    string
 	Endpoints []string
 
+	// Prometheus answers the queries; nil where they are answered from what is read of the pods.
+	Prometheus *Prometheus
+
 	// Upstream is never nil; it may name nothing to read.
 	Upstream *Upstream
+
+	// AuthSecret and CASecret name Secrets of the namespace, for Prometheus and the
+	// upstream; empty for none.
+	AuthSecret, CASecret string
 
 	// Interval between two readings of a target.
 	Interval time.Duration
@@ -137,11 +144,13 @@ func (p *parser) trigger() *Trigger {
 		SaturationTarget: base.SaturationTarget,
 		Scheme:           "http",
 	}
+	t.Prometheus = p.prometheus(base)
 	p.queries(t, base)
 	p.targets(t)
 	p.places(t)
 	p.times(t)
 	t.Upstream = p.upstream()
+	p.secrets(t)
 	p.want(t, base)
 	t.MetricName = t.Engine
 	if t.MetricName == "" {
@@ -167,25 +176,35 @@ func (p *parser) preset() preset.Preset {
 
 // queries reads the four queries: the trigger's own, else the preset's.
 func (p *parser) queries(t *Trigger, base preset.Preset) {
-	t.Load = p.query("query", base.Load)
-	inFlight := base.InFlight
-	if own, ok := p.values["query"]; ok && inFlight.PromQL == "" {
-		inFlight = preset.Query{PromQL: own}
+	t.Load = p.query(t, "query", base.Load)
+	t.InFlight = p.query(t, "inflightQuery", base.InFlight)
+	if t.InFlight == nil && base.InFlight.PromQL == "" && p.values["query"] != "" {
+		t.InFlight = t.Load
 	}
-	t.InFlight = p.query("inflightQuery", inFlight)
-	t.Saturation = p.query("saturationQuery", base.Saturation)
-	t.Latency = p.query("latencyQuery", preset.Query{})
+	t.Saturation = p.query(t, "saturationQuery", base.Saturation)
+	t.Latency = p.query(t, "latencyQuery", preset.Query{})
 }
 
-func (p *parser) query(key string, fallback preset.Query) *metricsource.Query {
-	text, needs := fallback.PromQL, fallback.Needs
+func (p *parser) query(t *Trigger, key string, base preset.Query) *metricsource.Query {
 	if own, ok := p.values[key]; ok {
-		text, needs = own, nil
+		return p.parse(t, key, own)
 	}
-	if text == "" {
+	if base.PromQL == "" {
 		return nil
 	}
+	q := p.parse(t, key, base.PromQL, base.Needs...)
+	if t.Prometheus != nil {
+		t.Prometheus.narrowed = append(t.Prometheus.narrowed, q)
+	}
+	return q
+}
+
+// parse parses what this scaler answers, or what Prometheus does.
+func (p *parser) parse(t *Trigger, key, text string, needs ...string) *metricsource.Query {
 	q, err := metricsource.ParseQuery(text, needs...)
+	if t.Prometheus != nil {
+		q, err = metricsource.ParseRemoteQuery(text)
+	}
 	if err != nil {
 		p.failf("%s: %w", key, err)
 		return nil

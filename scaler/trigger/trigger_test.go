@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/scaler/preset"
 )
 
@@ -211,4 +212,66 @@ func TestParseUpstream(t *testing.T) {
 	for _, name := range preset.UpstreamNames() {
 		require.NotNil(t, parse("upstream", "service/api:80", "upstreamEngine", name).Want, name)
 	}
+}
+
+func TestPrometheus(t *testing.T) {
+	parse := func(pairs ...string) *Trigger {
+		m := map[string]string{"prometheusAddress": "https://mimir.example:9009/prometheus"}
+		for i := 0; i < len(pairs); i += 2 {
+			m[pairs[i]] = pairs[i+1]
+		}
+		tr, err := Parse(m)
+		require.NoError(t, err)
+		return tr
+	}
+	tr := parse("engine", "vllm")
+	require.Equal(t, "https://mimir.example:9009/prometheus", tr.Prometheus.Address)
+	require.Equal(t, 5*time.Second, tr.Interval)
+	require.Equal(t, 25*time.Second, tr.StaleAfter)
+	require.NotNil(t, tr.Prometheus.Idle)
+	for _, q := range []*metricsource.Query{tr.Load, tr.InFlight, tr.Saturation} {
+		require.False(t, tr.Prometheus.Independent(q), "an engine's queries are asked of the pods")
+	}
+	tr = parse("engine", "vllm", "latencyQuery", "max(lat)", "latencyTarget", "1", "interval", "1s")
+	require.False(t, tr.Prometheus.Independent(tr.Load))
+	require.True(t, tr.Prometheus.Independent(tr.Latency))
+	require.Equal(t, time.Second, tr.Interval)
+	tr = parse("query", "max_over_time(sum(queue)[1d:1m])", "target", "3", "authSecret", "token", "caSecret", "ca")
+	require.True(t, tr.Prometheus.Independent(tr.Load))
+	require.True(t, tr.Prometheus.Independent(tr.InFlight))
+	require.Nil(t, tr.Prometheus.Idle)
+	require.Equal(t, []string{"token", "ca"}, []string{tr.AuthSecret, tr.CASecret})
+	require.Nil(t, parse("engine", "sglang").Prometheus.Idle, "an engine that exports its gauges from the start")
+	tr, err := Parse(map[string]string{"engine": "vllm"})
+	require.NoError(t, err)
+	require.False(t, tr.Prometheus.Independent(tr.Load))
+}
+
+func TestPrometheusRefuses(t *testing.T) {
+	for key, want := range map[string]string{
+		"prometheusAddress=prometheus:9090":    `prometheusAddress: "prometheus:9090"; wanted: a URL such as http://prometheus.monitoring.svc:9090, without a query string`,
+		"prometheusAddress=ftp://a":            `prometheusAddress: "ftp://a"; wanted:`,
+		"prometheusAddress=http://":            `prometheusAddress: "http://"; wanted:`,
+		"prometheusAddress=http://a?x=y":       `prometheusAddress: "http://a?x=y"; wanted:`,
+		"prometheusAddress=http://me:secret@a": `prometheusAddress: a URL with a user or a password; wanted: one without, and an authSecret`,
+		"port=80":                              `port: means nothing beside prometheusAddress`,
+		"path=/x":                              `path: means nothing beside prometheusAddress`,
+		"scheme=https":                         `scheme: means nothing beside prometheusAddress`,
+		"endpoints=a:1":                        `endpoints: means nothing beside prometheusAddress`,
+		"authSecret=Token":                     `authSecret: "Token"; wanted: the name of a Secret in the namespace`,
+		"caSecret=../x":                        `caSecret: "../x"; wanted:`,
+		"query=sum(":                           `is not PromQL`,
+	} {
+		m := map[string]string{"engine": "vllm", "prometheusAddress": "http://a:9090"}
+		k, v, _ := strings.Cut(key, "=")
+		m[k] = v
+		_, err := Parse(m)
+		require.ErrorContains(t, err, want)
+		require.NotContains(t, err.Error(), "secret@")
+	}
+	_, err := Parse(map[string]string{"engine": "vllm", "authSecret": "token"})
+	require.EqualError(t, err, "authSecret: means nothing without an upstream or a prometheusAddress to use it towards")
+	_, err = Parse(map[string]string{"prometheusAddress": "http://a", "query": "sum("})
+	require.ErrorContains(t, err, "target: missing")
+	require.Equal(t, 1, strings.Count(err.Error(), "is not PromQL"))
 }

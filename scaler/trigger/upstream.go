@@ -136,7 +136,7 @@ func (p *parser) upstreamQueries(u *Upstream, base preset.Upstream) {
 	if _, own := p.values["upstreamQuery"]; own {
 		idle = metricsource.Idle{}
 	}
-	u.Demand = p.query("upstreamQuery", demand)
+	u.Demand = p.query(&Trigger{}, "upstreamQuery", demand) // read, or reported, whatever Prometheus answers
 	_, engine := p.values["upstreamEngine"]
 	_, query := p.values["upstreamQuery"]
 	if base.Arrivals != "" && (engine || !query) {

@@ -25,8 +25,10 @@ const (
 	maxPath       = 1024
 
 	defaultInterval = time.Second
-	defaultHold     = 20 * time.Second
-	defaultStale    = 5 * time.Second // or five intervals, if that is longer
+	// A Prometheus has nothing newer than its own last scrape, every 15 s or more.
+	defaultPrometheusInterval = 5 * time.Second
+	defaultHold               = 20 * time.Second
+	defaultStale              = 5 * time.Second // or five intervals, if that is longer
 )
 
 func (p *parser) targets(t *Trigger) {
@@ -96,7 +98,7 @@ func (p *parser) places(t *Trigger) {
 		}
 		return
 	}
-	if t.Port == 0 && p.values["port"] == "" && (t.Engine != "" || p.values["engine"] == "") {
+	if t.Prometheus == nil && t.Port == 0 && p.values["port"] == "" && (t.Engine != "" || p.values["engine"] == "") {
 		p.failf("port: missing; wanted: the port that the pods serve their metrics at, or endpoints")
 	}
 }
@@ -130,7 +132,11 @@ func isHost(host string) bool {
 }
 
 func (p *parser) times(t *Trigger) {
-	t.Interval = p.duration("interval", defaultInterval, MinInterval, MaxInterval)
+	interval := defaultInterval
+	if t.Prometheus != nil {
+		interval = defaultPrometheusInterval
+	}
+	t.Interval = p.duration("interval", interval, MinInterval, MaxInterval)
 	t.Hold = p.duration("hold", defaultHold, 0, maxHold)
 	least := max(2*t.Interval, minStale)
 	t.StaleAfter = p.duration("staleAfter", max(defaultStale, 5*t.Interval), least, maxStale)

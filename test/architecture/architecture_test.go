@@ -47,11 +47,12 @@ func generated(file string) bool { return strings.HasSuffix(file, ".pb.go") }
 // mayImport lists, for each package of ours, those of ours that it may import.
 // What is not listed imports none.
 var mayImport = map[string][]string{
-	"cmd/inference-scaler":       {"scaler", "scaler/sim", "scaler/why", "metricsource/push", "metricsource/scrape", "metricsource/kubernetes"},
-	"scaler":                     {"scaler/decision", "scaler/trigger", "scaler/why", "metricsource", "metricsource/push", "metricsource/scrape", "metricsource/schedule"},
+	"cmd/inference-scaler":       {"scaler", "scaler/sim", "scaler/why", "metricsource/push", "metricsource/scrape", "metricsource/prometheus", "metricsource/kubernetes"},
+	"scaler":                     {"scaler/decision", "scaler/trigger", "scaler/why", "metricsource", "metricsource/access", "metricsource/push", "metricsource/prometheus", "metricsource/scrape", "metricsource/schedule"},
 	"scaler/trigger":             {"scaler/preset", "metricsource"},
 	"scaler/sim":                 {"metricsource"},
-	"metricsource/scrape":        {"metricsource", "metricsource/exposition", "metricsource/schedule"},
+	"metricsource/scrape":        {"metricsource", "metricsource/access", "metricsource/exposition", "metricsource/schedule"},
+	"metricsource/prometheus":    {"metricsource", "metricsource/access", "metricsource/schedule"},
 	"metricsource/push":          {"metricsource", "metricsource/schedule", "proto/demand/v1"},
 	"examples/push/apiserver":    {"metricsource/push/reporter"},
 	"metricsource/push/reporter": {"proto/demand/v1"},

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -104,8 +105,10 @@ func programs(ctx context.Context, dir string) (environ []string, err error) {
 		environ = append(environ, name+"="+path)
 	}
 	add(controlPlaneEnv, build.ControlPlane)
-	if wanted("TestSideBySide") {
+	if slices.ContainsFunc([]string{"TestSideBySide", "TestFromZeroSideBySide", "TestWakesByPrometheus", "TestGPUUtilisation"}, wanted) {
 		add(prometheusEnv, build.Prometheus)
+	}
+	if wanted("TestSideBySide") {
 		add(adapterEnv, build.PrometheusAdapter)
 	}
 	add(scalerEnv, func(ctx context.Context, w io.Writer) (string, error) {

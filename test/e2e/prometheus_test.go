@@ -2,10 +2,13 @@ package e2e
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -17,7 +20,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/crypto/bcrypt"
 
+	"github.com/inference-scaler/inference-scaler/test/e2e/controlplane"
 	"github.com/inference-scaler/inference-scaler/test/e2e/process"
 )
 
@@ -33,28 +38,75 @@ var (
 	customMetrics    = template.Must(template.New("custom-metrics.yaml").Parse(customMetricsYAML))
 )
 
-const prometheusAddress = "127.0.0.1:9095"
-
-// prometheus is a real one, which reads the fleets that its jobs are given.
+// prometheus is a real one, which reads what its jobs are given.
 type prometheus struct {
 	*scenario
-	dir string
+	dir, url string
+	client   *http.Client
 }
 
 // startPrometheus runs a Prometheus with a job for each scrape interval.
 func (s *scenario) startPrometheus(intervals map[string]string) *prometheus {
 	s.Helper()
-	p := &prometheus{scenario: s, dir: filepath.Join(s.dir, "prometheus")}
+	return s.newPrometheus("http").start(intervals)
+}
+
+func (s *scenario) newPrometheus(scheme string) *prometheus {
+	s.Helper()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(s, err)
+	p := &prometheus{
+		scenario: s, dir: filepath.Join(s.dir, "prometheus-"+s.namespace),
+		url: scheme + "://" + free.Addr().String(), client: scalerClient,
+	}
+	require.NoError(s, free.Close())
 	require.NoError(s, os.MkdirAll(p.dir, 0o750))
+	return p
+}
+
+func (p *prometheus) start(intervals map[string]string, args ...string) *prometheus {
+	p.Helper()
 	config := filepath.Join(p.dir, "prometheus.yaml")
 	text := render(prometheusConfig, map[string]any{"Intervals": intervals, "Dir": p.dir})
-	require.NoError(s, os.WriteFile(config, []byte(text), 0o644))
+	require.NoError(p, os.WriteFile(config, []byte(text), 0o644))
+	_, address, _ := strings.Cut(p.url, "://")
 	p.run(process.Command{
-		Name: "prometheus", Path: os.Getenv(prometheusEnv), Log: filepath.Join(s.dir, "prometheus.log"),
-		Args: []string{"--config.file=" + config, "--storage.tsdb.path=" + filepath.Join(p.dir, "data"), "--web.listen-address=" + prometheusAddress},
+		Name: "prometheus", Path: os.Getenv(prometheusEnv), Log: filepath.Join(p.dir, "prometheus.log"),
+		Args: append(args, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(p.dir, "data"), "--web.listen-address="+address),
 	})
-	s.wait("Prometheus is ready", func() error { return answers("http://" + prometheusAddress + "/-/ready") })
+	p.wait("Prometheus is ready", func() error { return p.ready() })
 	return p
+}
+
+// startSecure runs one that speaks TLS, and answers nobody without the password.
+// It returns the certificate of its CA.
+func (s *scenario) startSecure(intervals map[string]string, user, password string) (p *prometheus, ca []byte) {
+	s.Helper()
+	p = s.newPrometheus("https")
+	authority, err := controlplane.NewAuthority(p.dir, "ca")
+	require.NoError(s, err)
+	require.NoError(s, authority.Issue("prometheus", "prometheus", "127.0.0.1"))
+	ca, err = os.ReadFile(filepath.Join(p.dir, "ca.crt"))
+	require.NoError(s, err)
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	require.NoError(s, err)
+	web := filepath.Join(p.dir, "web.yaml")
+	require.NoError(s, os.WriteFile(web, fmt.Appendf(nil, "tls_server_config: {cert_file: prometheus.crt, key_file: prometheus.key}\nbasic_auth_users: {%s: %q}\n", user, hash), 0o600))
+	roots := x509.NewCertPool()
+	require.True(s, roots.AppendCertsFromPEM(ca))
+	p.client = &http.Client{Timeout: scalerClient.Timeout, Transport: basicAuth{user, password, &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}}}
+	return p.start(intervals, "--web.config.file="+web), ca
+}
+
+type basicAuth struct {
+	user, password string
+	next           http.RoundTripper
+}
+
+func (b basicAuth) RoundTrip(req *http.Request) (*http.Response, error) {
+	req = req.Clone(req.Context())
+	req.SetBasicAuth(b.user, b.password)
+	return b.next.RoundTrip(req)
 }
 
 // startAdapter runs the prometheus-adapter, and lets it serve custom metrics. It
@@ -67,7 +119,7 @@ func (p *prometheus) startAdapter() {
 	p.run(process.Command{
 		Name: "prometheus-adapter", Path: os.Getenv(adapterEnv), Log: filepath.Join(p.scenario.dir, "prometheus-adapter.log"),
 		Args: []string{
-			"--config=" + config, "--prometheus-url=http://" + prometheusAddress, "--metrics-relist-interval=1m",
+			"--config=" + config, "--prometheus-url=" + p.url, "--metrics-relist-interval=1m",
 			"--bind-address=127.0.0.1", "--secure-port=16445", "--cert-dir=" + p.dir,
 			"--lister-kubeconfig=" + kubeconfig, "--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
 		},
@@ -102,6 +154,12 @@ func (p *prometheus) run(c process.Command) {
 // until the test ends.
 func (p *prometheus) reads(job string, f *fleet) {
 	p.Helper()
+	p.discovers(job, f, f.gateway.Addresses)
+}
+
+// discovers is that for any addresses, by the pod that they are of.
+func (p *prometheus) discovers(job string, f *fleet, addresses func() map[string]string) {
+	p.Helper()
 	file := filepath.Join(p.dir, job+".json")
 	last := ""
 	write := func() error {
@@ -110,7 +168,7 @@ func (p *prometheus) reads(job string, f *fleet) {
 			Labels  map[string]string `json:"labels"`
 		}
 		all := []target{}
-		for pod, address := range f.gateway.Addresses() {
+		for pod, address := range addresses() {
 			all = append(all, target{[]string{address}, map[string]string{"namespace": f.namespace, "deployment": f.Name, "pod": pod}})
 		}
 		slices.SortFunc(all, func(a, b target) int { return strings.Compare(a.Labels["pod"], b.Labels["pod"]) })
@@ -146,7 +204,7 @@ func (p *prometheus) reads(job string, f *fleet) {
 
 // query is what an instant query of one element says; 0 where there is none.
 func (p *prometheus) query(promql string) (float64, error) {
-	resp, err := scalerClient.Get("http://" + prometheusAddress + "/api/v1/query?" + url.Values{"query": {promql}}.Encode())
+	resp, err := p.client.Get(p.url + "/api/v1/query?" + url.Values{"query": {promql}}.Encode())
 	if err != nil {
 		return 0, err
 	}
@@ -162,8 +220,8 @@ func (p *prometheus) query(promql string) (float64, error) {
 	return strconv.ParseFloat(fmt.Sprint(reply.Data.Result[0].Value[1]), 64)
 }
 
-func answers(url string) error {
-	resp, err := scalerClient.Get(url)
+func (p *prometheus) ready() error {
+	resp, err := p.client.Get(p.url + "/-/ready")
 	if err != nil {
 		return err
 	}
@@ -171,7 +229,7 @@ func answers(url string) error {
 		return err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", url, resp.Status)
+		return errors.New(resp.Status)
 	}
 	return nil
 }

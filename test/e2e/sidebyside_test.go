@@ -57,8 +57,8 @@ func TestSideBySide(t *testing.T) {
 		p.reads(keda.fleet.Name, keda.fleet)
 		query := fmt.Sprintf(`sum({__name__=~"asr_active_requests|asr_batch_queue_depth",deployment=%q})`, keda.fleet.Name)
 		keda.fleet.scale(sideSpec(fmt.Sprintf(`  - type: prometheus
-    metadata: {serverAddress: "http://%s", query: '%s', threshold: "5"}
-`, prometheusAddress, query)))
+    metadata: {serverAddress: "%s", query: '%s', threshold: "5"}
+`, p.url, query)))
 		keda.signal = p.asksFor(query)
 	}
 	p.reads(guide.fleet.Name, guide.fleet)

@@ -15,15 +15,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// front gives the fleet an API server, and waits until it is ready.
-func (f *fleet) front() {
+// front gives the fleet an API server of that name, and waits until it is ready.
+func (f *fleet) front(name string) {
 	f.Helper()
 	f.apply(render(frontManifest, struct {
+		Name, Of string
 		Replicas int
-		Of       string
-	}{1, f.Name}))
+	}{name, f.Name, 1}))
 	f.wait("the API server is ready", func() error {
-		d, err := f.informers.Apps().V1().Deployments().Lister().Deployments(f.namespace).Get("api")
+		d, err := f.informers.Apps().V1().Deployments().Lister().Deployments(f.namespace).Get(name)
 		if err == nil && d.Status.ReadyReplicas != 1 {
 			err = fmt.Errorf("%d of 1 is", d.Status.ReadyReplicas)
 		}
@@ -38,7 +38,7 @@ func (f *fleet) front() {
 func TestWakesFromZero(t *testing.T) {
 	t.Parallel()
 	f := begin(t).fleet(workload{Replicas: 0, Slots: 8, Startup: 3 * time.Second})
-	f.front()
+	f.front("api")
 	f.scale(quick{max: 10, triggers: push("engine: lightning-asr", "hold: 5s", "upstream: service/api:http")}.String())
 	f.never("asleep with work in flight, once awake", func(m moment) bool { return m.Replicas == 0 && m.Running+m.Waiting > 0 })
 	f.never("more than 5 replicas", func(m moment) bool { return m.Replicas > 5 || m.Wanted > 5 })
@@ -63,7 +63,7 @@ func TestWakesFromZero(t *testing.T) {
 func TestPausedScaleOut(t *testing.T) {
 	t.Parallel()
 	f := begin(t).fleet(workload{Replicas: 0})
-	f.front()
+	f.front("api")
 	spec := quick{max: 10, triggers: push("engine: lightning-asr", "hold: 5s", "upstream: service/api:http")}.String()
 	f.scale(spec)
 	f.declare(`autoscaling.keda.sh/paused-scale-out: "true"`, spec)
@@ -83,7 +83,7 @@ func TestPausedScaleOut(t *testing.T) {
 func TestWorkThatWaitedAlready(t *testing.T) {
 	t.Parallel()
 	f := begin(t).fleet(workload{Replicas: 0})
-	f.front()
+	f.front("api")
 	f.burst(3)
 	begun := time.Now()
 	f.declare("", quick{max: 10, triggers: push("engine: lightning-asr", "hold: 5s", "upstream: service/api:http")}.String())

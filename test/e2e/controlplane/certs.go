@@ -16,15 +16,15 @@ import (
 	"time"
 )
 
-// authority is a CA of this run's own.
-type authority struct {
+// Authority is a CA of this run's own.
+type Authority struct {
 	dir  string
 	cert *x509.Certificate
 	key  crypto.Signer
 }
 
-// newAuthority makes a CA and writes NAME.crt into dir; its key is not kept.
-func newAuthority(dir, name string) (*authority, error) {
+// NewAuthority makes a CA and writes NAME.crt into dir; its key is not kept.
+func NewAuthority(dir, name string) (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -42,11 +42,11 @@ func newAuthority(dir, name string) (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &authority{dir, cert, key}, writePEM(filepath.Join(dir, name+".crt"), "CERTIFICATE", der)
+	return &Authority{dir, cert, key}, writePEM(filepath.Join(dir, name+".crt"), "CERTIFICATE", der)
 }
 
-// issue writes NAME.crt and NAME.key, for a server and a client.
-func (a *authority) issue(name, commonName string, hosts ...string) error {
+// Issue writes NAME.crt and NAME.key, for a server and a client.
+func (a *Authority) Issue(name, commonName string, hosts ...string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -95,11 +95,11 @@ func writeCerts(dir string) error {
 	if err := os.MkdirAll(filepath.Join(dir, "keda"), 0o750); err != nil {
 		return err
 	}
-	ca, err := newAuthority(dir, "ca")
+	ca, err := NewAuthority(dir, "ca")
 	if err != nil {
 		return err
 	}
-	proxy, err := newAuthority(dir, "front-proxy-ca")
+	proxy, err := NewAuthority(dir, "front-proxy-ca")
 	if err != nil {
 		return err
 	}
@@ -112,10 +112,10 @@ func writeCerts(dir string) error {
 		return err
 	}
 	return errors.Join(
-		ca.issue("apiserver", "kube-apiserver", "127.0.0.1", "10.96.0.1", "localhost", "kubernetes.default.svc"),
-		ca.issue("keda/tls", "keda", "127.0.0.1", "localhost", "keda-operator.keda.svc", "keda-metrics-apiserver.keda.svc"),
+		ca.Issue("apiserver", "kube-apiserver", "127.0.0.1", "10.96.0.1", "localhost", "kubernetes.default.svc"),
+		ca.Issue("keda/tls", "keda", "127.0.0.1", "localhost", "keda-operator.keda.svc", "keda-metrics-apiserver.keda.svc"),
 		writePEM(filepath.Join(dir, "keda", "ca.crt"), "CERTIFICATE", ca.cert.Raw),
-		proxy.issue("front-proxy", "front-proxy-client"),
+		proxy.Issue("front-proxy", "front-proxy-client"),
 		writeKey(filepath.Join(dir, "tokens.key"), tokens),
 		writePEM(filepath.Join(dir, "tokens.pub"), "PUBLIC KEY", public),
 	)

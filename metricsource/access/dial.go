@@ -1,4 +1,4 @@
-package scrape
+package access
 
 import (
 	"context"
@@ -9,7 +9,15 @@ import (
 	"time"
 )
 
-type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+// Dialer opens a connection, as net.Dialer.DialContext does.
+type Dialer = func(ctx context.Context, network, address string) (net.Conn, error)
+
+// NewDialer returns a Dialer that makes the check of an address part of dialling
+// it; nil permits all.
+func NewDialer(permit func(netip.Addr) error) Dialer {
+	d := &net.Dialer{KeepAlive: -1, ControlContext: control(permit)}
+	return d.DialContext
+}
 
 // control makes the check of an address part of dialling it, where a name has
 // become the address that the connection goes to.
@@ -28,7 +36,7 @@ func control(permit func(netip.Addr) error) func(context.Context, string, string
 
 // during bounds a dial by time, and by the life of the target: net/http lets one
 // go on after the request it was for has given up.
-func during(life context.Context, most time.Duration, dial dialFunc) dialFunc {
+func during(life context.Context, most time.Duration, dial Dialer) Dialer {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, most)
 		defer cancel()

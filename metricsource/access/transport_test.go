@@ -1,0 +1,159 @@
+package access
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// secure is an https server that says what it was shown, and counts connections.
+type secure struct {
+	*httptest.Server
+	connections atomic.Int32
+}
+
+func newSecure(t *testing.T) *secure {
+	s := &secure{}
+	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path == "/redirect" {
+			http.Redirect(w, req, "/", http.StatusFound)
+			return
+		}
+		_, _ = io.WriteString(w, req.Header.Get("Authorization"))
+		if len(req.TLS.PeerCertificates) > 0 {
+			_, _ = io.WriteString(w, " and a certificate")
+		}
+	}))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			s.connections.Add(1)
+		}
+	}
+	s.TLS = &tls.Config{ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *secure) roots() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(s.Certificate())
+	return pool
+}
+
+// transport returns one to the server, with what credentials says at each request.
+func (s *secure) transport(t *testing.T, verify string, credentials func() (*Credentials, error)) *Transport {
+	opts := Options{Dial: NewDialer(nil), Timeout: 10 * time.Second, IdleTimeout: time.Minute, Verify: verify, Connections: 1}
+	if credentials != nil {
+		opts.Credentials = func(_ context.Context, at *url.URL) (*Credentials, error) {
+			require.Equal(t, s.URL, at.Scheme+"://"+at.Host)
+			return credentials()
+		}
+	}
+	tr := NewTransport(opts)
+	t.Cleanup(tr.Close)
+	return tr
+}
+
+func get(t *testing.T, tr *Transport, at string) (string, error) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at, nil)
+	require.NoError(t, err)
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return strings.TrimSpace(http.StatusText(resp.StatusCode) + " " + string(body)), nil
+}
+
+func TestCertificatesAreVerifiedByTheRootsOfTheCredentials(t *testing.T) {
+	s := newSecure(t)
+	present := &Credentials{}
+	credentials := func() (*Credentials, error) { return present, nil }
+	for _, verify := range []string{"127.0.0.1", "example.com"} { // what httptest's certificate is for
+		present = &Credentials{}
+		tr := s.transport(t, verify, credentials)
+		_, err := get(t, tr, s.URL)
+		var unverified *tls.CertificateVerificationError
+		require.ErrorAs(t, err, &unverified, "this machine does not know the root")
+		present = &Credentials{Roots: s.roots()}
+		got, err := get(t, tr, s.URL)
+		require.NoError(t, err)
+		require.Equal(t, "OK", got)
+	}
+	_, err := get(t, s.transport(t, "another.name", credentials), s.URL)
+	require.ErrorContains(t, err, "another.name")
+	_, err = get(t, s.transport(t, "127.0.0.1", nil), s.URL)
+	require.ErrorContains(t, err, "certificate")
+	_, err = get(t, s.transport(t, "", credentials), s.URL)
+	require.NoError(t, err, "nothing to verify")
+	_, err = get(t, s.transport(t, "", nil), s.URL)
+	require.NoError(t, err, "nothing to verify")
+}
+
+func TestCredentialsAreThoseOfTheMoment(t *testing.T) {
+	s := newSecure(t)
+	var present *Credentials
+	var failure error
+	tr := s.transport(t, "127.0.0.1", func() (*Credentials, error) { return present, failure })
+	ask := func() string {
+		got, err := get(t, tr, s.URL)
+		require.NoError(t, err)
+		return got
+	}
+	present = &Credentials{Roots: s.roots(), Header: http.Header{"Authorization": {"Bearer one"}}}
+	require.Equal(t, "OK Bearer one", ask())
+	require.Equal(t, "OK Bearer one", ask())
+	require.EqualValues(t, 1, s.connections.Load(), "a connection is used again")
+
+	present = &Credentials{Roots: s.roots(), Header: http.Header{"Authorization": {"Bearer two"}}, Certificate: &s.TLS.Certificates[0]}
+	require.Equal(t, "OK Bearer two and a certificate", ask(), "by a new connection")
+	require.EqualValues(t, 2, s.connections.Load())
+
+	present = &Credentials{}
+	_, err := get(t, tr, s.URL)
+	require.Error(t, err, "the root is trusted no more, though a connection was open")
+
+	failure = errors.New("may not be used there")
+	_, err = get(t, tr, s.URL)
+	require.ErrorIs(t, err, failure)
+}
+
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	s := newSecure(t)
+	got, err := get(t, s.transport(t, "", nil), s.URL+"/redirect")
+	require.NoError(t, err)
+	require.Contains(t, got, "Found")
+}
+
+func TestCloseEndsADial(t *testing.T) {
+	dialling := make(chan struct{})
+	tr := NewTransport(Options{Timeout: time.Minute, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		close(dialling)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}})
+	go func() {
+		<-dialling
+		tr.Close()
+	}()
+	_, err := get(t, tr, "http://192.0.2.1/")
+	require.ErrorIs(t, err, context.Canceled)
+}
