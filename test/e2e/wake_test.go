@@ -4,15 +4,20 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // front gives the fleet an API server of that name, and waits until it is ready.
@@ -91,6 +96,49 @@ func TestWorkThatWaitedAlready(t *testing.T) {
 	f.figure("ready %.1f s after the ScaledObject", ready.Sub(begun).Seconds())
 	f.finish()
 	f.atReplicas(0)
+}
+
+// metricNames sets the names that KEDA has written into the ScaledObject's status,
+// and returns those that were there.
+func (f *fleet) metricNames(names []string) (before []string) {
+	f.Helper()
+	objects := f.cluster.Dynamic.Resource(scaledObjects).Namespace(f.namespace)
+	object, err := objects.Get(f.Context(), f.Name, metav1.GetOptions{})
+	require.NoError(f, err)
+	before, _, err = unstructured.NestedStringSlice(object.Object, "status", "externalMetricNames")
+	require.NoError(f, err)
+	patch, err := json.Marshal(map[string]any{"status": map[string]any{"externalMetricNames": names}})
+	require.NoError(f, err)
+	_, err = objects.Patch(f.Context(), f.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	require.NoError(f, err)
+	return before
+}
+
+// KEDA drops a push for a metric that its status does not name, without a word, and
+// here it polls once an hour. The word is said again until it has been heard.
+func TestDroppedWakeUp(t *testing.T) {
+	t.Parallel()
+	f := begin(t).fleet(workload{Replicas: 0})
+	f.front("api")
+	spec := quick{max: 10, triggers: push("engine: lightning-asr", "hold: 5s", "upstream: service/api:http")}.String()
+	f.scale(strings.Replace(spec, "pollingInterval: 1\n", "pollingInterval: 3600\n", 1))
+	f.wait("KEDA's status names the metric", func() error {
+		names := f.metricNames(nil)
+		if len(names) == 0 {
+			return errors.New("it does not")
+		}
+		f.metricNames(names)
+		return nil
+	})
+	f.stays(0, 5*time.Second)
+	names := f.metricNames(nil)
+	f.burst(3)
+	f.stays(0, 5*time.Second) // what wakes a fleet within milliseconds was dropped
+	f.metricNames(names)
+	begun := time.Now()
+	ready := f.ready(1)
+	f.figure("ready %.1f s after KEDA could hear it", ready.Sub(begun).Seconds())
+	f.finish()
 }
 
 // report posts to one replica of the scaler what waits in the fleet's gateway.
