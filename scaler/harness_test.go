@@ -340,6 +340,17 @@ func (c *cluster) Endpoints(string, string, string) ([]metricsource.Endpoint, er
 	return slices.Clone(c.endpoints), nil
 }
 
+func (c *cluster) Leader(namespace, kind, name string) (metricsource.Workload, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for o, w := range c.workloads {
+		if o.namespace == namespace && w.Name == name && (kind == "" || kind == w.Kind) {
+			return w, nil
+		}
+	}
+	return metricsource.Workload{}, metricsource.ErrNotFound
+}
+
 func (c *cluster) HasPod(_ string, addr netip.Addr) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -348,20 +359,32 @@ func (c *cluster) HasPod(_ string, addr netip.Addr) bool {
 
 // update changes what the cluster says of asr/fleet, and tells the scaler.
 func (c *cluster) update(change func(w *metricsource.Workload)) {
-	o := object{"asr", "fleet"}
+	c.updateOf("fleet", "lightning-asr", change)
+}
+
+// updateOf is that for a ScaledObject of this name, and its workload's.
+func (c *cluster) updateOf(name, workload string, change func(w *metricsource.Workload)) {
+	o := object{"asr", name}
 	c.mu.Lock()
 	w, ok := c.workloads[o]
 	if !ok {
-		w = metricsource.Workload{Namespace: "asr", ScaledObject: "fleet", Kind: "Deployment", Name: "lightning-asr", MaxReplicas: 10}
+		w = metricsource.Workload{Namespace: "asr", ScaledObject: name, Kind: "Deployment", Name: workload, MaxReplicas: 10}
 	}
 	change(&w)
 	c.workloads[o] = w
 	c.mu.Unlock()
 	c.changed(o.namespace, o.name)
+	for _, so := range c.ScaledObjects() { // those that follow it
+		if so.Name != name {
+			c.changed(so.Namespace, so.Name)
+		}
+	}
 }
 
-func (c *cluster) declare(metadata ...map[string]string) {
-	o := object{"asr", "fleet"}
+func (c *cluster) declare(metadata ...map[string]string) { c.declareOf("fleet", metadata...) }
+
+func (c *cluster) declareOf(name string, metadata ...map[string]string) {
+	o := object{"asr", name}
 	c.mu.Lock()
 	c.triggers[o] = metadata
 	c.mu.Unlock()

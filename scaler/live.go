@@ -147,6 +147,7 @@ func (l *live) evaluate(ctx context.Context) {
 	l.settle()
 	l.scaler.metrics.evaluations.Observe(a.took.Seconds())
 	l.report(before, a)
+	l.leads(before, a)
 	if before == nil || a.edges != before.edges || active(a) != active(before) || replicasOf(a) != replicasOf(before) || paused(a) != paused(before) {
 		l.notify()
 	}
@@ -168,6 +169,10 @@ func (l *live) observe() error {
 			return err
 		}
 		l.workload = &w
+	}
+	if err := l.cycle(); err != nil {
+		l.stale.Store(true)
+		return err
 	}
 	l.source.follow(false)
 	l.upstream.follow(l)

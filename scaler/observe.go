@@ -50,6 +50,7 @@ func (l *live) unread(now time.Time) decision.Input {
 	in.Filling = t.Prometheus == nil && now.Sub(l.opened) < t.Want.Lookback()
 	in.Pods, l.tried = l.source.pods(now)
 	in.Upstream = l.upstream.unread(l, now)
+	in.Leader = l.leaderOf()
 	if l.workload != nil {
 		in.Replicas = l.workload.Replicas
 	} else {

@@ -66,6 +66,9 @@ func (s *Scaler) open(o object, metadata map[string]string, declared bool) (*liv
 	if t.Prometheus != nil && (s.opts.Cluster == nil || s.opts.Prometheus == nil) {
 		return nil, fmt.Errorf("%w: prometheusAddress: %q; this scaler runs without Kubernetes, and would not know how many replicas there are", errMetadata, t.Prometheus.Address)
 	}
+	if s.opts.Cluster == nil && t.Follow != nil {
+		return nil, fmt.Errorf("%w: follow: %q; this scaler runs without Kubernetes, and would not know the leader", errMetadata, t.Follow)
+	}
 	if s.opts.Cluster == nil && len(t.Endpoints) == 0 {
 		return nil, fmt.Errorf("%w: endpoints: missing; wanted: host:port,… for this scaler runs without Kubernetes", errMetadata)
 	}
@@ -84,6 +87,14 @@ func (s *Scaler) open(o object, metadata map[string]string, declared bool) (*liv
 	}
 	s.byObject[o][k] = l
 	s.count++
+	s.peers.Store(o, slices.Collect(maps.Values(s.byObject[o])))
+	if t.Follow != nil {
+		leader := object{o.namespace, t.Follow.Name}
+		if s.following[leader] == nil {
+			s.following[leader] = map[*live]struct{}{}
+		}
+		s.following[leader][l] = struct{}{}
+	}
 	l.assume()
 	s.triggers.Store(k, l)
 	s.wake(l, 0)
@@ -144,8 +155,17 @@ func (s *Scaler) undeclared() int {
 func (s *Scaler) unlink(l *live) {
 	s.triggers.Delete(l.key)
 	delete(s.byObject[l.object], l.key)
+	if f := l.trigger.Follow; f != nil {
+		leader := object{l.namespace, f.Name}
+		delete(s.following[leader], l)
+		if len(s.following[leader]) == 0 {
+			delete(s.following, leader)
+		}
+	}
+	s.peers.Store(l.object, slices.Collect(maps.Values(s.byObject[l.object])))
 	if len(s.byObject[l.object]) == 0 {
 		delete(s.byObject, l.object)
+		s.peers.Delete(l.object)
 	}
 	s.count--
 	s.opts.Logger.Info("trigger closed", "namespace", l.namespace, "scaledObject", l.name, "trigger", l.label)

@@ -46,6 +46,9 @@ type Cluster interface {
 	// their changes, Changed tells the ScaledObjects that name the Service.
 	Endpoints(namespace, service, port string) ([]metricsource.Endpoint, error)
 	HasPod(namespace string, addr netip.Addr) bool
+	// Leader is the workload of that name, and kind if that is not empty, which need
+	// not be a ScaledObject's; of its changes, Changed tells those that follow it.
+	Leader(namespace, kind, name string) (metricsource.Workload, error)
 }
 
 // Secrets reads a Secret from the cluster itself, where a trigger names one. It
@@ -90,11 +93,14 @@ type Scaler struct {
 	closeOnce   sync.Once
 
 	triggers sync.Map // of *live by key: read by every call, without a lock
+	peers    sync.Map // of []*live by object, immutable: what byObject holds
 
 	mu       sync.Mutex
 	byObject map[object]map[string]*live
-	count    int
-	syncedAt time.Time
+	// following are the triggers that follow a workload, by its namespace and name.
+	following map[object]map[*live]struct{}
+	count     int
+	syncedAt  time.Time
 
 	ready     atomic.Bool
 	caughtUp  sync.Once  // with what the cluster declared before it was synced
@@ -114,6 +120,7 @@ func New(opts Options) *Scaler {
 		evaluations: schedule.New[*live](),
 		closing:     make(chan struct{}),
 		byObject:    map[object]map[string]*live{},
+		following:   map[object]map[*live]struct{}{},
 	}
 	s.metrics = newMetrics(opts.Registerer, s)
 	return s

@@ -343,6 +343,7 @@ inference_scaler_trigger_decided_replicas{namespace="asr",scaledobject="fleet",t
 # HELP inference_scaler_trigger_faults Faults of the present decision.
 # TYPE inference_scaler_trigger_faults gauge
 inference_scaler_trigger_faults{kind="BadValue",namespace="asr",scaledobject="fleet",trigger="TRIGGER"} 0
+inference_scaler_trigger_faults{kind="LeaderFault",namespace="asr",scaledobject="fleet",trigger="TRIGGER"} 0
 inference_scaler_trigger_faults{kind="NoSeries",namespace="asr",scaledobject="fleet",trigger="TRIGGER"} 0
 inference_scaler_trigger_faults{kind="PodSilent",namespace="asr",scaledobject="fleet",trigger="TRIGGER"} 0
 inference_scaler_trigger_faults{kind="PodUnread",namespace="asr",scaledobject="fleet",trigger="TRIGGER"} 1

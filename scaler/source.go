@@ -23,10 +23,14 @@ type source interface {
 }
 
 func (l *live) openSource() source {
-	if l.trigger.Prometheus != nil {
+	switch {
+	case l.trigger.Load == nil:
+		return unasked{}
+	case l.trigger.Prometheus != nil:
 		return l.openPolled()
+	default:
+		return l.openScraped()
 	}
-	return l.openScraped()
 }
 
 // asked is a query that the trigger asks of its source, and its place in a decision.

@@ -40,7 +40,7 @@ type upstream struct {
 // openUpstream returns nil where nothing is to be read and nothing can be reported.
 func (l *live) openUpstream() *upstream {
 	t := l.trigger.Upstream
-	if !t.Named() && l.scaler.opts.Reports == nil {
+	if l.trigger.Load == nil || !t.Named() && l.scaler.opts.Reports == nil {
 		return nil
 	}
 	u := &upstream{trigger: t, window: metricsource.NewWindow(t.Want.Lookback())}

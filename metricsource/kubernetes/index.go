@@ -125,7 +125,11 @@ func (ix *index) setPod(p *pod) {
 		if old == nil {
 			ix.readAgain(p.Namespace, n, p)
 		}
-		return append(n.podChanged(p.Name, p), n.moved(old, p)...)
+		changed := append(n.podChanged(p.Name, p), n.moved(old, p)...)
+		if old == nil || old.state != p.state {
+			changed = append(changed, n.followersOfPod(p)...)
+		}
+		return changed
 	})
 }
 
@@ -136,7 +140,11 @@ func (ix *index) deletePod(ns, name string) {
 		if old != nil {
 			ix.readAgain(ns, n, old)
 		}
-		return append(n.podChanged(name, nil), n.moved(old, nil)...)
+		changed := append(n.podChanged(name, nil), n.moved(old, nil)...)
+		if old != nil {
+			changed = append(changed, n.followersOfPod(old)...)
+		}
+		return changed
 	})
 }
 
@@ -186,7 +194,8 @@ func (ix *index) setObject(o *scaledObject) {
 			n.release(old.spec.target)
 		}
 		ix.readSoon(o.Namespace, o.spec.target)
-		return []string{o.Name}
+		of := func(ref targetRef) bool { return ref == o.spec.target }
+		return append(n.followers(of), o.Name)
 	})
 }
 
@@ -197,8 +206,9 @@ func (ix *index) deleteObject(ns, name string) {
 			return nil
 		}
 		delete(n.views, name)
+		changed := n.followers(func(ref targetRef) bool { return ref == v.object.spec.target })
 		n.release(v.object.spec.target)
-		return []string{name}
+		return append(changed, name)
 	})
 }
 
@@ -261,13 +271,16 @@ func (n *namespace) podChanged(name string, p *pod) (changed []string) {
 
 // setTarget files a target, or with nil that there is none.
 func (n *namespace) setTarget(ref targetRef, t *target) (changed []string) {
+	of := func(changed targetRef) bool { return changed == ref }
 	if t == nil {
+		changed = n.followers(of)
 		delete(n.targets, ref)
 	} else {
 		if n.targets[ref].same(t) {
 			return nil
 		}
 		n.targets[ref] = t
+		changed = n.followers(of)
 	}
 	for so, v := range n.views {
 		if v.object.spec.target == ref {

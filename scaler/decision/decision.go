@@ -50,10 +50,12 @@ const (
 	QueryFault FaultKind = "QueryFault" // a query failed, or found nothing
 	// UpstreamFault: what shows demand before it reaches a pod cannot be read.
 	UpstreamFault FaultKind = "UpstreamFault"
+	// LeaderFault: nothing is known of the workload that this one follows.
+	LeaderFault FaultKind = "LeaderFault"
 )
 
 // FaultKinds are all there are.
-var FaultKinds = []FaultKind{PodUnread, PodSilent, NoSeries, BadValue, QueryFault, UpstreamFault}
+var FaultKinds = []FaultKind{PodUnread, PodSilent, NoSeries, BadValue, QueryFault, UpstreamFault, LeaderFault}
 
 // Step is what one rule made of the number.
 type Step struct {
@@ -82,15 +84,23 @@ func Decide(in Input, memory Memory) (Decision, Memory) {
 			Input:  in,
 		},
 	}
+	if !in.Leader.Alone {
+		d.ownLoad()
+	}
+	d.follow()
+	d.quantise()
+	d.active()
+	return d.out, d.memory
+}
+
+// ownLoad applies the rules of a workload that has one.
+func (d *deciding) ownLoad() {
 	d.load()
 	d.join()
 	d.absent()
 	d.saturation()
 	d.latency()
 	d.hold()
-	d.quantise()
-	d.active()
-	return d.out, d.memory
 }
 
 // deciding is a decision in the making.
@@ -197,6 +207,9 @@ func (d *deciding) active() {
 }
 
 func (d *deciding) activity(before Memory) (bool, string) {
+	if d.in.Leader.Asked {
+		return true, "it follows " + d.in.Leader.Name + ", and a follower is always active"
+	}
 	wakes, because := d.wakes()
 	if d.in.Replicas == 0 {
 		d.memory.Waking = false

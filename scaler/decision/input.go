@@ -31,6 +31,24 @@ type Input struct {
 	Latency    Reading // in seconds
 
 	Upstream Upstream
+	Leader   Leader
+}
+
+// Leader is the workload whose replicas size this one.
+type Leader struct {
+	Asked bool
+	Name  string
+	// Err says why nothing is known of it; empty where something is.
+	Err string
+	// Wanted is what its own decision asks for, within its minReplicaCount and
+	// maxReplicaCount; 0 where nobody decides for it, or it is paused.
+	Wanted int
+	// Replicas is its spec.replicas, and Pods how many of its pods have work, or may
+	// still have some: ready ones, and terminating ones.
+	Replicas, Pods int
+	// Ratio is how many of its replicas one of this workload serves; Alone: nothing else sizes this one.
+	Ratio float64
+	Alone bool
 }
 
 // Upstream is demand that shows before it reaches a pod: in an API server's
@@ -146,6 +164,9 @@ type Memory struct {
 	// they have grown by of late.
 	Arrivals map[string]float64
 	Arrived  []Arrival
+	// Led: a leader was known, and LeaderPods are those that it had then and has still.
+	Led        bool
+	LeaderPods int
 	// LatencyAsked is how many replicas the latency asked for then.
 	LatencyAsked int
 	// Ready are the replicas that were ready while the latency was measured, as far

@@ -63,6 +63,11 @@ func (c *Cluster) Endpoints(namespace, service, _ string) ([]metricsource.Endpoi
 // HasPod reports that the address is a pod's: all addresses of the model are.
 func (c *Cluster) HasPod(string, netip.Addr) bool { return true }
 
+// Leader returns the only workload.
+func (c *Cluster) Leader(namespace, _, name string) (metricsource.Workload, error) {
+	return c.Workload(namespace, name)
+}
+
 // Run calls onChange once, and then whenever the workload or one of its pods
 // has changed, several changes at a time where they come fast, until ctx ends.
 // One Run at a time hears of the changes.

@@ -16,7 +16,7 @@ type Key struct {
 // Keys are all keys of the metadata, in the order of their documentation.
 // Any of them may be given as KEYFromEnv.
 var Keys = []Key{
-	{"engine", "", "the preset: `lightning-asr`, `queue-depth`, `vllm`, `sglang` or `dynamo`; required unless `query` is given"},
+	{"engine", "", "the preset: `lightning-asr`, `queue-depth`, `vllm`, `sglang` or `dynamo`; required unless `query` or `follow` is given"},
 	{"query", "the preset's", "the load: PromQL over this workload's samples; looks back at most 10 minutes"},
 	{"target", "the preset's", "the load that one replica should carry, from 0.001 to 1000000"},
 	{"inflightQuery", "the preset's, else `query`", "work in flight, waiting and running: PromQL"},
@@ -37,6 +37,8 @@ var Keys = []Key{
 	{"prometheusAddress", "", "the URL of a Prometheus, Thanos, Mimir or VictoriaMetrics, which answers the queries in place of readings of the pods: an engine's, narrowed to the pods of this workload (labels `namespace` and `pod`), or your own as they stand, which may wake the workload from zero; needs Kubernetes"},
 	{"authSecret", "", "a Secret of the namespace for the upstream and Prometheus: `bearerToken` (or `token`), `username` and `password`, `tls.crt` and `tls.key`, and `header.NAME` for further headers; its annotation `inference-scaler/allow-host` names the hosts that it may be used towards"},
 	{"caSecret", "", "a Secret of the namespace, with the same annotation: the `ca.crt` by which their certificates are verified"},
+	{"follow", "", "the leader, `[kind/]name` of a workload in the namespace: its replicas size this one, at the same instant; beside a `query` or an `engine` the larger answer wins"},
+	{"ratio", "`1`", "how many replicas of the leader one of this workload serves, from 0.001 to 10000"},
 	{"hold", "`20s`", "for how long the largest answer stands, so that no burst between two syncs of the HPA is missed"},
 	{"staleAfter", "5 × `interval`, at least `5s`", "how long after its last answer a pod is unknown"},
 }

@@ -61,7 +61,7 @@ func (p *parser) secrets(t *Trigger) {
 		name, given := p.values[key]
 		switch {
 		case !given:
-		case len(name) > maxSecretName || !secretName.MatchString(name):
+		case len(name) > maxName || !objectName.MatchString(name):
 			p.failf("%s: %q; wanted: the name of a Secret in the namespace", key, clip(name))
 		case p.values["upstream"] == "" && p.values["prometheusAddress"] == "":
 			p.failf("%s: means nothing without an upstream or a prometheusAddress to use it towards", key)
@@ -71,6 +71,5 @@ func (p *parser) secrets(t *Trigger) {
 	}
 }
 
-const maxSecretName = 253
-
-var secretName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`)
+// objectName is what Kubernetes calls objects.
+var objectName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`)

@@ -20,7 +20,7 @@ type Trigger struct {
 	// MetricName is what the trigger's metric is called in the HPA (after KEDA's index).
 	MetricName string
 
-	// Load sizes the workload: Target is what one replica should carry of it, in
+	// Load sizes the workload, nil where its leader alone does: Target is what one replica should carry of it, in
 	// its own unit and in whole thousandths.
 	Load   *metricsource.Query
 	Target float64
@@ -47,6 +47,9 @@ type Trigger struct {
 
 	// Prometheus answers the queries; nil where they are answered from what is read of the pods.
 	Prometheus *Prometheus
+
+	// Follow is the leader; nil where there is none.
+	Follow *Follow
 
 	// Upstream is never nil; it may name nothing to read.
 	Upstream *Upstream
@@ -151,9 +154,13 @@ func (p *parser) trigger() *Trigger {
 	p.times(t)
 	t.Upstream = p.upstream()
 	p.secrets(t)
+	t.Follow = p.follow(t)
 	p.want(t, base)
 	t.MetricName = t.Engine
-	if t.MetricName == "" {
+	switch {
+	case !p.sized():
+		t.MetricName = "follow"
+	case t.MetricName == "":
 		t.MetricName = "query"
 	}
 	return t
@@ -162,7 +169,7 @@ func (p *parser) trigger() *Trigger {
 func (p *parser) preset() preset.Preset {
 	engine, given := p.values["engine"]
 	if !given {
-		if p.values["query"] == "" {
+		if p.values["query"] == "" && p.sized() {
 			p.failf("engine: missing; wanted: one of %s, or a query", strings.Join(preset.Names(), ", "))
 		}
 		return preset.Preset{Path: "/metrics"}

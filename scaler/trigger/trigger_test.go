@@ -275,3 +275,33 @@ func TestPrometheusRefuses(t *testing.T) {
 	require.ErrorContains(t, err, "target: missing")
 	require.Equal(t, 1, strings.Count(err.Error(), "is not PromQL"))
 }
+
+func TestFollow(t *testing.T) {
+	tr, err := Parse(map[string]string{"follow": "lightning-asr", "ratio": "2"})
+	require.NoError(t, err)
+	require.Equal(t, &Follow{Name: "lightning-asr", Ratio: 2}, tr.Follow)
+	require.Equal(t, "follow", tr.MetricName)
+	require.Equal(t, 2.0, tr.Target)
+	require.Nil(t, tr.Load)
+	tr, err = Parse(map[string]string{"follow": "StatefulSet/asr", "query": "sum(connections)", "target": "100", "port": "80"})
+	require.NoError(t, err)
+	require.Equal(t, &Follow{Kind: "StatefulSet", Name: "asr", Ratio: 1}, tr.Follow)
+	require.Equal(t, 100.0, tr.Target)
+	require.NotNil(t, tr.Load)
+	for _, tc := range []struct {
+		metadata map[string]string
+		want     string
+	}{
+		{map[string]string{"engine": "vllm", "ratio": "2"}, "ratio: means nothing without follow"},
+		{map[string]string{"follow": "asr", "ratio": "0"}, `ratio: "0"; wanted: a number from 0.001 to 10000`},
+		{map[string]string{"follow": "asr", "ratio": "2:1"}, `ratio: "2:1"; wanted:`},
+		{map[string]string{"follow": "a/b/c"}, `follow: "a/b/c"; wanted: the name of a workload in the namespace, or kind/name`},
+		{map[string]string{"follow": "/asr"}, `follow: "/asr"; wanted:`},
+		{map[string]string{"follow": "ASR"}, `follow: "ASR"; wanted:`},
+		{map[string]string{"follow": "asr", "target": "5"}, "target: means nothing beside follow without a load of its own; wanted: an engine or a query as well"},
+		{map[string]string{"follow": "asr", "upstream": "service/a:80"}, "upstream: means nothing beside follow"},
+	} {
+		_, err := Parse(tc.metadata)
+		require.ErrorContains(t, err, tc.want)
+	}
+}

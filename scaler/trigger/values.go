@@ -33,8 +33,8 @@ const (
 
 func (p *parser) targets(t *Trigger) {
 	p.number("target", &t.Target, MinTarget, MaxTarget)
-	t.Target = math.Round(t.Target*1000) / 1000
-	if t.Target == 0 && p.values["target"] == "" && p.values["engine"] == "" {
+	t.Target = wholeThousandths(t.Target)
+	if t.Target == 0 && p.values["target"] == "" && p.values["engine"] == "" && p.sized() {
 		p.failf("target: missing; wanted: the load that one replica should carry, a number from %g to %g", MinTarget, MaxTarget)
 	}
 	p.number("activation", &t.Activation, 0, maxActivation)
@@ -98,7 +98,7 @@ func (p *parser) places(t *Trigger) {
 		}
 		return
 	}
-	if t.Prometheus == nil && t.Port == 0 && p.values["port"] == "" && (t.Engine != "" || p.values["engine"] == "") {
+	if p.sized() && t.Prometheus == nil && t.Port == 0 && p.values["port"] == "" && (t.Engine != "" || p.values["engine"] == "") {
 		p.failf("port: missing; wanted: the port that the pods serve their metrics at, or endpoints")
 	}
 }
@@ -158,6 +158,11 @@ func (p *parser) duration(key string, fallback, low, high time.Duration) time.Du
 	}
 	return d
 }
+
+func wholeThousandths(v float64) float64 { return math.Round(v*1000) / 1000 }
+
+// sized reports whether the workload has, or should have, a load of its own.
+func (p *parser) sized() bool { return p.ownLoad() || p.values["follow"] == "" }
 
 func (p *parser) number(key string, to *float64, low, high float64) {
 	text, ok := p.values[key]

@@ -1,0 +1,100 @@
+package kubernetes
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+)
+
+// Leader says what a workload of the namespace looks like that another one follows:
+// the scale target of a ScaledObject, or any Deployment or StatefulSet. With an
+// empty kind it is the one of that name, whatever its kind. ScaledObject is empty
+// where none scales it. The error wraps metricsource.ErrNotSynced or metricsource.ErrNotFound.
+func (c *Cluster) Leader(ns, kind, name string) (metricsource.Workload, error) {
+	ix := c.index
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	if err := ix.mayAnswer("workload", ns, name); err != nil {
+		return metricsource.Workload{}, err
+	}
+	var found []*view
+	if n := ix.namespaces[ns]; n != nil {
+		found = n.leaders(kind, name)
+	}
+	switch {
+	case len(found) == 0:
+		return metricsource.Workload{}, fmt.Errorf("workload %s/%s: %w", ns, name, metricsource.ErrNotFound)
+	case len(found) > 1:
+		return metricsource.Workload{}, fmt.Errorf("%d workloads are named %s/%s: say which, as kind/name", len(found), ns, name)
+	}
+	if err := found[0].unknown(); err != nil {
+		return metricsource.Workload{}, fmt.Errorf("workload %s/%s: %w", ns, name, err)
+	}
+	return *found[0].build(), nil
+}
+
+// leaders are the views of the workloads of that name: those of ScaledObjects, and
+// for what none scales one of its own.
+func (n *namespace) leaders(kind, name string) (all []*view) {
+	is := func(ref targetRef) bool { return ref.name == name && (kind == "" || strings.EqualFold(ref.kind, kind)) }
+	for _, v := range n.views {
+		if is(v.object.spec.target) {
+			all = append(all, v)
+		}
+	}
+	for ref, t := range n.targets {
+		if !is(ref) || slices.ContainsFunc(all, func(v *view) bool { return v.object.spec.target == ref }) {
+			continue
+		}
+		v := &view{object: &scaledObject{ObjectMeta: t.ObjectMeta, spec: objectSpec{target: ref}}, target: t, pods: map[string]*pod{}}
+		v.object.Name = ""
+		for podName, p := range n.pods {
+			if t.err == nil && t.selector.Matches(labels.Set(p.Labels)) {
+				v.pods[podName] = p
+			}
+		}
+		all = append(all, v)
+	}
+	return all
+}
+
+// followers returns the ScaledObjects with a trigger that follows a workload, as
+// far as the triggers say. Which workload it is they say themselves: what has
+// changed may be one of several names.
+func (n *namespace) followers(of func(ref targetRef) bool) (all []string) {
+	for so, v := range n.views {
+		for _, t := range v.object.spec.triggers {
+			_, hidden := t.Metadata["followFromEnv"]
+			kind, name, ok := strings.Cut(t.Metadata["follow"], "/")
+			if !ok {
+				kind, name = "", kind
+			}
+			if hidden || name != "" && slices.ContainsFunc(n.refs(kind, name), of) {
+				all = append(all, so)
+				break
+			}
+		}
+	}
+	return all
+}
+
+func (n *namespace) refs(kind, name string) (all []targetRef) {
+	for ref := range n.targets {
+		if ref.name == name && (kind == "" || strings.EqualFold(ref.kind, kind)) {
+			all = append(all, ref)
+		}
+	}
+	return all
+}
+
+// followersOfPod are those of the workloads that a pod belongs to.
+func (n *namespace) followersOfPod(p *pod) []string {
+	return n.followers(func(ref targetRef) bool {
+		t := n.targets[ref]
+		return t.err == nil && t.selector.Matches(labels.Set(p.Labels))
+	})
+}

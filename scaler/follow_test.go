@@ -1,0 +1,131 @@
+package scaler
+
+import (
+	"testing"
+	"time"
+
+	"github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
+	"github.com/stretchr/testify/require"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+)
+
+var (
+	leading   = map[string]string{"engine": "lightning-asr", "hold": "0s"}
+	following = map[string]string{"follow": "lightning-asr", "ratio": "2"}
+)
+
+// follower is how many API pods a trigger of the ScaledObject api asks for.
+func (w *world) follower(metadata map[string]string) float64 {
+	ref := &externalscaler.ScaledObjectRef{Namespace: "asr", Name: "api", ScalerMetadata: metadata}
+	reply, err := w.client.GetMetrics(w.t.Context(), &externalscaler.GetMetricsRequest{MetricName: "m", ScaledObjectRef: ref})
+	require.NoError(w.t, err)
+	spec, err := w.client.GetMetricSpec(w.t.Context(), ref)
+	require.NoError(w.t, err)
+	active, err := w.client.IsActive(w.t.Context(), ref)
+	require.NoError(w.t, err)
+	require.True(w.t, active.GetResult(), "a follower is always active")
+	return reply.GetMetricValues()[0].GetMetricValueFloat() / spec.GetMetricSpecs()[0].GetTargetSizeFloat()
+}
+
+func TestTheAPITierFollows(t *testing.T) {
+	inBubble(t, true, func(t *testing.T, w *world) {
+		a := w.network.add("10.0.0.1:9090", asr(4))
+		w.cluster.declare(leading)
+		w.has(1, pod("a", "10.0.0.1", true))
+		w.cluster.updateOf("api", "api", func(wl *metricsource.Workload) { wl.Replicas = 1 })
+		w.cluster.declareOf("api", following)
+		w.pass(2 * time.Second)
+		require.Equal(t, 0.5, w.follower(following))
+
+		// 150 at a target of 5 are 30 replicas, of which the leader may have 10.
+		a.set(asr(150))
+		w.pass(1100 * time.Millisecond)
+		require.Equal(t, 150.0, w.value(leading))
+		require.Equal(t, 5.0, w.follower(following), "at the same instant, and not 15")
+
+		// The load ends, and the pods drain: the API tier waits for them.
+		pods := []metricsource.Pod{pod("a", "10.0.0.1", true)}
+		for _, name := range []string{"b", "c", "d", "e", "f"} {
+			p := pod(name, "", true)
+			pods = append(pods, p)
+		}
+		w.has(6, pods...)
+		a.set(asr(0))
+		w.pass(2 * time.Second)
+		for i := range pods[1:] {
+			pods[1+i].Terminating, pods[1+i].Ready = true, false
+		}
+		w.has(1, pods...)
+		w.pass(2 * time.Second)
+		require.Equal(t, 3.0, w.follower(following))
+		w.has(1, pods[0])
+		w.pass(2 * time.Second)
+		require.Equal(t, 0.5, w.follower(following))
+
+		// Asleep, it stays at 1.
+		w.has(0)
+		w.pass(2 * time.Second)
+		require.Equal(t, 0.5, w.follower(following))
+	})
+}
+
+func TestAPausedLeaderCountsAsItStands(t *testing.T) {
+	inBubble(t, true, func(t *testing.T, w *world) {
+		w.network.add("10.0.0.1:9090", asr(150))
+		w.cluster.declare(leading)
+		w.has(4, pod("a", "10.0.0.1", true))
+		w.cluster.updateOf("api", "api", func(wl *metricsource.Workload) { wl.Replicas = 1 })
+		w.cluster.declareOf("api", following)
+		w.cluster.update(func(wl *metricsource.Workload) { wl.Paused = true })
+		w.cluster.changed("asr", "api")
+		w.pass(2 * time.Second)
+		require.Equal(t, 2.0, w.follower(following))
+	})
+}
+
+// A follower with a load of its own takes the larger of both answers.
+func TestAFollowerWithALoadOfItsOwn(t *testing.T) {
+	metadata := map[string]string{"follow": "Deployment/lightning-asr", "ratio": "0.5", "query": "sum(connections)", "target": "10", "port": "80", "hold": "0s"}
+	inBubble(t, true, func(t *testing.T, w *world) {
+		w.network.add("10.0.0.1:9090", asr(8))
+		api := w.network.add("10.0.1.1:80", "connections 5\n")
+		w.cluster.declare(leading)
+		w.has(1, pod("a", "10.0.0.1", true))
+		w.cluster.updateOf("api", "api", func(wl *metricsource.Workload) {
+			wl.Replicas, wl.Pods = 1, []metricsource.Pod{pod("api", "10.0.1.1", true)}
+		})
+		w.cluster.declareOf("api", metadata)
+		w.pass(2 * time.Second)
+		require.Equal(t, 4.0, w.follower(metadata), "two API pods for each of 2")
+		api.set("connections 75\n")
+		w.pass(2 * time.Second)
+		require.Equal(t, 7.5, w.follower(metadata))
+	})
+}
+
+func TestALeaderThatIsNotThere(t *testing.T) {
+	inBubble(t, true, func(t *testing.T, w *world) {
+		w.cluster.updateOf("api", "api", func(wl *metricsource.Workload) { wl.Replicas = 3 })
+		w.cluster.declareOf("api", following)
+		w.pass(time.Minute)
+		require.Equal(t, 3.0, w.follower(following), "what there is stands")
+		require.True(t, w.recorder.has("LeaderFault"))
+	})
+}
+
+func TestACycleOfFollowersIsRefused(t *testing.T) {
+	back := map[string]string{"follow": "api"}
+	inBubble(t, true, func(t *testing.T, w *world) {
+		w.has(1)
+		w.cluster.updateOf("api", "api", func(wl *metricsource.Workload) { wl.Replicas = 1 })
+		w.cluster.declare(back)
+		w.cluster.declareOf("api", following)
+		w.pass(10 * time.Second)
+		_, err := w.client.GetMetrics(t.Context(), &externalscaler.GetMetricsRequest{MetricName: "m", ScaledObjectRef: &externalscaler.ScaledObjectRef{Namespace: "asr", Name: "api", ScalerMetadata: following}})
+		require.ErrorContains(t, err, `follow: "lightning-asr"; a workload cannot follow itself: api → lightning-asr → api`)
+
+		_, err = w.client.GetMetrics(t.Context(), &externalscaler.GetMetricsRequest{MetricName: "m", ScaledObjectRef: ref(map[string]string{"follow": "lightning-asr"})})
+		require.ErrorContains(t, err, `a workload cannot follow itself: lightning-asr → lightning-asr`)
+	})
+}
