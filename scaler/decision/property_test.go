@@ -69,8 +69,22 @@ func random(r *rand.Rand) (Input, Memory) {
 			in.Upstream.Arrivals.Values = append(in.Upstream.Arrivals.Values, Value{p.Name, value()})
 		}
 	}
+	in.Load.Independent, in.InFlight.Independent = r.IntN(5) == 0, r.IntN(5) == 0
+	if in.Leader.Asked = r.IntN(4) == 0; in.Leader.Asked {
+		in.Leader = Leader{
+			Asked: true, Name: "leader", Wanted: r.IntN(30), Replicas: r.IntN(30), Pods: r.IntN(30),
+			Ratio: []float64{0.001, 0.5, 1, 2}[r.IntN(4)], Alone: r.IntN(2) == 0,
+		}
+		if r.IntN(5) == 0 {
+			in.Leader.Err = "boom"
+		}
+		if in.Leader.Alone {
+			in.Policy.Target, in.Load, in.InFlight = in.Leader.Ratio, Reading{}, Reading{}
+		}
+	}
 	memory := Memory{Known: r.IntN(2) == 0, Last: r.Float64() * 50}
 	memory.Load = Complete{r.IntN(2) == 0, r.Float64() * 50}
+	memory.Led, memory.LeaderPods = r.IntN(2) == 0, r.IntN(30)
 	memory.Latency = Complete{r.IntN(2) == 0, r.Float64() * 3}
 	for count := 1; r.IntN(2) == 0; count += 1 + r.IntN(3) {
 		memory.Ready = append(memory.Ready, Ready{in.Now.Add(time.Duration(count-40) * time.Second), count})

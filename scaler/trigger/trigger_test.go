@@ -162,6 +162,8 @@ func FuzzParse(f *testing.F) {
 	f.Add("engine", "vllm", "target", "5")
 	f.Add("query", "sum(rate(x[1m]))", "targetFromEnv", "1")
 	f.Add("endpoints", "[::1]:80,a:1", "hold", "1h")
+	f.Add("prometheusAddress", "http://a:9090/x", "authSecret", "token")
+	f.Add("follow", "Deployment/asr", "ratio", "0.5")
 	f.Fuzz(func(t *testing.T, k1, v1, k2, v2 string) {
 		for _, base := range []map[string]string{{}, {"engine": "vllm"}, {"query": "x", "target": "1", "port": "1"}} {
 			base[k1], base[k2] = v1, v2
@@ -170,12 +172,12 @@ func FuzzParse(f *testing.F) {
 				require.Nil(t, tr)
 				continue
 			}
-			require.NotNil(t, tr.Load)
+			require.True(t, tr.Load != nil || tr.Follow != nil)
 			require.NotNil(t, tr.Want)
 			require.GreaterOrEqual(t, tr.Target, MinTarget)
 			require.GreaterOrEqual(t, tr.Interval, MinInterval)
 			require.GreaterOrEqual(t, tr.StaleAfter, 2*tr.Interval)
-			require.True(t, tr.Port > 0 || len(tr.Endpoints) > 0)
+			require.True(t, tr.Port > 0 || len(tr.Endpoints) > 0 || tr.Prometheus != nil || tr.Load == nil)
 		}
 	})
 }
