@@ -261,7 +261,8 @@ func TestKEDAErrors(t *testing.T) {
 	var down atomic.Bool
 	s := &scripted{metrics: func(ctx context.Context) (*pb.GetMetricsResponse, error) {
 		if !down.Load() {
-			<-ctx.Done()
+			<-ctx.Done() // as the caller's own: which of them is told of first means nothing
+			return nil, status.FromContextError(ctx.Err()).Err()
 		}
 		return nil, status.Error(codes.Unavailable, "down")
 	}}
