@@ -153,14 +153,18 @@ func allows(entry string, to *url.URL) bool {
 func takeAuth(c *access.Credentials, data map[string][]byte) error {
 	value := func(key string) string { return strings.TrimSpace(string(data[key])) }
 	c.Header = http.Header{}
-	token, user := cmp.Or(value("bearerToken"), value("token")), value("username")
+	token, user, password := cmp.Or(value("bearerToken"), value("token")), value("username"), value("password")
 	switch {
+	case value("bearerToken") != "" && value("token") != "":
+		return errors.New("holds both a bearerToken and a token; wanted: one of them")
 	case token != "" && user != "":
 		return errors.New("holds both a bearerToken and a username; wanted: one of them")
+	case user != "" && password == "":
+		return errors.New("holds a username without a password")
 	case token != "":
 		c.Header.Set("Authorization", "Bearer "+token)
 	case user != "":
-		c.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(user+":"+value("password"))))
+		c.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(user+":"+password)))
 	}
 	for key := range data {
 		name, ok := strings.CutPrefix(key, headerKey)

@@ -87,6 +87,8 @@ func TestTakeAuth(t *testing.T) {
 		"basic":            {map[string][]byte{"username": []byte("me"), "password": []byte("pass:word")}, http.Header{"Authorization": {"Basic bWU6cGFzczp3b3Jk"}}, ""},
 		"headers":          {map[string][]byte{"header.x-scope-orgid": []byte("team")}, http.Header{"X-Scope-Orgid": {"team"}}, ""},
 		"both":             {map[string][]byte{"token": []byte("a"), "username": []byte("b")}, nil, "holds both"},
+		"two tokens":       {map[string][]byte{"token": []byte("a"), "bearerToken": []byte("b")}, nil, "holds both a bearerToken and a token"},
+		"half a login":     {map[string][]byte{"username": []byte("a"), "pasword": []byte("b")}, nil, "holds a username without a password"},
 		"nothing":          {map[string][]byte{"password": []byte("a")}, nil, "holds none of"},
 		"a header's name":  {map[string][]byte{"header.a b": []byte("a")}, nil, "header.a b: that is no header to be set"},
 		"a request's own":  {map[string][]byte{"header.host": []byte("a")}, nil, "header.host: that is no header to be set"},
