@@ -90,6 +90,9 @@ func newLive(s *Scaler, o object, key string, metadata map[string]string, t *tri
 	return l
 }
 
+// timeout bounds what is read or asked for this trigger.
+func (l *live) timeout() time.Duration { return min(l.trigger.StaleAfter/2, maxTimeout) }
+
 // assume publishes the answer of a trigger of which nothing has been read.
 func (l *live) assume() {
 	l.mu.Lock()

@@ -53,7 +53,7 @@ func (l *live) openPolled() source {
 	return &polled{live: l, pod: map[string]*polledPod{}, prom: l.scaler.opts.Prometheus.Open(prometheus.Config{
 		Address:     t.Prometheus.Address,
 		Interval:    t.Interval,
-		Timeout:     min(t.StaleAfter/2, maxTimeout),
+		Timeout:     l.timeout(),
 		Permit:      l.permitUpstream,
 		Credentials: l.credentials(func(at *url.URL) *url.URL { return at }),
 		OnAnswer:    func() { l.scaler.wake(l, 0) },

@@ -32,7 +32,7 @@ func (l *live) openScraped() source {
 	s := &scraped{live: l, window: metricsource.NewWindow(t.Want.Lookback()), gone: map[string]bool{}}
 	s.group = l.scaler.opts.Scraper.Open(scrape.Config{
 		Interval: t.Interval,
-		Timeout:  min(t.StaleAfter/2, maxTimeout),
+		Timeout:  l.timeout(),
 		Want:     t.Want,
 		Window:   s.window,
 		Permit:   s.permit,

@@ -50,7 +50,7 @@ func (l *live) openUpstream() *upstream {
 	u.err = errors.New("not read yet")
 	u.group = l.scaler.opts.Scraper.Open(scrape.Config{
 		Interval:    l.trigger.Interval,
-		Timeout:     min(l.trigger.StaleAfter/2, maxTimeout),
+		Timeout:     l.timeout(),
 		Want:        t.Want,
 		Window:      u.window,
 		Permit:      l.permitUpstream,

@@ -12,9 +12,9 @@ import (
 // Dialer opens a connection, as net.Dialer.DialContext does.
 type Dialer = func(ctx context.Context, network, address string) (net.Conn, error)
 
-// NewDialer returns a Dialer that makes the check of an address part of dialling
+// newDialer returns a Dialer that makes the check of an address part of dialling
 // it; nil permits all.
-func NewDialer(permit func(netip.Addr) error) Dialer {
+func newDialer(permit func(netip.Addr) error) Dialer {
 	d := &net.Dialer{KeepAlive: -1, ControlContext: control(permit)}
 	return d.DialContext
 }

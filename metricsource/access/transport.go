@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"sync/atomic"
 	"time"
@@ -25,14 +26,18 @@ type Credentials struct {
 
 // Options of a Transport.
 type Options struct {
-	// Dial opens its connections: one of NewDialer, or a test's.
-	Dial Dialer
+	// URL of the server.
+	URL string
+	// Dial opens its connections; nil is a net.Dialer, for which Permit refuses
+	// addresses that must not be dialled (nil permits all).
+	Dial   Dialer
+	Permit func(netip.Addr) error
 	// Timeout of a dial, and of a handshake.
 	Timeout time.Duration
-	// IdleTimeout is how long a connection is kept that nothing uses.
-	IdleTimeout time.Duration
-	// Verify the certificate of the server, for this name or address; empty: do not.
-	Verify string
+	// Interval between two requests, by which a connection is kept though nothing uses it.
+	Interval time.Duration
+	// Verify that the certificate of the server is for the host of its URL.
+	Verify bool
 	// Credentials for a request to the URL; nil: none. It is called for each
 	// request and must be quick. The same Credentials are the same pointer.
 	Credentials func(context.Context, *url.URL) (*Credentials, error)
@@ -52,25 +57,29 @@ type Transport struct {
 func NewTransport(opts Options) *Transport {
 	life, end := context.WithCancel(context.Background())
 	t := &Transport{ask: opts.Credentials, end: end}
+	dial := opts.Dial
+	if dial == nil {
+		dial = newDialer(opts.Permit)
+	}
 	t.base = &http.Transport{
-		DialContext:            during(life, opts.Timeout, opts.Dial),
+		DialContext:            during(life, opts.Timeout, dial),
 		TLSHandshakeTimeout:    opts.Timeout,
 		DisableCompression:     true,
 		MaxIdleConns:           max(1, opts.Connections),
 		MaxIdleConnsPerHost:    max(1, opts.Connections),
 		MaxConnsPerHost:        opts.Connections,
-		IdleConnTimeout:        opts.IdleTimeout,
+		IdleConnTimeout:        2*opts.Interval + 30*time.Second,
 		MaxResponseHeaderBytes: maxHeader,
-		TLSClientConfig:        &tls.Config{InsecureSkipVerify: opts.Verify == "", MinVersion: tls.VersionTLS12}, //nolint:gosec // see Options.Verify
+		TLSClientConfig:        &tls.Config{InsecureSkipVerify: !opts.Verify, MinVersion: tls.VersionTLS12}, //nolint:gosec // see Options.Verify
 	}
 	if opts.Credentials != nil {
-		t.base.TLSClientConfig = t.tls(opts.Verify)
+		t.base.TLSClientConfig = t.tls(opts)
 	}
 	return t
 }
 
 // tls looks at the present credentials in each handshake, for they change.
-func (t *Transport) tls(name string) *tls.Config {
+func (t *Transport) tls(opts Options) *tls.Config {
 	cfg := &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
@@ -81,7 +90,11 @@ func (t *Transport) tls(name string) *tls.Config {
 		},
 		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection does it, by roots that may change
 	}
-	if name != "" {
+	if opts.Verify {
+		name := ""
+		if u, err := url.Parse(opts.URL); err == nil { // no request is made to what is no URL
+			name = u.Hostname()
+		}
 		cfg.VerifyConnection = func(state tls.ConnectionState) error { return t.verify(name, state) }
 	}
 	return cfg

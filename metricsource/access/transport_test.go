@@ -55,9 +55,9 @@ func (s *secure) roots() *x509.CertPool {
 	return pool
 }
 
-// transport returns one to the server, with what credentials says at each request.
-func (s *secure) transport(t *testing.T, verify string, credentials func() (*Credentials, error)) *Transport {
-	opts := Options{Dial: NewDialer(nil), Timeout: 10 * time.Second, IdleTimeout: time.Minute, Verify: verify, Connections: 1}
+// transport returns one to the server, verified as host, with what credentials says at each request.
+func (s *secure) transport(t *testing.T, host string, credentials func() (*Credentials, error)) *Transport {
+	opts := Options{URL: "https://" + host + ":443/", Timeout: 10 * time.Second, Interval: time.Minute, Verify: host != "", Connections: 1}
 	if credentials != nil {
 		opts.Credentials = func(_ context.Context, at *url.URL) (*Credentials, error) {
 			require.Equal(t, s.URL, at.Scheme+"://"+at.Host)

@@ -34,20 +34,22 @@ func (c *Cluster) Leader(ns, kind, name string) (metricsource.Workload, error) {
 	if err := found[0].unknown(); err != nil {
 		return metricsource.Workload{}, fmt.Errorf("workload %s/%s: %w", ns, name, err)
 	}
+	if w := found[0].snapshot; w != nil {
+		return *w, nil
+	}
 	return *found[0].build(), nil
 }
 
 // leaders are the views of the workloads of that name: those of ScaledObjects, and
 // for what none scales one of its own.
 func (n *namespace) leaders(kind, name string) (all []*view) {
-	is := func(ref targetRef) bool { return ref.name == name && (kind == "" || strings.EqualFold(ref.kind, kind)) }
 	for _, v := range n.views {
-		if is(v.object.spec.target) {
+		if v.object.spec.target.isNamed(kind, name) {
 			all = append(all, v)
 		}
 	}
 	for ref, t := range n.targets {
-		if !is(ref) || slices.ContainsFunc(all, func(v *view) bool { return v.object.spec.target == ref }) {
+		if !ref.isNamed(kind, name) || slices.ContainsFunc(all, func(v *view) bool { return v.object.spec.target == ref }) {
 			continue
 		}
 		v := &view{object: &scaledObject{ObjectMeta: t.ObjectMeta, spec: objectSpec{target: ref}}, target: t, pods: map[string]*pod{}}
@@ -73,7 +75,7 @@ func (n *namespace) followers(of func(ref targetRef) bool) (all []string) {
 			if !ok {
 				kind, name = "", kind
 			}
-			if hidden || name != "" && slices.ContainsFunc(n.refs(kind, name), of) {
+			if hidden || name != "" && n.anyTarget(func(ref targetRef) bool { return ref.isNamed(kind, name) && of(ref) }) {
 				all = append(all, so)
 				break
 			}
@@ -82,13 +84,19 @@ func (n *namespace) followers(of func(ref targetRef) bool) (all []string) {
 	return all
 }
 
-func (n *namespace) refs(kind, name string) (all []targetRef) {
+// isNamed reports whether metadata may mean this workload by the name, and the kind
+// if that is not empty.
+func (r targetRef) isNamed(kind, name string) bool {
+	return r.name == name && (kind == "" || strings.EqualFold(r.kind, kind))
+}
+
+func (n *namespace) anyTarget(is func(targetRef) bool) bool {
 	for ref := range n.targets {
-		if ref.name == name && (kind == "" || strings.EqualFold(ref.kind, kind)) {
-			all = append(all, ref)
+		if is(ref) {
+			return true
 		}
 	}
-	return all
+	return false
 }
 
 // followersOfPod are those of the workloads that a pod belongs to.

@@ -74,18 +74,16 @@ type Source struct {
 // Open adds a source without questions. It must be closed. An address that is no
 // URL is what its answers will say.
 func (p *Poller) Open(cfg Config) *Source {
-	dial := p.dial
-	if dial == nil {
-		dial = access.NewDialer(cfg.Permit)
-	}
 	s := &Source{
 		poller: p,
 		cfg:    cfg,
 		transport: access.NewTransport(access.Options{
-			Dial:        dial,
+			URL:         cfg.Address,
+			Dial:        p.dial,
+			Permit:      cfg.Permit,
 			Timeout:     cfg.Timeout,
-			IdleTimeout: 2*cfg.Interval + 30*time.Second,
-			Verify:      hostname(cfg.Address),
+			Interval:    cfg.Interval,
+			Verify:      true,
 			Credentials: cfg.Credentials,
 			Connections: maxConnections,
 		}),
@@ -102,14 +100,6 @@ func (p *Poller) Open(cfg Config) *Source {
 	}
 	s.api = v1.NewAPI(client)
 	return s
-}
-
-func hostname(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return ""
-	}
-	return u.Hostname()
 }
 
 // Ask makes the given questions those of the source. Where they are others than

@@ -56,7 +56,6 @@ type Group struct {
 	names   *exposition.Names
 	filter  string            // the query string that asks for the wanted names only; "" where it cannot be said
 	bits    map[string]uint64 // a bit for each name that the filter asks for
-	dial    access.Dialer
 	phase   time.Duration
 	every   atomic.Int64        // the interval, in ns
 	slots   *semaphore.Weighted // of the scraper's, those that one group may hold
@@ -74,13 +73,9 @@ func (s *Scraper) Open(cfg Config) *Group {
 		scraper: s,
 		cfg:     cfg,
 		names:   exposition.NewNames(exact, match),
-		dial:    s.opts.Dial,
 		phase:   rand.N(cfg.Interval),
 		slots:   semaphore.NewWeighted(maxInFlightOfGroup),
 		targets: map[string]*target{},
-	}
-	if g.dial == nil {
-		g.dial = access.NewDialer(cfg.Permit)
 	}
 	g.every.Store(int64(cfg.Interval))
 	if match == nil {
@@ -93,15 +88,6 @@ func (s *Scraper) Open(cfg Config) *Group {
 		}
 	}
 	return g
-}
-
-// verify is the name that the certificate at the URL must be for; "" where any will do.
-func (g *Group) verify(at string) string {
-	u, err := url.Parse(at)
-	if err != nil || !g.cfg.Verify {
-		return ""
-	}
-	return u.Hostname()
 }
 
 // Set makes the given targets those of the group: new ones are read at once,

@@ -43,10 +43,12 @@ func newTarget(g *Group, spec Target, offset time.Duration) *target {
 		status:  metricsource.Status{Target: spec.Name, Err: errNotAnswered},
 		samples: g.cfg.Window.Target(spec.Labels),
 		transport: access.NewTransport(access.Options{
-			Dial:        g.dial,
+			URL:         spec.URL,
+			Dial:        g.scraper.opts.Dial,
+			Permit:      g.cfg.Permit,
 			Timeout:     g.cfg.Timeout,
-			IdleTimeout: 2*g.cfg.Interval + 30*time.Second,
-			Verify:      g.verify(spec.URL),
+			Interval:    g.cfg.Interval,
+			Verify:      g.cfg.Verify,
 			Credentials: g.cfg.Credentials,
 		}),
 	}

@@ -234,6 +234,11 @@ func (d *deciding) activity(before Memory) (bool, string) {
 	if d.upstreamUnknown != "" {
 		return true, "the demand upstream is unknown: " + d.upstreamUnknown
 	}
+	return d.weigh(inFlight)
+}
+
+// weigh compares the work in flight, now that it is known, with the activation.
+func (d *deciding) weigh(inFlight float64) (bool, string) {
 	d.out.InFlight = inFlight
 	active, comparison := inFlight > d.in.Policy.Activation, "not above"
 	if active {
@@ -256,14 +261,14 @@ func (d *deciding) activityAtZero(wakes bool, because string) (bool, string) {
 		return false, d.asleep()
 	}
 	inFlight, why := d.inFlight()
-	if why != "" {
-		return false, "asleep at zero replicas; " + why
+	active := false
+	if why == "" {
+		active, why = d.weigh(inFlight)
 	}
-	d.out.InFlight = inFlight
-	if inFlight > d.in.Policy.Activation {
-		return true, fmt.Sprintf("%s in flight, above the activation of %s", number(inFlight), number(d.in.Policy.Activation))
+	if !active {
+		why = "asleep at zero replicas; " + why
 	}
-	return false, fmt.Sprintf("asleep at zero replicas; %s in flight, not above the activation of %s", number(inFlight), number(d.in.Policy.Activation))
+	return active, why
 }
 
 // waking reports whether, since the workload left zero replicas or since this
