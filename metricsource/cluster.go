@@ -42,6 +42,9 @@ type Workload struct {
 	Paused bool
 	// Pods match the scale target's selector, whatever their phase, ordered by name.
 	Pods []Pod
+	// Template is what a new pod of it asks of a node; nil where that is not known, as
+	// of a scale target that is neither a Deployment nor a StatefulSet.
+	Template *PodTemplate
 }
 
 // Pod is one pod of a Workload.
@@ -53,6 +56,8 @@ type Pod struct {
 	Phase       string
 	Ready       bool // the Ready condition is True
 	Terminating bool // deletionTimestamp is set
+	// Node is where it runs, or will; empty until it is bound to one.
+	Node string
 }
 
 // Finished reports whether the pod has run to its end and holds nothing any more.

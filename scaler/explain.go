@@ -32,6 +32,7 @@ func (l *live) explain(now time.Time) why.Explanation {
 	e.AgeSeconds = now.Sub(d.At).Seconds()
 	e.Value, e.Replicas = known(d.Value), &d.Replicas
 	e.Demand, e.InFlight = known(d.Demand), known(d.InFlight)
+	e.DemandReplicas, e.Capacity = &d.Demanded, capacityOf(d)
 	e.Active, e.ActiveWhy = d.Active, d.ActiveWhy
 	e.Queries = queries(a.signals)
 	for _, s := range d.Steps {
@@ -48,6 +49,18 @@ func (l *live) explain(now time.Time) why.Explanation {
 		e.Faults = append(e.Faults, f.Text)
 	}
 	return e
+}
+
+// capacityOf is nil where nobody looked.
+func capacityOf(d *decision.Decision) *why.Capacity {
+	c := d.Input.Capacity
+	switch {
+	case !c.Asked:
+		return nil
+	case c.Err != "":
+		return &why.Capacity{Why: c.Err}
+	}
+	return &why.Capacity{Limited: d.Limited, Replicas: &c.Replicas, Why: c.Why, Observed: c.Observed}
 }
 
 func workloadOf(a *answer) *why.Workload {

@@ -33,7 +33,21 @@ func (l *live) leaderOf() decision.Leader {
 	if w.ScaledObject != "" && !w.Paused {
 		in.Wanted = l.scaler.wanted(object{l.namespace, w.ScaledObject}, w)
 	}
+	// What there is no room for will not run, and needs nobody.
+	if c := l.scaler.rooms.of(&w, l.scaler.capacityOf(w)); c.Limits() {
+		in.Wanted, in.Replicas = min(in.Wanted, c.Replicas), min(in.Replicas, c.Replicas)
+	}
 	return in
+}
+
+// capacityOf is what the triggers of a workload say of its replicas.
+func (s *Scaler) capacityOf(w metricsource.Workload) trigger.Capacity {
+	if w.ScaledObject != "" {
+		for _, l := range s.of(object{w.Namespace, w.ScaledObject}) {
+			return l.trigger.Capacity
+		}
+	}
+	return trigger.Capacity{Mode: trigger.CapacityAuto}
 }
 
 // wanted is how many replicas the triggers of a ScaledObject ask for, as the HPA

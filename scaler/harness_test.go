@@ -60,6 +60,7 @@ func inBubble(t *testing.T, withCluster bool, test func(*testing.T, *world)) {
 		w.scaler = New(opts)
 		if withCluster {
 			w.cluster.changed = w.scaler.Changed
+			w.cluster.moved = w.scaler.InventoryChanged
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		var running sync.WaitGroup
@@ -284,7 +285,12 @@ type cluster struct {
 	workloads map[object]metricsource.Workload
 	triggers  map[object][]map[string]string
 	endpoints []metricsource.Endpoint // of every Service
+	nodes     []*metricsource.Node
+	quotas    []*metricsource.Quota
+	scaling   metricsource.NodeAutoscaler
+	unlisted  error // why there is no inventory
 	changed   func(namespace, name string)
+	moved     func()
 }
 
 func (c *cluster) Synced() bool {
@@ -351,6 +357,19 @@ func (c *cluster) Leader(namespace, kind, name string) (metricsource.Workload, e
 	return metricsource.Workload{}, metricsource.ErrNotFound
 }
 
+func (c *cluster) Inventory() (*metricsource.Inventory, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.unlisted != nil {
+		return nil, c.unlisted
+	}
+	inv := &metricsource.Inventory{Nodes: slices.Clone(c.nodes), Quotas: c.quotas, Autoscaler: c.scaling}
+	for _, w := range c.workloads {
+		inv.Workloads = append(inv.Workloads, &w)
+	}
+	return inv, nil
+}
+
 func (c *cluster) HasPod(_ string, addr netip.Addr) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -373,6 +392,7 @@ func (c *cluster) updateOf(name, workload string, change func(w *metricsource.Wo
 	change(&w)
 	c.workloads[o] = w
 	c.mu.Unlock()
+	c.moved()
 	c.changed(o.namespace, o.name)
 	for _, so := range c.ScaledObjects() { // those that follow it
 		if so.Name != name {
@@ -408,12 +428,27 @@ func pod(name, ip string, ready bool) metricsource.Pod {
 type recorder struct {
 	mu      sync.Mutex
 	reasons []string
+	notes   []string
 }
 
-func (r *recorder) Event(_, _, reason, _ string, _ bool) {
+func (r *recorder) Event(_, _, reason, note string, _ bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.reasons = append(r.reasons, reason)
+	r.notes = append(r.notes, note)
+}
+
+// take returns the notes of that reason, and forgets all there were.
+func (r *recorder) take(reason string) (notes []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, note := range r.notes {
+		if r.reasons[i] == reason {
+			notes = append(notes, note)
+		}
+	}
+	r.reasons, r.notes = nil, nil
+	return notes
 }
 
 func (r *recorder) has(reason string) bool {

@@ -119,6 +119,7 @@ func (l *live) close() {
 	defer l.mu.Unlock()
 	l.closed = true
 	l.scaler.evaluations.Remove(l)
+	l.scaler.rooms.leave(l)
 	l.source.close()
 	l.upstream.close()
 	l.endWatching()
@@ -141,6 +142,7 @@ func (l *live) evaluate(ctx context.Context) {
 		in := l.input(ctx, a)
 		d, memory := decision.Decide(in, l.memory)
 		l.memory, a.decision = memory, &d
+		l.scaler.rooms.claim(l, &d)
 		if !d.Until.IsZero() {
 			l.scaler.evaluations.By(l, begun.Add(d.Until.Sub(begun.Round(0))))
 		}

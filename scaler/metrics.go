@@ -54,6 +54,9 @@ var (
 	valueDesc    = desc("value", "The value that KEDA is given.")
 	targetDesc   = desc("target", "The load that one replica should carry.")
 	replicasDesc = desc("decided_replicas", "The replicas that value over target come to.")
+	demandedDesc = desc("demand_replicas", "The replicas that are asked for before capacity is looked at.")
+	roomDesc     = desc("capacity_replicas", "The replicas that the GPUs have room for. Absent while that is not known, or not looked at.")
+	limitedDesc  = desc("capacity_limited", "1 while there is room for fewer replicas than are asked for, and so fewer are decided on.")
 	currentDesc  = desc("current_replicas", "The replicas that the workload has been given.")
 	demandDesc   = desc("demand", "The load as measured, before any rule. Absent while it is not known.")
 	inFlightDesc = desc("in_flight", "Work waiting and running. Absent while it is not known.")
@@ -67,7 +70,7 @@ var (
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		valueDesc, targetDesc, replicasDesc, currentDesc, demandDesc, inFlightDesc, activeDesc, ageDesc, faultsDesc, errorDesc, podsDesc,
+		valueDesc, targetDesc, replicasDesc, demandedDesc, roomDesc, limitedDesc, currentDesc, demandDesc, inFlightDesc, activeDesc, ageDesc, faultsDesc, errorDesc, podsDesc,
 	} {
 		ch <- d
 	}
@@ -100,6 +103,11 @@ func (l *live) collect(ch chan<- prometheus.Metric, a *answer, now time.Time) {
 	d := a.decision
 	gauge(valueDesc, d.Value)
 	gauge(replicasDesc, float64(d.Replicas))
+	gauge(demandedDesc, float64(d.Demanded))
+	gauge(limitedDesc, bit(d.Limited))
+	if c := d.Input.Capacity; c.Asked && c.Err == "" {
+		gauge(roomDesc, float64(c.Replicas))
+	}
 	gauge(currentDesc, float64(d.Input.Replicas))
 	gauge(activeDesc, bit(d.Active))
 	ifKnown(demandDesc, known(d.Demand))

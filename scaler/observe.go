@@ -3,6 +3,7 @@ package scaler
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
@@ -51,6 +52,7 @@ func (l *live) unread(now time.Time) decision.Input {
 	in.Pods, l.tried = l.source.pods(now)
 	in.Upstream = l.upstream.unread(l, now)
 	in.Leader = l.leaderOf()
+	in.Capacity = l.scaler.rooms.of(l.workload, t.Capacity)
 	if l.workload != nil {
 		in.Replicas = l.workload.Replicas
 	} else {
@@ -127,6 +129,7 @@ func (l *live) report(before, now *answer) {
 			had[f.Kind] = true
 		}
 	}
+	l.reportCapacity(before, now.decision)
 	for _, f := range now.decision.Faults {
 		if !had[f.Kind] {
 			l.scaler.opts.Logger.Warn("fault", "namespace", l.namespace, "scaledObject", l.name, "trigger", l.label, "kind", string(f.Kind), "fault", f.Text)
@@ -135,5 +138,26 @@ func (l *live) report(before, now *answer) {
 			l.told[f.Kind] = now.at
 			l.scaler.opts.Recorder.Event(l.namespace, l.name, string(f.Kind), f.Text, true)
 		}
+	}
+}
+
+// reportCapacity tells on the ScaledObject that there is room for fewer replicas than
+// are asked for, when that begins, when it is another number, and when it ends.
+func (l *live) reportCapacity(before *answer, now *decision.Decision) {
+	was, room := false, 0
+	if before != nil && before.decision != nil {
+		was, room = before.decision.Limited, before.decision.Input.Capacity.Replicas
+	}
+	c := now.Input.Capacity
+	reason, note := "CapacityLimited", fmt.Sprintf("limited to %d replicas: %s", c.Replicas, c.Why)
+	switch {
+	case now.Limited == was && (!was || room == c.Replicas):
+		return
+	case !now.Limited:
+		reason, note = "CapacityAvailable", "no longer limited by capacity"
+	}
+	l.scaler.opts.Logger.Info(note, "namespace", l.namespace, "scaledObject", l.name, "trigger", l.label, "reason", reason)
+	if l.scaler.opts.Recorder != nil {
+		l.scaler.opts.Recorder.Event(l.namespace, l.name, reason, note, now.Limited)
 	}
 }

@@ -49,6 +49,9 @@ type Cluster interface {
 	// Leader is the workload of that name, and kind if that is not empty, which need
 	// not be a ScaledObject's; of its changes, Changed tells those that follow it.
 	Leader(namespace, kind, name string) (metricsource.Workload, error)
+	// Inventory is what the nodes offer and hold, and the workloads that want of it, all
+	// of one moment; of its changes, InventoryChanged is told.
+	Inventory() (*metricsource.Inventory, error)
 }
 
 // Secrets reads a Secret from the cluster itself, where a trigger names one. It
@@ -68,6 +71,8 @@ type Options struct {
 	Cluster Cluster
 	// Secrets may be nil without Kubernetes.
 	Secrets Secrets
+	// FixedNodes: no autoscaler adds nodes, whatever the cluster looks like.
+	FixedNodes bool
 	// Scraper reads the targets. It must be running for answers to be fresh.
 	Scraper *scrape.Scraper
 	// Prometheus asks the servers that triggers name. It must be running for answers to be fresh.
@@ -89,6 +94,7 @@ type Scaler struct {
 	opts        Options
 	metrics     *metrics
 	evaluations *schedule.Queue[*live]
+	rooms       *rooms
 	closing     chan struct{}
 	closeOnce   sync.Once
 
@@ -118,6 +124,7 @@ func New(opts Options) *Scaler {
 	s := &Scaler{
 		opts:        opts,
 		evaluations: schedule.New[*live](),
+		rooms:       newRooms(opts.Cluster, opts.FixedNodes),
 		closing:     make(chan struct{}),
 		byObject:    map[object]map[string]*live{},
 		following:   map[object]map[*live]struct{}{},
@@ -138,6 +145,10 @@ func (s *Scaler) Run(ctx context.Context) error {
 				slots.Release(1)
 			}
 		})
+		return nil
+	})
+	g.Go(func() error {
+		s.rooms.run(ctx, func(l *live) { s.wake(l, 0) })
 		return nil
 	})
 	g.Go(func() error {
@@ -223,6 +234,10 @@ func (s *Scaler) Changed(namespace, name string) {
 		s.wake(l, 0)
 	}
 }
+
+// InventoryChanged takes note that the cluster's nodes, or what is held of them, may
+// have changed. It is quick.
+func (s *Scaler) InventoryChanged() { s.rooms.changed() }
 
 // declare keeps live what the ScaledObject declares, so that it is warm before
 // KEDA calls, and lets go of what it does not.

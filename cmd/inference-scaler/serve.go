@@ -39,6 +39,7 @@ type serveFlags struct {
 	grpcAddress, httpAddress     string
 	kubernetes, kubeconfig       string
 	namespaces, upstreamAllow    []string
+	nodeAutoscaler               string
 	tlsCert, tlsKey, tlsClientCA string
 	logLevel, logFormat          string
 	push                         pushFlags
@@ -59,6 +60,7 @@ func serveCommand() *cobra.Command {
 	fs.StringVar(&f.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "the cluster's kubeconfig, outside a pod")
 	fs.StringSliceVar(&f.namespaces, "namespaces", nil, "namespaces to watch (default all)")
 	fs.StringSliceVar(&f.upstreamAllow, "upstream-allow", nil, "addresses (CIDR) that metadata may name though they are no pods of the workload")
+	fs.StringVar(&f.nodeAutoscaler, "node-autoscaler", "auto", "auto: what the cluster shows; none: nothing adds nodes, whatever the cluster looks like")
 	fs.StringVar(&f.tlsCert, "tls-cert", "", "certificate for KEDA's listener, PEM; read again when it changes")
 	fs.StringVar(&f.tlsKey, "tls-key", "", "its key")
 	fs.StringVar(&f.tlsClientCA, "tls-client-ca", "", "callers must show a certificate of this CA")
@@ -100,15 +102,11 @@ func serve(ctx context.Context, f serveFlags) error {
 		Scraper:    scrape.New(scrape.Options{Registerer: reg, Logger: logger}),
 		Prometheus: promsource.New(promsource.Options{Registerer: reg}),
 		Allow:      allow,
+		FixedNodes: f.nodeAutoscaler == "none",
 		Registerer: reg,
 		Logger:     logger,
 	}
-	if cluster != nil {
-		opts.Cluster, opts.Secrets = cluster, cluster
-	}
-	if recorder != nil {
-		opts.Recorder = recorder
-	}
+	useCluster(&opts, cluster, recorder)
 	s := scaler.New(opts)
 	healthy := health.NewServer()
 	grpcServer := newGRPCServer(s, healthy, tls.server(), reg, logger)
@@ -128,7 +126,7 @@ func serve(ctx context.Context, f serveFlags) error {
 	g.Go(func() error { return s.Run(working) })
 	pushed.run(ctx, working, g)
 	if cluster != nil {
-		g.Go(func() error { return cluster.Run(working, s.Changed) })
+		g.Go(func() error { return cluster.Run(working, s.Changed, s.InventoryChanged) })
 	}
 	if recorder != nil {
 		g.Go(func() error { return recorder.Run(working) })
@@ -153,6 +151,16 @@ func serve(ctx context.Context, f serveFlags) error {
 		return httpServer.Shutdown(deadline)
 	})
 	return await(g, ctx, logger)
+}
+
+// useCluster has the scaler use what there is: an interface that holds nil is none.
+func useCluster(opts *scaler.Options, cluster *kubernetes.Cluster, recorder *kubernetes.Recorder) {
+	if cluster != nil {
+		opts.Cluster, opts.Secrets = cluster, cluster
+	}
+	if recorder != nil {
+		opts.Recorder = recorder
+	}
 }
 
 // listen opens all listeners, or none.
@@ -198,6 +206,9 @@ func connect(f serveFlags, logger *slog.Logger) (*kubernetes.Cluster, *kubernete
 	case "auto":
 	default:
 		return nil, nil, fmt.Errorf("--kubernetes: %q; wanted: auto or off", f.kubernetes)
+	}
+	if f.nodeAutoscaler != "auto" && f.nodeAutoscaler != "none" {
+		return nil, nil, fmt.Errorf("--node-autoscaler: %q; wanted: auto or none", f.nodeAutoscaler)
 	}
 	cfg, err := kubernetes.Config(f.kubeconfig)
 	if errors.Is(err, kubernetes.ErrNoCluster) {

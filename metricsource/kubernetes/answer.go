@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -65,7 +66,7 @@ func (t *target) same(o *target) bool {
 	if t == nil || t.err != nil || o.err != nil {
 		return t != nil && t.err != nil && o.err != nil && t.gone == o.gone && t.err.Error() == o.err.Error()
 	}
-	return t.replicas == o.replicas && t.selector.String() == o.selector.String()
+	return t.replicas == o.replicas && t.selector.String() == o.selector.String() && reflect.DeepEqual(t.resolved, o.resolved)
 }
 
 // Workload says what the scale target of a ScaledObject looks like now.
@@ -132,6 +133,7 @@ func (v *view) build() *metricsource.Workload {
 		MaxReplicas:  spec.max,
 		Paused:       spec.paused,
 		Pods:         pods,
+		Template:     v.target.resolved,
 	}
 }
 

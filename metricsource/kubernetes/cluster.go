@@ -104,15 +104,16 @@ func newCluster(cl clients, opts Options) *Cluster {
 // onChange is called whenever what Workload or ScaledObject answer of a
 // ScaledObject may have changed, and for each of them when the first listing of
 // its namespace has ended. It is called from the goroutines that keep the index
-// current and must return at once; it may call Cluster's methods.
+// current and must return at once; it may call Cluster's methods. So is onInventory,
+// whenever what Inventory answers may have changed.
 //
 // An API server that cannot be reached, a missing CRD and missing permissions
 // are logged and retried, never returned.
-func (c *Cluster) Run(ctx context.Context, onChange func(namespace, scaledObject string)) error {
+func (c *Cluster) Run(ctx context.Context, onChange func(namespace, scaledObject string), onInventory func()) error {
 	if !c.running.CompareAndSwap(false, true) {
 		return errors.New("kubernetes: Cluster.Run was called before")
 	}
-	c.index.onChange = onChange
+	c.index.onChange, c.index.onInventory = onChange, onInventory
 	var watches []watch
 	for _, ns := range c.opts.Namespaces {
 		ws, err := c.watches(ns)
@@ -122,15 +123,30 @@ func (c *Cluster) Run(ctx context.Context, onChange func(namespace, scaledObject
 		watches = append(watches, ws...)
 	}
 
+	inventory, err := c.inventoryWatches()
+	if err != nil {
+		return err
+	}
+
 	// What client-go itself has to say goes through our logger too.
 	ctx = klog.NewContext(ctx, logr.FromSlogHandler(c.log.Handler()))
 	g, ctx := errgroup.WithContext(ctx)
-	for _, w := range watches {
+	for _, w := range slices.Concat(watches, inventory) {
 		g.Go(func() error {
 			w.informer.RunWithContext(ctx)
 			return nil
 		})
 	}
+	for _, w := range inventory {
+		g.Go(func() error {
+			c.awaitListing(ctx, w)
+			return nil
+		})
+	}
+	g.Go(func() error {
+		c.watchAutoscalers(ctx)
+		return nil
+	})
 	for _, ns := range c.opts.Namespaces {
 		g.Go(func() error {
 			c.awaitSync(ctx, ns, watches)

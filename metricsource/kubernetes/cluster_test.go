@@ -47,8 +47,9 @@ func TestWorkload(t *testing.T) {
 				{Name: "a", UID: "uid-a", Phase: "Pending"},
 				{Name: "b", UID: "uid-b", Phase: "Pending"},
 			},
+			Template: onlyCounted,
 		}, w)
-		require.Error(t, f.cluster.Run(background, nil), "Run is for once")
+		require.Error(t, f.cluster.Run(background, nil, nil), "Run is for once")
 	})
 }
 
@@ -156,7 +157,8 @@ func TestScaledObjectChanges(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, metricsource.Workload{
 			Namespace: "ns", ScaledObject: "so", Kind: "Deployment", Name: "llm", Replicas: 2, MinReplicas: 2, MaxReplicas: 100, Paused: true,
-			Pods: []metricsource.Pod{{Name: "l", UID: "uid-l", Phase: "Pending"}},
+			Pods:     []metricsource.Pod{{Name: "l", UID: "uid-l", Phase: "Pending"}},
+			Template: onlyCounted,
 		}, w)
 
 		objects := f.dynamic.Resource(scaledObjects).Namespace("ns")

@@ -35,9 +35,9 @@ func TestNoServer(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- c.Run(ctx, nil) }()
+	go func() { done <- c.Run(ctx, nil, nil) }()
 	require.Eventually(t, func() bool {
-		return strings.Count(log.String(), "reading this resource failed") == 6
+		return strings.Count(log.String(), "reading this resource failed") == 10
 	}, 30*time.Second, 10*time.Millisecond)
 	require.Contains(t, log.String(), "connection refused")
 	require.False(t, c.Synced())

@@ -9,9 +9,15 @@
 // than Deployments and StatefulSets are read through their scale subresource
 // instead (scale.go).
 //
+// What is known of capacity goes the same way, over nodes.go, template.go, classes.go,
+// quota.go and autoscaler.go, to Inventory.
+//
 // What this needs of RBAC: list and watch on scaledobjects.keda.sh, on
-// deployments and statefulsets of group apps, and on pods; get on the scale
-// subresource of any other kind that a ScaledObject names; for Recorder create
+// deployments and statefulsets of group apps, and on pods, services and
+// endpointslices; for capacity list and watch on nodes, resourcequotas,
+// priorityclasses, runtimeclasses and the pods of all namespaces, list on
+// nodepools.karpenter.sh and get on the ConfigMap cluster-autoscaler-status of
+// kube-system; get on the scale subresource of any other kind that a ScaledObject names; for Recorder create
 // on events of group events.k8s.io, and get, create and update on leases of
 // group coordination.k8s.io.
 package kubernetes

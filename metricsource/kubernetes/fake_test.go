@@ -51,7 +51,7 @@ func newFixture(t *testing.T, opts Options, objects ...runtime.Object) *fixture 
 		t:    t,
 		kube: kubefake.NewSimpleClientset(typed...),
 		dynamic: dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(),
-			map[schema.GroupVersionResource]string{scaledObjects: "ScaledObjectList"}, sos...),
+			map[schema.GroupVersionResource]string{scaledObjects: "ScaledObjectList", nodePools: "NodePoolList"}, sos...),
 		scales: &scalefake.FakeScaleClient{},
 		mapper: newFakeMapper(),
 		log:    &logBuffer{},
@@ -65,7 +65,7 @@ func newFixture(t *testing.T, opts Options, objects ...runtime.Object) *fixture 
 func (f *fixture) run() *fixture {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- f.cluster.Run(ctx, f.onChange) }()
+	go func() { done <- f.cluster.Run(ctx, f.onChange, func() {}) }()
 	f.t.Cleanup(func() {
 		cancel()
 		require.NoError(f.t, <-done)

@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 // index files what the informers and the poller found under the ScaledObjects it
@@ -12,13 +14,23 @@ import (
 // answer changed; a namespace that is not synced answers nothing, so nothing of
 // it changes before markSynced.
 type index struct {
-	onChange func(namespace, scaledObject string) // set before any setter is called
-	wake     chan struct{}                        // a token when due is not empty
+	// Both are set before any setter is called.
+	onChange    func(namespace, scaledObject string)
+	onInventory func()
+	wake        chan struct{} // a token when due is not empty
 
 	mu         sync.RWMutex
 	scopes     map[string]bool // namespace watched ("": all) → synced
 	namespaces map[string]*namespace
 	due        map[polledRef]struct{} // to be read now, ahead of the interval
+
+	nodes       map[string]*node
+	strangers   map[podKey]*metricsource.BoundPod // of namespaces that are not watched
+	classes     *classes
+	autoscalers *autoscalers            // nil: not looked for yet
+	unread      map[string]string       // resources of the inventory never listed → why, if that is known
+	inventory   *metricsource.Inventory // nil: to be taken anew
+	untold      bool                    // onInventory has not been told that it is
 }
 
 // namespace is all that is known of one namespace. Views look no further, so no
@@ -31,6 +43,7 @@ type namespace struct {
 	services map[string]*service
 	slices   map[string]*endpointSlice
 	ips      map[string]int // how many pods have an address
+	quotas   map[string]*quota
 }
 
 // polledRef names a scale target that no informer watches.
@@ -45,6 +58,10 @@ func newIndex(namespaces []string) *index {
 		scopes:     map[string]bool{},
 		namespaces: map[string]*namespace{},
 		due:        map[polledRef]struct{}{},
+		nodes:      map[string]*node{},
+		strangers:  map[podKey]*metricsource.BoundPod{},
+		classes:    newClasses(),
+		unread:     map[string]string{},
 	}
 	for _, ns := range namespaces {
 		ix.scopes[ns] = false
@@ -61,15 +78,20 @@ func (ix *index) change(name string, f func(*namespace) []string) {
 		n = &namespace{
 			pods: map[string]*pod{}, targets: map[targetRef]*target{}, views: map[string]*view{},
 			services: map[string]*service{}, slices: map[string]*endpointSlice{}, ips: map[string]int{},
+			quotas: map[string]*quota{},
 		}
 		ix.namespaces[name] = n
 	}
 	changed := f(n)
-	if len(n.pods)+len(n.targets)+len(n.views)+len(n.services)+len(n.slices) == 0 {
+	if len(changed) > 0 {
+		ix.moved()
+	}
+	if len(n.pods)+len(n.targets)+len(n.views)+len(n.services)+len(n.slices)+len(n.quotas) == 0 {
 		delete(ix.namespaces, name)
 	}
 	_, synced := ix.scope(name)
 	ix.mu.Unlock()
+	ix.tellMoved()
 	if !synced || ix.onChange == nil {
 		return
 	}
@@ -122,6 +144,10 @@ func (ix *index) setPod(p *pod) {
 	ix.change(p.Namespace, func(n *namespace) []string {
 		old := n.pods[p.Name]
 		n.pods[p.Name] = p
+		ix.bind(podKey{p.Namespace, p.Name}, boundOf(old), p.bound)
+		if len(n.quotas) > 0 && (old == nil || old.state.Finished() != p.state.Finished()) {
+			ix.moved() // it counts before it is bound
+		}
 		if old == nil {
 			ix.readAgain(p.Namespace, n, p)
 		}
@@ -137,6 +163,10 @@ func (ix *index) deletePod(ns, name string) {
 	ix.change(ns, func(n *namespace) []string {
 		old := n.pods[name]
 		delete(n.pods, name)
+		ix.bind(podKey{ns, name}, boundOf(old), nil)
+		if len(n.quotas) > 0 {
+			ix.moved()
+		}
 		if old != nil {
 			ix.readAgain(ns, n, old)
 		}
@@ -149,7 +179,12 @@ func (ix *index) deletePod(ns, name string) {
 }
 
 func (ix *index) setTarget(t *target) {
-	ix.change(t.Namespace, func(n *namespace) []string { return n.setTarget(t.ref, t) })
+	ix.change(t.Namespace, func(n *namespace) []string {
+		if t.template != nil {
+			t.resolved = t.template.resolve(ix.classes)
+		}
+		return n.setTarget(t.ref, t)
+	})
 }
 
 func (ix *index) deleteTarget(kind string) func(ns, name string) {

@@ -23,15 +23,27 @@ const (
 type pod struct {
 	metav1.ObjectMeta // as in identify, and the labels
 	state             metricsource.Pod
+	requests, limits  metricsource.Resources
+	bound             *metricsource.BoundPod // nil: it holds nothing of a node
 }
 
-// target is what is kept of a scale target. (The pod template, from which the
-// GPUs of a replica are read, will be kept here, trimmed.)
+func boundOf(p *pod) *metricsource.BoundPod {
+	if p == nil {
+		return nil
+	}
+	return p.bound
+}
+
+// target is what is kept of a scale target.
 type target struct {
 	metav1.ObjectMeta
 	ref      targetRef
 	replicas int
 	selector labels.Selector
+	// template is nil where only the scale subresource is read; resolved is what it
+	// comes to with the classes that it names.
+	template *template
+	resolved *metricsource.PodTemplate
 	// err, where a scale subresource could not be read, says why; gone: because
 	// the target does not exist, which is an answer, and not a failure.
 	err  error
@@ -73,32 +85,38 @@ func trimPod(obj any) (any, error) {
 	}
 	m := identify(p)
 	m.Labels = p.Labels
-	return &pod{ObjectMeta: m, state: metricsource.Pod{
+	return &pod{ObjectMeta: m, requests: podRequests(p), limits: podLimits(p), bound: NewBoundPod(p), state: metricsource.Pod{
 		Name:        p.Name,
 		UID:         string(p.UID),
 		IP:          p.Status.PodIP,
 		Phase:       string(p.Status.Phase),
 		Ready:       ready,
 		Terminating: p.DeletionTimestamp != nil,
+		Node:        p.Spec.NodeName,
 	}}, nil
 }
 
 func trimTarget(obj any) (any, error) {
 	switch o := obj.(type) {
 	case *appsv1.Deployment:
-		return newTarget(o, kindDeployment, o.Spec.Replicas, o.Spec.Selector), nil
+		return newTarget(o, kindDeployment, o.Spec.Replicas, o.Spec.Selector, &o.Spec.Template), nil
 	case *appsv1.StatefulSet:
-		return newTarget(o, kindStatefulSet, o.Spec.Replicas, o.Spec.Selector), nil
+		t := newTarget(o, kindStatefulSet, o.Spec.Replicas, o.Spec.Selector, &o.Spec.Template)
+		if len(o.Spec.VolumeClaimTemplates) > 0 {
+			t.template.Unmodelled = append(t.template.Unmodelled, "volume claim templates")
+		}
+		return t, nil
 	}
 	return obj, nil
 }
 
-func newTarget(o metav1.Object, kind string, replicas *int32, selector *metav1.LabelSelector) *target {
+func newTarget(o metav1.Object, kind string, replicas *int32, selector *metav1.LabelSelector, tpl *corev1.PodTemplateSpec) *target {
 	t := &target{
 		ObjectMeta: identify(o),
 		ref:        targetRef{group: groupApps, kind: kind, name: o.GetName()},
 		replicas:   1, // the API's default
 		selector:   labels.Nothing(),
+		template:   newTemplate(tpl),
 	}
 	if replicas != nil {
 		t.replicas = int(*replicas)

@@ -42,7 +42,10 @@ func TestTrimPod(t *testing.T) {
 	require.NoError(t, err)
 	want := &pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "n", UID: "u", ResourceVersion: "7", Labels: app("a")},
-		state:      metricsource.Pod{Name: "n", UID: "u", IP: "10.0.0.1", Phase: "Running", Ready: true, Terminating: true},
+		state:      metricsource.Pod{Name: "n", UID: "u", IP: "10.0.0.1", Phase: "Running", Ready: true, Terminating: true, Node: "node"},
+		requests:   metricsource.Resources{"pods": 1},
+		limits:     metricsource.Resources{},
+		bound:      &metricsource.BoundPod{Namespace: "ns", Name: "n", Labels: app("a"), Node: "node", Requests: metricsource.Resources{"pods": 1}},
 	}
 	require.Equal(t, want, got)
 
@@ -74,7 +77,8 @@ func TestTrimTarget(t *testing.T) {
 		got.selector = nil
 		require.Equal(t, &target{
 			ObjectMeta: identity, replicas: 2,
-			ref: targetRef{group: "apps", kind: kind, name: "n"},
+			ref:      targetRef{group: "apps", kind: kind, name: "n"},
+			template: &template{PodTemplate: *onlyCounted},
 		}, got)
 	}
 }

@@ -5,14 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic/dynamicinformer"
 	appsinformers "k8s.io/client-go/informers/apps/v1"
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	discoveryinformers "k8s.io/client-go/informers/discovery/v1"
+	nodeinformers "k8s.io/client-go/informers/node/v1"
+	schedulinginformers "k8s.io/client-go/informers/scheduling/v1"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -28,28 +32,78 @@ type watch struct {
 	handler             cache.ResourceEventHandlerRegistration
 }
 
+// kind is a resource to be watched.
+type kind struct {
+	resource string
+	informer cache.SharedIndexInformer
+	trim     cache.TransformFunc
+	handler  cache.ResourceEventHandler
+}
+
 // watches prepares the informers of a namespace; nothing runs yet. They keep
 // trimmed objects only, and hand them to the index.
 func (c *Cluster) watches(namespace string) ([]watch, error) {
 	kc, ix, none := c.clients.kube, c.index, cache.Indexers{}
-	var ws []watch
-	for _, k := range []struct {
-		resource string
-		informer cache.SharedIndexInformer
-		trim     cache.TransformFunc
-		handler  cache.ResourceEventHandler
-	}{
+	return c.prepare(namespace, c.watchErrors, []kind{
 		{"pods", coreinformers.NewPodInformer(kc, namespace, 0, none), trimPod, handler(ix.setPod, ix.deletePod)},
 		{"deployments.apps", appsinformers.NewDeploymentInformer(kc, namespace, 0, none), trimTarget, handler(ix.setTarget, ix.deleteTarget(kindDeployment))},
 		{"statefulsets.apps", appsinformers.NewStatefulSetInformer(kc, namespace, 0, none), trimTarget, handler(ix.setTarget, ix.deleteTarget(kindStatefulSet))},
 		{"services", coreinformers.NewServiceInformer(kc, namespace, 0, none), trimService, handler(ix.setService, ix.deleteService)},
 		{"endpointslices.discovery.k8s.io", discoveryinformers.NewEndpointSliceInformer(kc, namespace, 0, none), trimEndpointSlice, handler(ix.setEndpointSlice, ix.deleteEndpointSlice)},
 		{"scaledobjects.keda.sh", dynamicinformer.NewFilteredDynamicInformer(c.clients.dynamic, scaledObjects, namespace, 0, none, nil).Informer(), trimScaledObject, handler(ix.setObject, ix.deleteObject)},
-	} {
+	})
+}
+
+// inventoryWatches prepares those that the inventory needs besides. Without them
+// nothing is known of capacity, and all else is.
+func (c *Cluster) inventoryWatches() (all []watch, err error) {
+	kc, ix, none := c.clients.kube, c.index, cache.Indexers{}
+	kinds := []kind{
+		{"nodes", coreinformers.NewNodeInformer(kc, 0, none), trimNode, handler(ix.setNode, ix.deleteNode)},
+		{"priorityclasses.scheduling.k8s.io", schedulinginformers.NewPriorityClassInformer(kc, 0, none), trimPriorityClass, handler(ix.setPriorityClass, ix.deletePriorityClass)},
+		{"runtimeclasses.node.k8s.io", nodeinformers.NewRuntimeClassInformer(kc, 0, none), trimRuntimeClass, handler(ix.setRuntimeClass, ix.deleteRuntimeClass)},
+	}
+	if c.opts.Namespaces[0] != metav1.NamespaceAll {
+		elsewhere := func(o *metav1.ListOptions) {
+			o.FieldSelector = "metadata.namespace!=" + strings.Join(c.opts.Namespaces, ",metadata.namespace!=")
+		}
+		kinds = append(kinds, kind{
+			"pods of all namespaces", coreinformers.NewFilteredPodInformer(kc, metav1.NamespaceAll, 0, none, elsewhere), trimPod,
+			handler(ix.setStranger, ix.deleteStranger),
+		})
+	}
+	if all, err = c.prepare(metav1.NamespaceAll, c.inventoryErrors, kinds); err != nil {
+		return nil, err
+	}
+	for _, namespace := range c.opts.Namespaces {
+		ws, err := c.prepare(namespace, c.inventoryErrors, []kind{
+			{"resourcequotas", coreinformers.NewResourceQuotaInformer(kc, namespace, 0, none), trimQuota, handler(ix.setQuota, ix.deleteQuota)},
+		})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, ws...)
+	}
+	for _, w := range all {
+		ix.unread[w.String()] = ""
+	}
+	return all, nil
+}
+
+func (w watch) String() string {
+	if w.namespace == metav1.NamespaceAll {
+		return w.resource
+	}
+	return w.resource + " of namespace " + w.namespace
+}
+
+func (c *Cluster) prepare(namespace string, errors func(namespace, resource string) cache.WatchErrorHandlerWithContext, kinds []kind) ([]watch, error) {
+	ws := make([]watch, 0, len(kinds))
+	for _, k := range kinds {
 		if err := k.informer.SetTransform(k.trim); err != nil {
 			return nil, fmt.Errorf("watching %s: %w", k.resource, err)
 		}
-		if err := k.informer.SetWatchErrorHandlerWithContext(c.watchErrors(namespace, k.resource)); err != nil {
+		if err := k.informer.SetWatchErrorHandlerWithContext(errors(namespace, k.resource)); err != nil {
 			return nil, fmt.Errorf("watching %s: %w", k.resource, err)
 		}
 		h, err := k.informer.AddEventHandler(k.handler)
@@ -106,6 +160,31 @@ func (c *Cluster) awaitSync(ctx context.Context, namespace string, watches []wat
 	}
 	c.index.markSynced(namespace)
 	c.log.Info("synced with the cluster", "namespace", shown(namespace))
+}
+
+// awaitListing marks a resource of the inventory as listed once it is.
+func (c *Cluster) awaitListing(ctx context.Context, w watch) {
+	select {
+	case <-ctx.Done():
+	case <-w.handler.HasSyncedChecker().Done():
+		c.index.listed(w.String())
+	}
+}
+
+// inventoryErrors notes, besides, why the inventory cannot be taken. Not being allowed
+// to is told once: who wants no limits has no need of it.
+func (c *Cluster) inventoryErrors(namespace, resource string) cache.WatchErrorHandlerWithContext {
+	tell := c.watchErrors(namespace, resource)
+	return func(ctx context.Context, r *cache.Reflector, err error) {
+		if !apierrors.IsForbidden(err) && !apierrors.IsUnauthorized(err) {
+			tell(ctx, r, err)
+			return
+		}
+		of := watch{namespace: namespace, resource: resource}.String()
+		if c.index.unlistable(of, "not allowed to list and watch them") {
+			c.log.Warn("GPU capacity is not known; grant these verbs to the scaler's service account", "verbs", "list, watch", "resource", of, "err", err)
+		}
+	}
 }
 
 // watchErrors logs why a listing or a watch ended, once a minute at most; the

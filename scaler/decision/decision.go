@@ -17,6 +17,10 @@ type Decision struct {
 	// arithmetic of thousandths.
 	Value, Target float64
 	Replicas      int
+	// Demanded are the replicas that were asked for before capacity was looked at, and
+	// Limited whether that made them less.
+	Demanded int
+	Limited  bool
 	// Demand is the load that was measured, before any rule changed it; NaN
 	// where nothing was.
 	Demand   float64
@@ -88,6 +92,7 @@ func Decide(in Input, memory Memory) (Decision, Memory) {
 		d.ownLoad()
 	}
 	d.follow()
+	d.capacity()
 	d.quantise()
 	d.active()
 	return d.out, d.memory

@@ -32,6 +32,7 @@ type Input struct {
 
 	Upstream Upstream
 	Leader   Leader
+	Capacity Capacity
 }
 
 // Leader is the workload whose replicas size this one.

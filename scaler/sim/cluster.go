@@ -68,6 +68,9 @@ func (c *Cluster) Leader(namespace, _, name string) (metricsource.Workload, erro
 	return c.Workload(namespace, name)
 }
 
+// Inventory has no nodes yet: the model counts no GPUs.
+func (c *Cluster) Inventory() (*metricsource.Inventory, error) { return &metricsource.Inventory{}, nil }
+
 // Run calls onChange once, and then whenever the workload or one of its pods
 // has changed, several changes at a time where they come fast, until ctx ends.
 // One Run at a time hears of the changes.

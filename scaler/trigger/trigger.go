@@ -51,6 +51,9 @@ type Trigger struct {
 	// Follow is the leader; nil where there is none.
 	Follow *Follow
 
+	// Capacity is what it says of its replicas' GPUs.
+	Capacity Capacity
+
 	// Upstream is never nil; it may name nothing to read.
 	Upstream *Upstream
 
@@ -155,6 +158,7 @@ func (p *parser) trigger() *Trigger {
 	t.Upstream = p.upstream()
 	p.secrets(t)
 	t.Follow = p.follow(t)
+	t.Capacity = p.capacity()
 	p.want(t, base)
 	t.MetricName = t.Engine
 	switch {

@@ -34,6 +34,9 @@ func (e *Explanation) text(b *strings.Builder) {
 		fmt.Fprintf(b, "  workload  %s, %d replicas%s\n", strings.TrimPrefix(wl.Kind+"/"+wl.Name, "/"), wl.Replicas, wl.bounds())
 	}
 	fmt.Fprintf(b, "  answer    %s/%s: %d replicas; %s (%s)\n", number(*e.Value), number(e.Target), *e.Replicas, activity(e.Active), e.ActiveWhy)
+	if c := e.Capacity; c != nil {
+		fmt.Fprintf(b, "  capacity  %s\n", c)
+	}
 	fmt.Fprintf(b, "  HPA       %s\n", e.HPA())
 	fmt.Fprintf(b, "  decided   %s ago\n", seconds(e.AgeSeconds))
 	for _, f := range e.Faults {
@@ -100,6 +103,20 @@ func (e *Explanation) queries(b *strings.Builder) {
 			fmt.Fprintf(b, "      warning: %s\n", warning)
 		}
 	}
+}
+
+func (c *Capacity) String() string {
+	if c.Replicas == nil {
+		return "not known: " + c.Why
+	}
+	s := fmt.Sprintf("room for %d replicas", *c.Replicas)
+	switch {
+	case c.Limited:
+		s += ", fewer than are asked for"
+	case c.Observed != "":
+		s += ", no limit, as " + c.Observed
+	}
+	return s + ": " + c.Why
 }
 
 // HPA says what the HPA will make of the answer, by its own arithmetic.

@@ -17,16 +17,19 @@ type Explanation struct {
 
 	Workload *Workload `json:"workload,omitempty"`
 
-	DecidedAt   time.Time `json:"decidedAt,omitzero"`
-	AgeSeconds  float64   `json:"ageSeconds"` // of the decision
-	Value       *float64  `json:"value"`
-	Target      float64   `json:"target"`
-	Replicas    *int      `json:"replicas"` // value over target, rounded up
-	Demand      *float64  `json:"demand"`   // the load as measured
-	InFlight    *float64  `json:"inFlight"`
-	Active      bool      `json:"active"`
-	ActiveWhy   string    `json:"activeWhy,omitempty"`
-	DataSeconds *float64  `json:"dataAgeSeconds"` // of the oldest pod's last answer
+	DecidedAt  time.Time `json:"decidedAt,omitzero"`
+	AgeSeconds float64   `json:"ageSeconds"` // of the decision
+	Value      *float64  `json:"value"`
+	Target     float64   `json:"target"`
+	Replicas   *int      `json:"replicas"` // value over target, rounded up
+	// DemandReplicas are those asked for before capacity was looked at.
+	DemandReplicas *int      `json:"demandReplicas"`
+	Capacity       *Capacity `json:"capacity,omitempty"`
+	Demand         *float64  `json:"demand"` // the load as measured
+	InFlight       *float64  `json:"inFlight"`
+	Active         bool      `json:"active"`
+	ActiveWhy      string    `json:"activeWhy,omitempty"`
+	DataSeconds    *float64  `json:"dataAgeSeconds"` // of the oldest pod's last answer
 
 	Queries []Query `json:"queries,omitempty"`
 	Steps   []Step  `json:"steps,omitempty"`
@@ -34,6 +37,15 @@ type Explanation struct {
 	// Upstream is what shows demand before it reaches a pod.
 	Upstream []Source `json:"upstream,omitempty"`
 	Faults   []string `json:"faults,omitempty"`
+}
+
+// Capacity is what the cluster has room for.
+type Capacity struct {
+	// Limited: there is room for fewer replicas than are asked for, and fewer are decided on.
+	Limited  bool   `json:"limited"`
+	Replicas *int   `json:"replicas"`           // that there is room for
+	Why      string `json:"why"`                // what the number is made of, or why there is none
+	Observed string `json:"observed,omitempty"` // why it is no limit
 }
 
 // Workload is the scale target as the cluster shows it.

@@ -48,7 +48,8 @@ func generated(file string) bool { return strings.HasSuffix(file, ".pb.go") }
 // What is not listed imports none.
 var mayImport = map[string][]string{
 	"cmd/inference-scaler":       {"scaler", "scaler/sim", "scaler/why", "metricsource/push", "metricsource/scrape", "metricsource/prometheus", "metricsource/kubernetes"},
-	"scaler":                     {"scaler/decision", "scaler/trigger", "scaler/why", "metricsource", "metricsource/access", "metricsource/push", "metricsource/prometheus", "metricsource/scrape", "metricsource/schedule"},
+	"scaler":                     {"scaler/capacity", "scaler/decision", "scaler/trigger", "scaler/why", "metricsource", "metricsource/access", "metricsource/push", "metricsource/prometheus", "metricsource/scrape", "metricsource/schedule"},
+	"scaler/capacity":            {"metricsource"},
 	"scaler/trigger":             {"scaler/preset", "metricsource"},
 	"scaler/sim":                 {"metricsource"},
 	"metricsource/scrape":        {"metricsource", "metricsource/access", "metricsource/exposition", "metricsource/schedule"},
@@ -61,7 +62,10 @@ var mayImport = map[string][]string{
 
 // only lists foreign import paths, by prefix, and the packages of ours that alone may import them.
 var only = map[string][]string{
-	"k8s.io/":              {"metricsource/kubernetes"},
+	"k8s.io/client-go/": {"metricsource/kubernetes"},
+	"sigs.k8s.io/":      {"metricsource/kubernetes"},
+	// What the scheduler looks at is told in Kubernetes' own types, and judged by its own helpers.
+	"k8s.io/":              {"metricsource", "metricsource/kubernetes", "scaler/capacity"},
 	"github.com/kedacore/": {"scaler", "scaler/sim"},
 	"github.com/prometheus/prometheus/": {
 		"metricsource", "metricsource/exposition", "metricsource/push", "metricsource/scrape", "scaler",

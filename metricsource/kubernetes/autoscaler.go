@@ -1,0 +1,234 @@
+package kubernetes
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/yaml"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+)
+
+// autoscalerInterval is between two looks for a node autoscaler. They are reads, as a
+// watch of what is not installed would only fail, and be logged.
+const autoscalerInterval = 10 * time.Second
+
+var nodePools = schema.GroupVersionResource{Group: "karpenter.sh", Version: "v1", Resource: "nodepools"}
+
+// Labels that Karpenter puts on its nodes.
+const (
+	poolLabel        = "karpenter.sh/nodepool"
+	initializedLabel = "karpenter.sh/initialized" // its resources are there, its start-up taints are gone
+)
+
+// What the cluster-autoscaler says of itself, and where it does by default.
+const (
+	statusNamespace = "kube-system"
+	statusConfigMap = "cluster-autoscaler-status"
+)
+
+// autoscalers are what was found of each kind.
+type autoscalers struct {
+	karpenter []nodePool
+	cluster   *clusterAutoscaler
+	unknown   []string // what could not be read, and why
+}
+
+// nodePool is a Karpenter NodePool, with the limits of all its nodes.
+type nodePool struct {
+	metricsource.NodePool
+	limits metricsource.Resources
+}
+
+// clusterAutoscaler is the cluster-autoscaler's status.
+type clusterAutoscaler struct{ exhausted bool }
+
+// watchAutoscalers looks for them until ctx is done.
+func (c *Cluster) watchAutoscalers(ctx context.Context) {
+	tick := time.NewTicker(autoscalerInterval)
+	defer tick.Stop()
+	for {
+		if found := c.findAutoscalers(ctx); ctx.Err() == nil {
+			c.index.setAutoscalers(found)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (c *Cluster) findAutoscalers(ctx context.Context) *autoscalers {
+	ctx, cancel := context.WithTimeout(ctx, autoscalerInterval)
+	defer cancel()
+	found := &autoscalers{}
+	list, err := c.clients.dynamic.Resource(nodePools).List(ctx, metav1.ListOptions{})
+	switch {
+	case err == nil:
+		for _, item := range list.Items {
+			p, err := newNodePool(item.Object)
+			if err != nil {
+				found.unknown = append(found.unknown, fmt.Sprintf("Karpenter's NodePool %s cannot be read: %v", item.GetName(), err))
+				continue
+			}
+			found.karpenter = append(found.karpenter, p)
+		}
+	case apierrors.IsForbidden(err):
+		found.unknown = append(found.unknown, "not allowed to list nodepools.karpenter.sh")
+	case !apierrors.IsNotFound(err):
+		found.unknown = append(found.unknown, "Karpenter's NodePools cannot be listed: "+err.Error())
+	}
+	status, err := c.clients.kube.CoreV1().ConfigMaps(statusNamespace).Get(ctx, statusConfigMap, metav1.GetOptions{})
+	switch {
+	case err == nil:
+		found.cluster = newClusterAutoscaler(status.Data["status"])
+	case apierrors.IsForbidden(err):
+		found.unknown = append(found.unknown, "not allowed to get the ConfigMap "+statusNamespace+"/"+statusConfigMap)
+	case !apierrors.IsNotFound(err):
+		found.unknown = append(found.unknown, "the cluster-autoscaler's status cannot be read: "+err.Error())
+	}
+	return found
+}
+
+// newNodePool reads what decides which nodes a pool may still add.
+func newNodePool(object map[string]any) (nodePool, error) {
+	var o struct {
+		Metadata metav1.ObjectMeta `json:"metadata"`
+		Spec     struct {
+			Limits   corev1.ResourceList `json:"limits"`
+			Template struct {
+				Metadata metav1.ObjectMeta `json:"metadata"`
+				Spec     struct {
+					Taints       []corev1.Taint                   `json:"taints"`
+					Requirements []corev1.NodeSelectorRequirement `json:"requirements"`
+				} `json:"spec"`
+			} `json:"template"`
+		} `json:"spec"`
+	}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object, &o); err != nil {
+		return nodePool{}, err
+	}
+	t := o.Spec.Template
+	p := nodePool{limits: amounts(o.Spec.Limits), NodePool: metricsource.NodePool{
+		Name: o.Metadata.Name, Taints: t.Spec.Taints, Allowed: map[string][]string{},
+		Labels: map[string]string{poolLabel: o.Metadata.Name},
+	}}
+	maps.Copy(p.Labels, t.Metadata.Labels)
+	for _, r := range t.Spec.Requirements {
+		if r.Operator == corev1.NodeSelectorOpIn {
+			p.Allowed[r.Key] = r.Values
+		}
+	}
+	return p, nil
+}
+
+// newClusterAutoscaler reads the status that it writes since its version 1.30. One that
+// cannot be read, or says that a group may grow or is still to, leaves open what comes.
+func newClusterAutoscaler(status string) *clusterAutoscaler {
+	var s struct {
+		NodeGroups []struct {
+			Health struct {
+				NodeCounts struct {
+					Registered struct {
+						Ready int `json:"ready"`
+					} `json:"registered"`
+				} `json:"nodeCounts"`
+				CloudProviderTarget *int `json:"cloudProviderTarget"`
+				MaxSize             *int `json:"maxSize"`
+			} `json:"health"`
+		} `json:"nodeGroups"`
+	}
+	if err := yaml.Unmarshal([]byte(status), &s); err != nil || len(s.NodeGroups) == 0 {
+		return &clusterAutoscaler{}
+	}
+	for _, g := range s.NodeGroups {
+		h := g.Health
+		if h.MaxSize == nil || h.CloudProviderTarget == nil || *h.CloudProviderTarget < *h.MaxSize || h.NodeCounts.Registered.Ready < *h.CloudProviderTarget {
+			return &clusterAutoscaler{}
+		}
+	}
+	return &clusterAutoscaler{exhausted: true}
+}
+
+func (ix *index) setAutoscalers(found *autoscalers) {
+	ix.mu.Lock()
+	if ix.autoscalers == nil || !reflect.DeepEqual(*ix.autoscalers, *found) {
+		ix.autoscalers = found
+		ix.moved()
+	}
+	ix.mu.Unlock()
+	ix.tellMoved()
+}
+
+// autoscaler says what is known of them all, beside the nodes that there are.
+func (ix *index) autoscaler(nodes []*metricsource.Node) metricsource.NodeAutoscaler {
+	found := ix.autoscalers
+	if found == nil {
+		return metricsource.NodeAutoscaler{Unknown: "not looked for yet"}
+	}
+	if len(found.unknown) > 0 {
+		return metricsource.NodeAutoscaler{Unknown: strings.Join(found.unknown, "; ")}
+	}
+	switch {
+	case found.cluster != nil && len(found.karpenter) > 0:
+		return metricsource.NodeAutoscaler{Found: "Karpenter and the cluster-autoscaler"}
+	case found.cluster != nil:
+		return metricsource.NodeAutoscaler{Found: "the cluster-autoscaler", Exhausted: found.cluster.exhausted}
+	case len(found.karpenter) > 0:
+		out := metricsource.NodeAutoscaler{Found: "Karpenter"}
+		for _, p := range found.karpenter {
+			out.Pools = append(out.Pools, p.left(nodes))
+		}
+		return out
+	}
+	if cloud := cloudOf(nodes); cloud != "" {
+		return metricsource.NodeAutoscaler{Found: "nodes of " + cloud + ", whose autoscaler nothing here shows"}
+	}
+	return metricsource.NodeAutoscaler{}
+}
+
+// left takes from the limits what the nodes that are ready for work have. Karpenter's
+// own status counts those that are only on their way, too: pods that wait for them
+// would be taken back.
+func (p nodePool) left(nodes []*metricsource.Node) metricsource.NodePool {
+	out := p.NodePool
+	out.Left = maps.Clone(p.limits)
+	for _, n := range nodes {
+		if n.Labels[poolLabel] != p.Name || n.Labels[initializedLabel] != "true" {
+			continue
+		}
+		for name := range out.Left {
+			out.Left[name] -= n.Allocatable[name]
+		}
+	}
+	return out
+}
+
+// onPremises are the schemes of provider IDs behind which nobody adds machines.
+var onPremises = []string{"kind", "k3s", "rke2", "minikube", "kwok"}
+
+// cloudOf names the provider of a node whose machine somebody might add more of.
+func cloudOf(nodes []*metricsource.Node) string {
+	for _, n := range nodes {
+		if n.ProviderID == "" {
+			continue
+		}
+		if u, err := url.Parse(n.ProviderID); err != nil || !slices.Contains(onPremises, u.Scheme) {
+			scheme, _, _ := strings.Cut(n.ProviderID, ":")
+			return scheme
+		}
+	}
+	return ""
+}

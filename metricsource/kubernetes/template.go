@@ -1,0 +1,204 @@
+package kubernetes
+
+import (
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/component-helpers/resource"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+)
+
+// template is a pod template as it stands in a scale target: the classes that it
+// names are objects of their own, which may come later.
+type template struct {
+	metricsource.PodTemplate
+	runtimeClass, priorityClass string
+}
+
+// NewPodTemplate reads what a pod of the template asks of a node; the classes that it
+// names are left out.
+func NewPodTemplate(t *corev1.PodTemplateSpec) *metricsource.PodTemplate {
+	return &newTemplate(t).PodTemplate
+}
+
+func newTemplate(t *corev1.PodTemplateSpec) *template {
+	spec := t.Spec
+	pod := &corev1.Pod{Spec: spec}
+	pod.Spec.Containers, pod.Spec.InitContainers = defaulted(spec.Containers), defaulted(spec.InitContainers)
+	out := &template{
+		PodTemplate: metricsource.PodTemplate{
+			Labels:       t.Labels,
+			Requests:     amounts(resource.PodRequests(pod, resource.PodResourcesOptions{})),
+			Limits:       amounts(resource.PodLimits(pod, resource.PodResourcesOptions{})),
+			NodeSelector: spec.NodeSelector,
+			Tolerations:  spec.Tolerations,
+			Repels:       repels(spec.Affinity),
+			Ports:        hostPorts(&spec),
+			Unmodelled:   unmodelled(t),
+		},
+		priorityClass: spec.PriorityClassName,
+	}
+	if a := spec.Affinity; a != nil && a.NodeAffinity != nil {
+		out.NodeAffinity = a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+	}
+	out.Requests[podCount] = 1
+	if spec.Priority != nil {
+		out.Priority = *spec.Priority
+	}
+	if spec.RuntimeClassName != nil {
+		out.runtimeClass = *spec.RuntimeClassName
+	}
+	return out
+}
+
+// defaulted fills in what the API server does once a template has become a pod: what
+// is limited and not requested is requested to its limit.
+func defaulted(containers []corev1.Container) []corev1.Container {
+	containers = slices.Clone(containers)
+	for i, c := range containers {
+		requests := maps.Clone(c.Resources.Requests)
+		for name, limit := range c.Resources.Limits {
+			if _, ok := requests[name]; !ok {
+				if requests == nil {
+					requests = corev1.ResourceList{}
+				}
+				requests[name] = limit
+			}
+		}
+		containers[i].Resources.Requests = requests
+	}
+	return containers
+}
+
+// podCount is the resource that every pod takes one of.
+const podCount = string(corev1.ResourcePods)
+
+func amounts(list corev1.ResourceList) metricsource.Resources {
+	out := make(metricsource.Resources, len(list))
+	for name, q := range list {
+		if name == corev1.ResourceCPU {
+			out[string(name)] = q.MilliValue()
+		} else {
+			out[string(name)] = q.Value()
+		}
+	}
+	return out
+}
+
+func repels(a *corev1.Affinity) []corev1.PodAffinityTerm {
+	if a == nil || a.PodAntiAffinity == nil {
+		return nil
+	}
+	return a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+}
+
+// hostPorts are those of the containers and of the sidecars, as the scheduler sees them.
+func hostPorts(spec *corev1.PodSpec) []metricsource.HostPort {
+	var all []metricsource.HostPort
+	take := func(c corev1.Container) {
+		for _, p := range c.Ports {
+			port := p.HostPort
+			if spec.HostNetwork && port == 0 {
+				port = p.ContainerPort // as the API server fills in for pods
+			}
+			if port <= 0 {
+				continue
+			}
+			h := metricsource.HostPort{IP: p.HostIP, Protocol: string(p.Protocol), Port: port}
+			if h.Protocol == "" {
+				h.Protocol = string(corev1.ProtocolTCP)
+			}
+			if h.IP == "0.0.0.0" {
+				h.IP = ""
+			}
+			all = append(all, h)
+		}
+	}
+	for _, c := range spec.InitContainers {
+		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			take(c)
+		}
+	}
+	for _, c := range spec.Containers {
+		take(c)
+	}
+	return all
+}
+
+// unmodelled names what else decides where a pod of the template runs.
+func unmodelled(t *corev1.PodTemplateSpec) (all []string) {
+	spec := t.Spec
+	if len(spec.ResourceClaims) > 0 {
+		all = append(all, "resource claims (DRA)")
+	}
+	for _, c := range spec.TopologySpreadConstraints {
+		if c.WhenUnsatisfiable == corev1.DoNotSchedule {
+			all = append(all, "topology spread constraints")
+			break
+		}
+	}
+	if slices.ContainsFunc(spec.Volumes, places) {
+		all = append(all, "volumes that bind it to nodes")
+	}
+	if a := spec.Affinity; a != nil && a.PodAffinity != nil && len(a.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution) > 0 {
+		all = append(all, "pod affinity")
+	}
+	for _, term := range repels(spec.Affinity) {
+		if term.TopologyKey != corev1.LabelHostname || term.NamespaceSelector != nil && !empty(term.NamespaceSelector) ||
+			len(term.MatchLabelKeys)+len(term.MismatchLabelKeys) > 0 {
+			all = append(all, "pod anti-affinity other than by host name and labels")
+			break
+		}
+	}
+	if len(spec.SchedulingGates) > 0 {
+		all = append(all, "scheduling gates")
+	}
+	if spec.NodeName != "" {
+		all = append(all, "a node name")
+	}
+	return all
+}
+
+func empty(s *metav1.LabelSelector) bool { return len(s.MatchLabels)+len(s.MatchExpressions) == 0 }
+
+// places reports whether a volume has a say in where its pod runs.
+func places(v corev1.Volume) bool {
+	s := v.VolumeSource
+	free := s.EmptyDir != nil || s.HostPath != nil || s.ConfigMap != nil || s.Secret != nil || s.DownwardAPI != nil ||
+		s.Projected != nil || s.NFS != nil || s.Image != nil
+	return !free
+}
+
+// resolve joins the classes that a template names to it.
+func (t *template) resolve(c *classes) *metricsource.PodTemplate {
+	out := t.PodTemplate
+	switch p, ok := c.priorities[t.priorityClass]; {
+	case ok:
+		out.Priority = p.value
+	case t.priorityClass == "":
+		out.Priority += c.defaultPriority()
+	}
+	r, ok := c.runtimes[t.runtimeClass]
+	if !ok {
+		return &out
+	}
+	out.Requests, out.Limits = maps.Clone(out.Requests), maps.Clone(out.Limits)
+	add(out.Requests, r.overhead)
+	for name, amount := range r.overhead {
+		if out.Limits[name] > 0 { // overhead raises the limits that there are
+			out.Limits[name] += amount
+		}
+	}
+	if len(r.nodeSelector) > 0 {
+		out.NodeSelector = maps.Clone(out.NodeSelector)
+		if out.NodeSelector == nil {
+			out.NodeSelector = map[string]string{}
+		}
+		maps.Copy(out.NodeSelector, r.nodeSelector)
+	}
+	out.Tolerations = slices.Concat(out.Tolerations, r.tolerations)
+	return &out
+}

@@ -1,0 +1,286 @@
+package capacity
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+)
+
+// Workload is one that wants room. Its Template must be known, and its Device hold something.
+type Workload struct {
+	*metricsource.Workload
+	Device Device
+	// Claim is how many replicas it asks for, within what its ScaledObject lets it have.
+	Claim int
+	// Headroom are the devices that will be added for it.
+	Headroom int64
+	// Pools: it may also grow on nodes that the cluster's autoscaler has yet to add.
+	Pools bool
+}
+
+// Planner shares room, and remembers from one time to the next what costs much to find
+// out. The zero Planner is fit for use, by one goroutine at a time.
+type Planner struct{ nodes map[object]*nodesFor }
+
+type object struct{ namespace, name string }
+
+// unlimited is an amount that nothing exceeds, and that may be added to.
+const unlimited = int64(1) << 48
+
+// Plan is who gets what. It is immutable once it is made.
+type Plan struct {
+	inventory *metricsource.Inventory
+	// free is what is free, by resource and place: nodes in the inventory's order, then
+	// pools. offered is what was before any of it was granted.
+	free, offered map[string][]int64
+	quotas        map[string][]*budget // by namespace
+	members       []*member
+	index         map[object]*member
+	shy           []shyPod
+}
+
+// member is a workload with its share.
+type member struct {
+	Workload
+	needs    []need
+	may      []bool // by place
+	lonely   bool   // one replica a node
+	taken    map[int]bool
+	bound    int
+	prepaid  int // pods that exist, and that no node has taken yet: quotas count them
+	headroom int64
+	granted  int
+}
+
+// need is what a replica takes of a resource, and what is free of that by place.
+type need struct {
+	name   string
+	amount int64
+	free   []int64
+}
+
+// Plan shares what is free: first by priority, then max-min in devices, a replica at a
+// time, and among equals to the one that has already been given the replicas that it
+// claims. Nobody loses what is bound.
+//
+// A replica goes where most devices are free, as the scheduler spreads pods: what it
+// leaves for larger replicas may be too little for a moment, and never too much.
+func (p *Planner) Plan(inv *metricsource.Inventory, workloads []Workload) *Plan {
+	plan := &Plan{
+		inventory: inv, free: map[string][]int64{}, offered: map[string][]int64{},
+		quotas: budgets(inv.Quotas), index: map[object]*member{}, shy: shyPods(inv.Nodes),
+	}
+	workloads = slices.Clone(workloads)
+	slices.SortFunc(workloads, func(a, b Workload) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.ScaledObject, b.ScaledObject))
+	})
+	for _, w := range workloads {
+		m := plan.member(w, p.nodesFor(w, inv.Nodes))
+		plan.members = append(plan.members, m)
+		plan.index[object{w.Namespace, w.ScaledObject}] = m
+		for i := range m.needs {
+			m.needs[i].free = plan.column(m.needs[i].name)
+		}
+	}
+	p.forget()
+	plan.takeUnrequested()
+	for _, m := range plan.members {
+		if plan.offered[m.Device.Resource] == nil {
+			plan.offered[m.Device.Resource] = slices.Clone(plan.free[m.Device.Resource])
+		}
+	}
+	plan.share()
+	return plan
+}
+
+// nodesFor says which nodes a workload may run on.
+func (p *Planner) nodesFor(w Workload, nodes []*metricsource.Node) []bool {
+	key := object{w.Namespace, w.ScaledObject}
+	if p.nodes == nil {
+		p.nodes = map[object]*nodesFor{}
+	}
+	f := p.nodes[key]
+	if f == nil {
+		f = &nodesFor{}
+		p.nodes[key] = f
+	}
+	f.used = true
+	f.update(w.Template, nodes)
+	return f.may
+}
+
+// member is a workload with where it may run; nodes are those that it may by itself.
+func (p *Plan) member(w Workload, nodes []bool) *member {
+	inv := p.inventory
+	m := &member{Workload: w, headroom: amount(w.Headroom), may: make([]bool, len(inv.Nodes)+len(inv.Autoscaler.Pools))}
+	for name, amount := range w.Device.needs(w.Template) {
+		m.needs = append(m.needs, need{name: name, amount: amount})
+	}
+	// The scarcest first: where there are no devices nothing else is looked at.
+	slices.SortFunc(m.needs, func(a, b need) int {
+		return cmp.Or(cmp.Compare(len(b.name), len(a.name)), cmp.Compare(a.name, b.name))
+	})
+	copy(m.may, nodes)
+	var blocked []bool
+	blocked, m.lonely = conflicts(w.Namespace, w.Template, inv.Nodes, p.shy)
+	for i, b := range blocked {
+		m.may[i] = m.may[i] && !b
+	}
+	if w.Pools {
+		placer := newPlacer(w.Template)
+		for i := range inv.Autoscaler.Pools {
+			m.may[len(inv.Nodes)+i] = placer.joins(&inv.Autoscaler.Pools[i])
+		}
+	}
+	for _, pod := range w.Pods {
+		switch {
+		case pod.Finished() || pod.Terminating:
+		case pod.Node != "":
+			m.bound++
+		default:
+			m.prepaid++
+		}
+	}
+	return m
+}
+
+// forget drops what is remembered of workloads that are gone.
+func (p *Planner) forget() {
+	for key, f := range p.nodes {
+		if !f.used {
+			delete(p.nodes, key)
+		}
+		f.used = false
+	}
+}
+
+// column is what is free of a resource, by place.
+func (p *Plan) column(name string) []int64 {
+	if p.free[name] == nil {
+		p.free[name] = p.unheld(name)
+	}
+	return p.free[name]
+}
+
+// unheld is what nobody holds.
+func (p *Plan) unheld(name string) []int64 {
+	nodes, pools := p.inventory.Nodes, p.inventory.Autoscaler.Pools
+	free := make([]int64, 0, len(nodes)+len(pools))
+	for _, n := range nodes {
+		free = append(free, amount(n.Allocatable[name])-amount(n.Held[name]))
+	}
+	for _, pool := range pools {
+		left, limited := pool.Left[name]
+		if !limited {
+			left = unlimited
+		}
+		free = append(free, amount(left))
+	}
+	return free
+}
+
+// amount bounds what is read, so that sums of it stay numbers.
+func amount(n int64) int64 { return min(max(n, 0), unlimited) }
+
+// takeUnrequested takes what pods hold without a request for it.
+func (p *Plan) takeUnrequested() {
+	var place map[string]int
+	for _, m := range p.members {
+		if m.Device.Requested {
+			continue
+		}
+		if place == nil {
+			place = map[string]int{}
+			for i, n := range p.inventory.Nodes {
+				place[n.Name] = i
+			}
+		}
+		for _, pod := range m.Pods {
+			if i, ok := place[pod.Node]; ok && !pod.Finished() {
+				p.free[m.Device.Resource][i] -= amount(m.Device.PerReplica)
+			}
+		}
+	}
+}
+
+// Room says what came of it for a workload; false where the plan knows none such.
+func (p *Plan) Room(namespace, scaledObject string) (Room, bool) {
+	m := p.index[object{namespace, scaledObject}]
+	if m == nil {
+		return Room{}, false
+	}
+	return p.room(m), true
+}
+
+// Leftover says what room there is for a workload that had no part in the sharing.
+func (p *Plan) Leftover(w Workload) Room {
+	var f nodesFor
+	f.update(w.Template, p.inventory.Nodes)
+	m := p.member(w, f.may)
+	for i, n := range m.needs {
+		if m.needs[i].free = p.free[n.name]; m.needs[i].free == nil {
+			m.needs[i].free = p.unheld(n.name)
+		}
+	}
+	return p.room(m)
+}
+
+func (p *Plan) room(m *member) Room {
+	r := Room{Bound: m.bound, Device: m.Device, Free: m.headroom}
+	free := m.free(m.Device.Resource)
+	offered := p.offered[m.Device.Resource]
+	if offered == nil {
+		offered = free
+	}
+	more, taken, advertised := int64(0), int64(0), false
+	for i, may := range m.may {
+		if !may {
+			continue
+		}
+		more += m.holds(i)
+		r.Free += max(offered[i], 0)
+		taken += max(offered[i], 0) - max(free[i], 0)
+		advertised = advertised || i >= len(p.inventory.Nodes) || p.inventory.Nodes[i].Allocatable[m.Device.Resource] > 0
+	}
+	more += m.headroom / m.Device.PerReplica
+	r.Claimed = max(taken-int64(m.granted)*m.Device.PerReplica, 0)
+	if left, quota := p.affords(m); left+int64(m.prepaid) < more {
+		more, r.Quota = left+int64(m.prepaid), quota
+	}
+	r.Replicas = m.bound + m.granted + int(min(more, MaxReplicas))
+	r.Unknown = p.unknown(m, advertised)
+	for i, pool := range p.inventory.Autoscaler.Pools {
+		if _, limited := pool.Left[m.Device.Resource]; !limited && m.may[len(p.inventory.Nodes)+i] {
+			r.Unlimited = pool.Name
+		}
+	}
+	return r
+}
+
+// free is what is free of a resource that it needs, by place.
+func (m *member) free(resource string) []int64 {
+	for _, n := range m.needs {
+		if n.name == resource {
+			return n.free
+		}
+	}
+	return nil
+}
+
+// MaxReplicas bounds what room is ever counted for, beyond the pods that there are.
+const MaxReplicas = 1_000_000
+
+func (p *Plan) unknown(m *member, advertised bool) string {
+	all := slices.Clone(m.Template.Unmodelled)
+	for _, b := range p.quotas[m.Namespace] {
+		if b.unmodelled != "" {
+			all = append(all, "ResourceQuota "+b.name+" ("+b.unmodelled+")")
+		}
+	}
+	if !m.Device.Requested && !advertised && m.Headroom == 0 {
+		all = append(all, "no node that it may run on advertises "+m.Device.Resource)
+	}
+	return strings.Join(all, ", ")
+}

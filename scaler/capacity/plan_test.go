@@ -1,0 +1,273 @@
+package capacity
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+)
+
+const gpu = "nvidia.com/gpu"
+
+// nodeOf is a node with that many GPUs, and what others hold of them.
+func nodeOf(name string, gpus, held int64) *metricsource.Node {
+	return &metricsource.Node{
+		NodeSpec: &metricsource.NodeSpec{
+			Name: name, Ready: true, Labels: map[string]string{corev1.LabelHostname: name},
+			Allocatable: metricsource.Resources{gpu: gpus, "cpu": 64_000, "pods": 110},
+		},
+		Held: metricsource.Resources{gpu: held},
+	}
+}
+
+// workloadOf wants that many replicas of so many GPUs each; its pods are bound to those nodes.
+func workloadOf(name string, gpus int64, claim int, nodes ...string) Workload {
+	w := Workload{
+		Workload: &metricsource.Workload{
+			Namespace: "ns", ScaledObject: name, Replicas: len(nodes),
+			Template: &metricsource.PodTemplate{Labels: map[string]string{"app": name}, Requests: metricsource.Resources{gpu: gpus, "cpu": 1000, "pods": 1}},
+		},
+		Device: Device{gpu, gpus, true},
+		Claim:  claim,
+	}
+	for i, n := range nodes {
+		w.Pods = append(w.Pods, metricsource.Pod{Name: fmt.Sprint(name, i), Phase: "Running", Node: n})
+	}
+	return w
+}
+
+func rooms(t *testing.T, inv *metricsource.Inventory, workloads ...Workload) []Room {
+	var p Planner
+	plan := p.Plan(inv, workloads)
+	var all []Room
+	for _, w := range workloads {
+		r, ok := plan.Room(w.Namespace, w.ScaledObject)
+		require.True(t, ok)
+		all = append(all, r)
+	}
+	return all
+}
+
+func replicas(all []Room) (out []int) {
+	for _, r := range all {
+		out = append(out, r.Replicas)
+	}
+	return out
+}
+
+func TestFit(t *testing.T) {
+	taint := corev1.Taint{Key: "dedicated", Value: "x", Effect: corev1.TaintEffectNoSchedule}
+	type change func(w *Workload, nodes []*metricsource.Node)
+	for name, tc := range map[string]struct {
+		gpus   int64
+		change change
+		want   int
+	}{
+		"one GPU each":                  {1, nil, 10},
+		"whole replicas on whole nodes": {4, nil, 2},
+		"more than a node has":          {9, nil, 0},
+		"a node that is not ready":      {1, func(_ *Workload, n []*metricsource.Node) { n[0].Ready = false }, 2},
+		"a cordoned node":               {1, func(_ *Workload, n []*metricsource.Node) { n[0].Unschedulable = true }, 2},
+		"a tainted node":                {1, func(_ *Workload, n []*metricsource.Node) { n[0].Taints = []corev1.Taint{taint} }, 2},
+		"a preference is no obstacle": {1, func(_ *Workload, n []*metricsource.Node) {
+			n[0].Taints = []corev1.Taint{{Key: "x", Effect: corev1.TaintEffectPreferNoSchedule}}
+		}, 10},
+		"a tolerated taint": {1, func(w *Workload, n []*metricsource.Node) {
+			n[0].Taints = []corev1.Taint{taint}
+			w.Template.Tolerations = []corev1.Toleration{{Key: "dedicated", Operator: corev1.TolerationOpExists}}
+		}, 10},
+		"a node selector": {1, func(w *Workload, n []*metricsource.Node) {
+			w.Template.NodeSelector = map[string]string{corev1.LabelHostname: "b"}
+		}, 2},
+		"a node affinity": {1, func(w *Workload, n []*metricsource.Node) {
+			w.Template.NodeAffinity = affinity(corev1.NodeSelectorOpNotIn, "b")
+		}, 8},
+		"CPU runs out first":        {1, func(w *Workload, n []*metricsource.Node) { w.Template.Requests["cpu"] = 30_000 }, 4},
+		"pods run out first":        {1, func(_ *Workload, n []*metricsource.Node) { n[0].Allocatable["pods"] = 3 }, 5},
+		"more held than there is":   {1, func(_ *Workload, n []*metricsource.Node) { n[0].Held[gpu] = 20 }, 2},
+		"no such resource anywhere": {1, func(w *Workload, _ []*metricsource.Node) { w.Template.Requests["amd.com/gpu"] = 1 }, 0},
+		"one pod a node, by its ports": {1, func(w *Workload, n []*metricsource.Node) {
+			w.Template.Ports = []metricsource.HostPort{{Protocol: "TCP", Port: 80}}
+		}, 2},
+		"a port that another has": {1, func(w *Workload, n []*metricsource.Node) {
+			w.Template.Ports = []metricsource.HostPort{{Protocol: "TCP", Port: 80}}
+			n[0].Pods = []*metricsource.BoundPod{{Ports: []metricsource.HostPort{{IP: "1.2.3.4", Protocol: "TCP", Port: 80}}}}
+		}, 1},
+		"one pod a node, by anti-affinity": {1, func(w *Workload, n []*metricsource.Node) { w.Template.Repels = apart("w") }, 2},
+		"a pod that it avoids": {1, func(w *Workload, n []*metricsource.Node) {
+			w.Template.Repels = apart("x")
+			n[0].Pods = []*metricsource.BoundPod{{Namespace: "ns", Labels: map[string]string{"app": "x"}}}
+		}, 2},
+		"a pod of another namespace": {1, func(w *Workload, n []*metricsource.Node) {
+			w.Template.Repels = apart("x")
+			n[0].Pods = []*metricsource.BoundPod{{Namespace: "other", Labels: map[string]string{"app": "x"}}}
+		}, 10},
+		"a pod that avoids it": {1, func(w *Workload, n []*metricsource.Node) {
+			n[0].Pods = []*metricsource.BoundPod{{Namespace: "ns", Repels: apart("w")}}
+		}, 2},
+		"headroom": {4, func(w *Workload, n []*metricsource.Node) { w.Headroom = 9 }, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := workloadOf("w", tc.gpus, 0)
+			nodes := []*metricsource.Node{nodeOf("a", 8, 0), nodeOf("b", 4, 2)}
+			if tc.change != nil {
+				tc.change(&w, nodes)
+			}
+			r := rooms(t, &metricsource.Inventory{Nodes: nodes}, w)[0]
+			require.Equal(t, tc.want, r.Replicas, r.String())
+			w.Claim = 100
+			require.Equal(t, tc.want, rooms(t, &metricsource.Inventory{Nodes: nodes}, w)[0].Replicas, "claimed, it is the same")
+		})
+	}
+}
+
+func affinity(op corev1.NodeSelectorOperator, host string) *corev1.NodeSelector {
+	return &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
+		MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelHostname, Operator: op, Values: []string{host}}},
+	}}}
+}
+
+func apart(app string) []corev1.PodAffinityTerm {
+	return []corev1.PodAffinityTerm{{TopologyKey: corev1.LabelHostname, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": app}}}}
+}
+
+func TestWhatIsBoundFits(t *testing.T) {
+	w := workloadOf("w", 1, 10, "a", "a", "gone")
+	w.Pods = append(w.Pods,
+		metricsource.Pod{Name: "leaving", Phase: "Running", Node: "a", Terminating: true},
+		metricsource.Pod{Name: "done", Phase: "Succeeded", Node: "a"},
+		metricsource.Pod{Name: "pending", Phase: "Pending"})
+	node := nodeOf("a", 4, 3)
+	node.Ready = false
+	r := rooms(t, &metricsource.Inventory{Nodes: []*metricsource.Node{node}}, w)[0]
+	require.Equal(t, Room{Replicas: 3, Bound: 3, Device: w.Device}, r)
+}
+
+func TestPodsWithoutARequest(t *testing.T) {
+	w := workloadOf("asr", 1, 10, "a", "a")
+	delete(w.Template.Requests, gpu)
+	w.Device = DeviceOf(w.Template, "", 2)
+	require.Equal(t, Device{gpu, 2, false}, w.Device)
+	inv := &metricsource.Inventory{Nodes: []*metricsource.Node{nodeOf("a", 8, 1)}}
+	require.Equal(t, []int{3, 2}, replicas(rooms(t, inv, w, workloadOf("llm", 1, 0, "a"))[:2]), "a silent pod holds what its trigger says")
+
+	inv.Nodes[0].Allocatable[gpu] = 0
+	require.Equal(t, "no node that it may run on advertises nvidia.com/gpu", rooms(t, inv, w)[0].Unknown)
+}
+
+func TestDeviceOf(t *testing.T) {
+	of := func(requests metricsource.Resources) *metricsource.PodTemplate {
+		return &metricsource.PodTemplate{Requests: requests}
+	}
+	require.Equal(t, Device{gpu, 2, true}, DeviceOf(of(metricsource.Resources{gpu: 2, "cpu": 1}), "", 8), "a request goes first")
+	require.Equal(t, Device{"nvidia.com/mig-1g.5gb", 1, true}, DeviceOf(of(metricsource.Resources{"nvidia.com/mig-1g.5gb": 1}), "", 0))
+	require.Equal(t, Device{"amd.com/gpu", 4, true}, DeviceOf(of(metricsource.Resources{"amd.com/gpu": 4}), "", 0))
+	require.Equal(t, Device{"habana.ai/gaudi", 8, true}, DeviceOf(of(metricsource.Resources{"habana.ai/gaudi": 8}), "habana.ai/gaudi", 0))
+	require.Equal(t, Device{"habana.ai/gaudi", 3, false}, DeviceOf(of(metricsource.Resources{gpu: 8}), "habana.ai/gaudi", 3))
+	require.Equal(t, Device{gpu, 0, false}, DeviceOf(of(nil), "", 0), "none")
+}
+
+func TestQuota(t *testing.T) {
+	w := workloadOf("w", 2, 10, "a")
+	w.Pods = append(w.Pods, metricsource.Pod{Name: "pending", Phase: "Pending"})
+	quota := &metricsource.Quota{
+		Namespace: "ns", Name: "gpus",
+		Requests: metricsource.Resources{gpu: 9}, Requested: metricsource.Resources{gpu: 4},
+	}
+	inv := &metricsource.Inventory{Nodes: []*metricsource.Node{nodeOf("a", 100, 2)}, Quotas: []*metricsource.Quota{quota}}
+	r := rooms(t, inv, w)[0]
+	require.Equal(t, 4, r.Replicas, "one is bound, one is paid for, and the quota leaves two")
+	require.Equal(t, "2 nvidia.com/gpu a replica: 1 bound, and ResourceQuota gpus leaves 3 more", r.String())
+	other := workloadOf("v", 2, 10)
+	require.Equal(t, []int{2, 2}, replicas(rooms(t, inv, w, other)), "and they share what it leaves")
+	quota.Unmodelled = "has scopes"
+	require.Equal(t, "ResourceQuota gpus (has scopes)", rooms(t, inv, w)[0].Unknown)
+}
+
+func TestPools(t *testing.T) {
+	w := workloadOf("w", 4, 0)
+	w.Pools = true
+	pool := metricsource.NodePool{Name: "p", Left: metricsource.Resources{gpu: 16}, Labels: map[string]string{"team": "a"}, Allowed: map[string][]string{"zone": {"x", "y"}}}
+	inv := &metricsource.Inventory{Nodes: []*metricsource.Node{nodeOf("a", 4, 0)}, Autoscaler: metricsource.NodeAutoscaler{Found: "Karpenter", Pools: []metricsource.NodePool{pool}}}
+	require.Equal(t, 5, rooms(t, inv, w)[0].Replicas)
+	v := workloadOf("v", 4, 3)
+	v.Pools = true
+	w.Claim = 10
+	require.Equal(t, []int{3, 2}, replicas(rooms(t, inv, v, w)), "they share what is to come as well")
+	w.Template.NodeSelector = map[string]string{"team": "b"}
+	require.Equal(t, 0, rooms(t, inv, w)[0].Replicas)
+	w.Template.NodeSelector = map[string]string{"zone": "z"}
+	require.Equal(t, 0, rooms(t, inv, w)[0].Replicas)
+	w.Template.NodeSelector, w.Pools = nil, false
+	require.Equal(t, 1, rooms(t, inv, w)[0].Replicas, "clamped to what is there")
+}
+
+func TestShare(t *testing.T) {
+	inv := func(free int64) *metricsource.Inventory {
+		return &metricsource.Inventory{Nodes: []*metricsource.Node{nodeOf("a", free, 0), nodeOf("full", 8, 8)}}
+	}
+	urgent := workloadOf("urgent", 1, 6)
+	urgent.Template.Priority = 10
+	asked := workloadOf("b", 1, 1)
+	asked.Replicas = 1
+	for name, tc := range map[string]struct {
+		free      int64
+		workloads []Workload
+		want      []int
+	}{
+		"halves":                         {8, []Workload{workloadOf("a", 1, 10), workloadOf("b", 1, 10)}, []int{4, 4}},
+		"what one does not want":         {8, []Workload{workloadOf("a", 1, 2), workloadOf("b", 1, 10)}, []int{2, 6}},
+		"room to spare is everybody's":   {8, []Workload{workloadOf("a", 1, 2), workloadOf("b", 1, 3)}, []int{5, 6}},
+		"in GPUs, not in replicas":       {8, []Workload{workloadOf("a", 1, 10), workloadOf("b", 4, 10)}, []int{4, 1}},
+		"by priority first":              {8, []Workload{workloadOf("a", 1, 10), urgent}, []int{2, 6}},
+		"nobody loses what is bound":     {2, []Workload{workloadOf("a", 1, 10, "full", "full", "full", "full", "full", "full"), workloadOf("b", 1, 10)}, []int{6, 2}},
+		"the last one by name":           {1, []Workload{workloadOf("a", 1, 1), workloadOf("b", 1, 1)}, []int{1, 0}},
+		"or to whom it was given before": {1, []Workload{workloadOf("a", 1, 1), asked}, []int{0, 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, tc.want, replicas(rooms(t, inv(tc.free), tc.workloads...)))
+			tc.workloads[0], tc.workloads[1] = tc.workloads[1], tc.workloads[0]
+			tc.want[0], tc.want[1] = tc.want[1], tc.want[0]
+			require.Equal(t, tc.want, replicas(rooms(t, inv(tc.free), tc.workloads...)), "in whatever order they are told of")
+		})
+	}
+}
+
+func TestRoomSaysWhatItIsMadeOf(t *testing.T) {
+	inv := &metricsource.Inventory{Nodes: []*metricsource.Node{nodeOf("a", 8, 2)}}
+	all := rooms(t, inv, workloadOf("a", 2, 9, "a"), workloadOf("b", 1, 2))
+	require.Equal(t, "2 nvidia.com/gpu a replica: 1 bound, and 2 more fit on 6 free, of which others have a share of 2", all[0].String())
+	require.Equal(t, "1 nvidia.com/gpu a replica: 0 bound, and 2 more fit on 6 free, of which others have a share of 4", all[1].String())
+	inv.Nodes[0].Held[gpu] = 8
+	require.Equal(t, "2 nvidia.com/gpu a replica: 1 bound, and nothing free", rooms(t, inv, workloadOf("a", 2, 9, "a"))[0].String())
+}
+
+func TestPlannerForgetsAndRemembers(t *testing.T) {
+	var p Planner
+	w := workloadOf("w", 1, 4)
+	nodes := []*metricsource.Node{nodeOf("a", 2, 0), nodeOf("c", 2, 0)}
+	room := func(nodes ...*metricsource.Node) int {
+		r, _ := p.Plan(&metricsource.Inventory{Nodes: nodes}, []Workload{w}).Room("ns", "w")
+		return r.Replicas
+	}
+	require.Equal(t, 4, room(nodes...))
+	require.Equal(t, 7, room(nodes[0], nodeOf("b", 3, 0), nodes[1]), "a node has come in between")
+	require.Equal(t, 2, room(nodes[1]), "others have gone")
+	cordoned := nodeOf("c", 2, 0)
+	cordoned.Unschedulable = true
+	require.Equal(t, 0, room(cordoned), "one has changed")
+	require.Equal(t, 4, room(nodes...))
+	template := *w.Template
+	template.NodeSelector = map[string]string{corev1.LabelHostname: "a"}
+	changed := *w.Workload
+	changed.Template = &template
+	w.Workload = &changed
+	require.Equal(t, 2, room(nodes...), "the template has changed")
+	_, ok := p.Plan(&metricsource.Inventory{}, nil).Room("ns", "w")
+	require.False(t, ok)
+	require.Empty(t, p.nodes)
+}

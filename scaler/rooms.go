@@ -1,0 +1,281 @@
+package scaler
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/scaler/capacity"
+	"github.com/inference-scaler/inference-scaler/scaler/decision"
+	"github.com/inference-scaler/inference-scaler/scaler/trigger"
+)
+
+// rooms shares the GPUs of the cluster among the workloads of all triggers. It plans
+// anew when the cluster's inventory or a claim has changed, at most every minGap, and
+// not otherwise.
+type rooms struct {
+	cluster Cluster // nil: there is nothing to be shared
+	// fixed: no autoscaler adds nodes, whatever the cluster looks like.
+	fixed bool
+	news  chan struct{} // a token when the plan is not up to date
+
+	mu      sync.Mutex
+	claims  map[object]map[*live]claim
+	planner capacity.Planner
+	plan    *capacity.Plan // nil: err says why
+	nodes   metricsource.NodeAutoscaler
+	err     error
+	planned time.Time
+	stale   bool
+}
+
+// claim is what one trigger asks for, and says of its replicas.
+type claim struct {
+	asks     trigger.Capacity
+	decided  bool
+	replicas int // before capacity was looked at
+}
+
+func newRooms(cluster Cluster, fixed bool) *rooms {
+	return &rooms{cluster: cluster, fixed: fixed, news: make(chan struct{}, 1), claims: map[object]map[*live]claim{}, stale: true}
+}
+
+// run plans when there is news, and has those evaluated for whom it changes the answer.
+func (r *rooms) run(ctx context.Context, wake func(*live)) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.news:
+		}
+		if !r.rest(ctx) {
+			return
+		}
+		for _, l := range r.affected() {
+			wake(l)
+		}
+	}
+}
+
+// rest waits until the last plan is old enough for the next one; false when ctx is done.
+func (r *rooms) rest(ctx context.Context) bool {
+	r.mu.Lock()
+	wait := time.Until(r.planned.Add(minGap))
+	r.mu.Unlock()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// changed takes note that the inventory is another one. It is quick.
+func (r *rooms) changed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.outdate()
+}
+
+// outdate has a new plan made; the caller holds the lock.
+func (r *rooms) outdate() {
+	r.stale = true
+	select {
+	case r.news <- struct{}{}:
+	default:
+	}
+}
+
+// affected plans, and returns the triggers whose answer does not fit the plan.
+func (r *rooms) affected() (all []*live) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stale {
+		r.replan()
+	}
+	for o, triggers := range r.claims {
+		room, known := r.roomOf(o)
+		for l := range triggers {
+			a := l.answer.Load()
+			if a == nil || a.decision == nil {
+				continue
+			}
+			was := a.decision.Input.Capacity
+			short := known && a.decision.Demanded > room.Replicas
+			turned := short && was.Limits() != (r.observed(l.trigger.Capacity, room) == "")
+			if known != (was.Asked && was.Err == "") || turned || (short || a.decision.Limited) && was.Replicas != room.Replicas {
+				all = append(all, l)
+			}
+		}
+	}
+	return all
+}
+
+func (r *rooms) roomOf(o object) (capacity.Room, bool) {
+	if r.plan == nil {
+		return capacity.Room{}, false
+	}
+	return r.plan.Room(o.namespace, o.name)
+}
+
+// replan shares what there is among all claims; the caller holds the lock.
+func (r *rooms) replan() {
+	r.stale, r.planned = false, time.Now()
+	inventory, err := r.cluster.Inventory()
+	if err != nil {
+		r.plan, r.err = nil, err
+		return
+	}
+	workloads := make([]capacity.Workload, 0, len(r.claims))
+	for _, w := range inventory.Workloads {
+		triggers := r.claims[object{w.Namespace, w.ScaledObject}]
+		if len(triggers) == 0 || w.Template == nil {
+			continue
+		}
+		if cw, ok := r.workload(w, joined(triggers)); ok {
+			cw.Claim = claimed(w, triggers)
+			workloads = append(workloads, cw)
+		}
+	}
+	r.plan, r.err, r.nodes = r.planner.Plan(inventory, workloads), nil, inventory.Autoscaler
+}
+
+// joined is what the triggers of a ScaledObject say of its replicas together.
+func joined(triggers map[*live]claim) trigger.Capacity {
+	out := trigger.Capacity{Mode: trigger.CapacityObserve}
+	for _, c := range triggers {
+		if c.asks.Mode == trigger.CapacityAuto || c.asks.Mode == trigger.CapacityClamp && out.Mode != trigger.CapacityAuto {
+			out.Mode = c.asks.Mode
+		}
+		out.Resource = max(out.Resource, c.asks.Resource)
+		out.PerReplica = max(out.PerReplica, c.asks.PerReplica)
+		out.Headroom = max(out.Headroom, c.asks.Headroom)
+	}
+	return out
+}
+
+// workload is what a plan counts of one; false where its replicas hold nothing.
+func (r *rooms) workload(w *metricsource.Workload, asks trigger.Capacity) (capacity.Workload, bool) {
+	d := capacity.DeviceOf(w.Template, asks.Resource, asks.PerReplica)
+	return capacity.Workload{
+		Workload: w, Device: d, Headroom: asks.Headroom,
+		Pools: asks.Mode != trigger.CapacityClamp && !r.fixed,
+	}, d.PerReplica > 0
+}
+
+// claimed is how many replicas a workload asks for as KEDA will take it: the most of
+// its triggers, within its bounds. Until they have decided, and while it is paused, it
+// is what it has.
+func claimed(w *metricsource.Workload, triggers map[*live]claim) int {
+	most := 0
+	for _, c := range triggers {
+		if !c.decided || w.Paused {
+			return w.Replicas
+		}
+		most = max(most, c.replicas)
+	}
+	most = max(most, w.MinReplicas)
+	if w.MaxReplicas > 0 {
+		most = min(most, w.MaxReplicas)
+	}
+	return most
+}
+
+// claim takes note of what a trigger asks for.
+func (r *rooms) claim(l *live, d *decision.Decision) {
+	if !d.Input.Capacity.Asked {
+		return
+	}
+	asked := d.Demanded
+	if d.Active {
+		asked = max(asked, 1)
+	}
+	r.put(l, claim{asks: l.trigger.Capacity, decided: true, replicas: asked})
+}
+
+func (r *rooms) put(l *live, c claim) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.claims[l.object] == nil {
+		r.claims[l.object] = map[*live]claim{}
+	}
+	if r.claims[l.object][l] != c {
+		r.claims[l.object][l] = c
+		r.outdate()
+	}
+}
+
+// leave forgets a trigger.
+func (r *rooms) leave(l *live) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.claims[l.object][l]; !ok {
+		return
+	}
+	if delete(r.claims[l.object], l); len(r.claims[l.object]) == 0 {
+		delete(r.claims, l.object)
+	}
+	r.outdate()
+}
+
+// of says what room there is for a workload, by what a trigger says of its replicas.
+func (r *rooms) of(w *metricsource.Workload, asks trigger.Capacity) decision.Capacity {
+	if r.cluster == nil || w == nil || asks.Mode == trigger.CapacityOff {
+		return decision.Capacity{}
+	}
+	insists := asks.Mode == trigger.CapacityClamp || asks.PerReplica > 0
+	if w.Template == nil {
+		return decision.Capacity{Asked: insists, Err: fmt.Sprintf("the pods of a %s have no template that is read", w.Kind)}
+	}
+	cw, holds := r.workload(w, asks)
+	if !holds {
+		return decision.Capacity{Asked: insists, Err: "its pods request no GPU; wanted: a request, or gpusPerReplica"}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.planned.IsZero() || r.stale && time.Since(r.planned) >= minGap {
+		r.replan()
+	}
+	if r.plan == nil {
+		return decision.Capacity{Asked: true, Err: r.err.Error()}
+	}
+	room, shared := r.plan.Room(w.Namespace, w.ScaledObject)
+	if !shared {
+		room = r.plan.Leftover(cw)
+	}
+	out := decision.Capacity{Asked: true, Replicas: room.Replicas, Most: w.MaxReplicas}
+	out.Observed = r.observed(asks, room)
+	out.Why = room.String()
+	if room.Unknown != "" {
+		out.Why += "; not counted: " + room.Unknown
+	}
+	return out
+}
+
+// observed says why the room is no limit; empty where it is one.
+func (r *rooms) observed(asks trigger.Capacity, room capacity.Room) string {
+	a := r.nodes
+	switch {
+	case asks.Mode == trigger.CapacityClamp:
+		return ""
+	case asks.Mode == trigger.CapacityObserve:
+		return "gpuCapacity is observe"
+	case room.Unknown != "":
+		return room.Unknown + " decides too, and is not counted"
+	case r.fixed || asks.Headroom > 0:
+		return ""
+	case a.Unknown != "":
+		return "it is not known whether nodes will be added: " + a.Unknown
+	case a.Found == "" || a.Exhausted:
+		return ""
+	case room.Unlimited != "":
+		return fmt.Sprintf("NodePool %s may add any number of %s", room.Unlimited, room.Device.Resource)
+	case a.Pools != nil:
+		return ""
+	}
+	return "nodes may be added (" + a.Found + "), and gpuHeadroom does not say how many GPUs"
+}

@@ -1,0 +1,233 @@
+package scaler
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/scaler/why"
+)
+
+const gpu = "nvidia.com/gpu"
+
+// oneGPU is the template of replicas that hold one GPU each.
+var oneGPU = &metricsource.PodTemplate{Requests: metricsource.Resources{gpu: 1, "pods": 1}}
+
+// provide makes the cluster one of nodes with so many GPUs.
+func (c *cluster) provide(gpus ...int64) {
+	c.mu.Lock()
+	c.nodes = nil
+	for i, n := range gpus {
+		c.nodes = append(c.nodes, &metricsource.Node{
+			NodeSpec: &metricsource.NodeSpec{Name: fmt.Sprint("n", i), Ready: true, Allocatable: metricsource.Resources{gpu: n, "pods": 110}},
+			Held:     metricsource.Resources{},
+		})
+	}
+	c.mu.Unlock()
+	c.moved()
+}
+
+// hold has others hold GPUs of the first node.
+func (c *cluster) hold(gpus int64) {
+	c.mu.Lock()
+	n := *c.nodes[0]
+	n.Held = metricsource.Resources{gpu: gpus}
+	c.nodes[0] = &n
+	c.mu.Unlock()
+	c.moved()
+}
+
+// gpuFleet is a fleet whose replicas hold a GPU each, with one pod that runs on none of
+// the nodes, and as much load as w.network's server says.
+func (w *world) gpuFleet(metadata map[string]string) *server {
+	a := w.network.add("10.0.0.1:9090", asr(4))
+	w.cluster.declare(metadata)
+	w.cluster.update(func(wl *metricsource.Workload) {
+		wl.Template, wl.Replicas, wl.MaxReplicas = oneGPU, 1, 50
+		wl.Pods = []metricsource.Pod{pod("a", "10.0.0.1", true)}
+		wl.Pods[0].Node = "elsewhere"
+	})
+	return a
+}
+
+func (w *world) why() why.Explanation {
+	all := w.scaler.Explanations(func(_, name string) bool { return name == "fleet" })
+	require.Len(w.t, all, 1)
+	return all[0]
+}
+
+func TestNoMoreThanTheGPUsHold(t *testing.T) {
+	inBubble(t, true, func(t *testing.T, w *world) {
+		w.cluster.provide(4, 3)
+		a := w.gpuFleet(leading)
+		w.pass(2 * time.Second)
+		require.Equal(t, 4.0, w.value(leading), "as measured")
+		require.Empty(t, w.recorder.take("CapacityLimited"))
+
+		a.set(asr(100))
+		w.pass(1100 * time.Millisecond)
+		require.Equal(t, 40.0, w.value(leading), "one bound, and seven free")
+		e := w.why()
+		require.Equal(t, 20, *e.DemandReplicas)
+		require.Equal(t, 100.0, *e.Demand)
+		require.True(t, e.Capacity.Limited)
+		require.Equal(t, 8, *e.Capacity.Replicas)
+		require.Equal(t, "1 nvidia.com/gpu a replica: 1 bound, and 7 more fit on 7 free", e.Capacity.Why)
+		require.Equal(t, "capacity", e.Steps[len(e.Steps)-1].Rule)
+		expected := `
+			# HELP inference_scaler_trigger_capacity_limited 1 while there is room for fewer replicas than are asked for, and so fewer are decided on.
+			# TYPE inference_scaler_trigger_capacity_limited gauge
+			inference_scaler_trigger_capacity_limited{namespace="asr",scaledobject="fleet",trigger="TRIGGER"} 1
+			# HELP inference_scaler_trigger_capacity_replicas The replicas that the GPUs have room for. Absent while that is not known, or not looked at.
+			# TYPE inference_scaler_trigger_capacity_replicas gauge
+			inference_scaler_trigger_capacity_replicas{namespace="asr",scaledobject="fleet",trigger="TRIGGER"} 8
+			# HELP inference_scaler_trigger_demand_replicas The replicas that are asked for before capacity is looked at.
+			# TYPE inference_scaler_trigger_demand_replicas gauge
+			inference_scaler_trigger_demand_replicas{namespace="asr",scaledobject="fleet",trigger="TRIGGER"} 20
+		`
+		require.NoError(t, testutil.GatherAndCompare(w.registry, strings.NewReader(strings.ReplaceAll(expected, "TRIGGER", e.Trigger)),
+			"inference_scaler_trigger_capacity_limited", "inference_scaler_trigger_capacity_replicas", "inference_scaler_trigger_demand_replicas"))
+
+		// Nothing is told twice, and the load's ups and downs are no news.
+		a.set(asr(110))
+		w.pass(10 * time.Second)
+		require.Equal(t, []string{"limited to 8 replicas: 1 nvidia.com/gpu a replica: 1 bound, and 7 more fit on 7 free"}, w.recorder.take("CapacityLimited"))
+
+		// A foreign pod takes two GPUs: told at once, without a reading in between.
+		w.cluster.hold(2)
+		w.pass(150 * time.Millisecond)
+		require.Equal(t, 30.0, w.value(leading))
+		require.Len(t, w.recorder.take("CapacityLimited"), 1)
+
+		w.cluster.provide(40)
+		w.pass(150 * time.Millisecond)
+		require.Equal(t, 110.0, w.value(leading))
+		require.Equal(t, []string{"no longer limited by capacity"}, w.recorder.take("CapacityAvailable"))
+	})
+}
+
+func TestWhenCapacityIsNoLimit(t *testing.T) {
+	pools := func(left metricsource.Resources) metricsource.NodeAutoscaler {
+		return metricsource.NodeAutoscaler{Found: "Karpenter", Pools: []metricsource.NodePool{{Name: "p", Left: left}}}
+	}
+	unmodelled := *oneGPU
+	unmodelled.Unmodelled = []string{"resource claims (DRA)"}
+	for name, tc := range map[string]struct {
+		metadata map[string]string
+		scaling  metricsource.NodeAutoscaler
+		template *metricsource.PodTemplate
+		unlisted error
+		want     float64 // replicas of 20 that are asked for, with room for 8
+		why      string  // what is said of it
+	}{
+		"auto, no autoscaler":         {nil, metricsource.NodeAutoscaler{}, oneGPU, nil, 8, "there is room for 8"},
+		"auto, nobody knows":          {nil, metricsource.NodeAutoscaler{Unknown: "not allowed"}, oneGPU, nil, 20, "no limit, as it is not known whether nodes will be added: not allowed"},
+		"auto, a cluster-autoscaler":  {nil, metricsource.NodeAutoscaler{Found: "the cluster-autoscaler"}, oneGPU, nil, 20, "no limit, as nodes may be added (the cluster-autoscaler), and gpuHeadroom"},
+		"auto, an exhausted one":      {nil, metricsource.NodeAutoscaler{Found: "x", Exhausted: true}, oneGPU, nil, 8, "there is room for 8"},
+		"auto, with headroom":         {map[string]string{"gpuHeadroom": "4"}, metricsource.NodeAutoscaler{Found: "x"}, oneGPU, nil, 12, "there is room for 12"},
+		"auto, a pool with a limit":   {nil, pools(metricsource.Resources{gpu: 5}), oneGPU, nil, 13, "there is room for 13"},
+		"auto, a pool without":        {nil, pools(nil), oneGPU, nil, 20, ""},
+		"auto, not all is counted":    {nil, metricsource.NodeAutoscaler{}, &unmodelled, nil, 20, "no limit, as resource claims (DRA) decides too"},
+		"clamp, all the same":         {map[string]string{"gpuCapacity": "clamp"}, pools(nil), &unmodelled, nil, 8, "not counted: resource claims (DRA)"},
+		"observe":                     {map[string]string{"gpuCapacity": "observe"}, metricsource.NodeAutoscaler{}, oneGPU, nil, 20, "no limit, as gpuCapacity is observe"},
+		"off":                         {map[string]string{"gpuCapacity": "off"}, metricsource.NodeAutoscaler{}, oneGPU, nil, 20, ""},
+		"no GPUs":                     {nil, metricsource.NodeAutoscaler{}, &metricsource.PodTemplate{}, nil, 20, ""},
+		"no GPUs, and clamp":          {map[string]string{"gpuCapacity": "clamp"}, metricsource.NodeAutoscaler{}, &metricsource.PodTemplate{}, nil, 20, "its pods request no GPU; wanted: a request, or gpusPerReplica"},
+		"GPUs that are not requested": {map[string]string{"gpusPerReplica": "2"}, metricsource.NodeAutoscaler{}, &metricsource.PodTemplate{}, nil, 4, "2 nvidia.com/gpu a replica"},
+		"nodes are not listed":        {nil, metricsource.NodeAutoscaler{}, oneGPU, errors.New("nodes: not allowed"), 20, "not known, and so no limit: nodes: not allowed"},
+		"no template":                 {map[string]string{"gpuCapacity": "clamp"}, metricsource.NodeAutoscaler{}, nil, nil, 20, "the pods of a Deployment have no template that is read"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, true, func(t *testing.T, w *world) {
+				metadata := map[string]string{"engine": "lightning-asr", "hold": "0s"}
+				for k, v := range tc.metadata {
+					metadata[k] = v
+				}
+				w.cluster.provide(4, 3)
+				a := w.gpuFleet(metadata)
+				w.cluster.mu.Lock()
+				w.cluster.scaling, w.cluster.unlisted = tc.scaling, tc.unlisted
+				w.cluster.mu.Unlock()
+				w.cluster.update(func(wl *metricsource.Workload) { wl.Template = tc.template })
+				a.set(asr(100))
+				w.pass(3 * time.Second)
+				require.Equal(t, tc.want, w.value(metadata)/5)
+				steps := w.why().Steps
+				require.Contains(t, steps[len(steps)-1].Why, tc.why)
+			})
+		})
+	}
+}
+
+func TestTwoFleetsShare(t *testing.T) {
+	inBubble(t, true, func(t *testing.T, w *world) {
+		w.cluster.provide(8)
+		a := w.gpuFleet(leading)
+		b := w.network.add("10.0.0.2:9090", asr(1))
+		other := map[string]string{"engine": "lightning-asr", "hold": "0s", "target": "4"}
+		w.cluster.updateOf("other", "llm", func(wl *metricsource.Workload) {
+			wl.Template, wl.Replicas, wl.MaxReplicas = oneGPU, 1, 50
+			wl.Pods = []metricsource.Pod{pod("b", "10.0.0.2", true)}
+			wl.Pods[0].Node = "elsewhere"
+		})
+		w.cluster.declareOf("other", other)
+		a.set(asr(100))
+		w.pass(2 * time.Second)
+		require.Equal(t, 9.0, w.value(leading)/5, "the other one wants nothing")
+
+		b.set(asr(100))
+		w.pass(1500 * time.Millisecond)
+		require.Equal(t, 5.0, w.value(leading)/5, "half of what is free, and its own")
+		require.Contains(t, w.why().Capacity.Why, "others have a share of 4")
+
+		// It has been given them, and lets go of them; then the other one may have them all.
+		a.set(asr(1))
+		w.pass(1500 * time.Millisecond)
+		b.set(asr(101))
+		w.pass(1500 * time.Millisecond)
+		var replicas float64
+		for _, e := range w.scaler.Explanations(func(_, name string) bool { return name == "other" }) {
+			replicas = *e.Value / 4
+		}
+		require.Equal(t, 9.0, replicas)
+	})
+}
+
+func TestAFollowerNeedsNobodyForWhatCannotRun(t *testing.T) {
+	inBubble(t, true, func(t *testing.T, w *world) {
+		w.cluster.provide(3)
+		a := w.gpuFleet(leading)
+		w.cluster.updateOf("api", "api", func(wl *metricsource.Workload) { wl.Replicas = 1 })
+		w.cluster.declareOf("api", following)
+		a.set(asr(100))
+		w.cluster.update(func(wl *metricsource.Workload) { wl.Replicas, wl.MinReplicas = 9, 9 })
+		w.pass(3 * time.Second)
+		require.Equal(t, 2.0, w.follower(following), "for 4 of 9 that have room")
+	})
+}
+
+// TestNothingIsPlannedWhileNothingChanges holds what deciding costs: a reading that
+// asks for as much as before is no reason to share anew.
+func TestNothingIsPlannedWhileNothingChanges(t *testing.T) {
+	inBubble(t, true, func(t *testing.T, w *world) {
+		w.cluster.provide(8)
+		a := w.gpuFleet(leading)
+		w.pass(5 * time.Second)
+		w.scaler.rooms.mu.Lock()
+		planned := w.scaler.rooms.planned
+		w.scaler.rooms.mu.Unlock()
+		for i := range 10 {
+			a.set(asr(4 - i%2))
+			w.pass(time.Second)
+		}
+		w.scaler.rooms.mu.Lock()
+		defer w.scaler.rooms.mu.Unlock()
+		require.Equal(t, planned, w.scaler.rooms.planned)
+	})
+}
