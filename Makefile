@@ -29,6 +29,10 @@ test: ## Run all tests of the product, with the race detector
 test-keda: build ## Drive the real binary with KEDA's own code (compiles KEDA: minutes, the first time)
 	CGO_ENABLED=0 INFERENCE_SCALER=$(CURDIR)/$(BIN) $(GO) -C test/keda test -trimpath -vet=off -count=1 -timeout 15m ./...
 
+.PHONY: test-scheduler
+test-scheduler: ## Check what is counted as room against kube-scheduler's own code (compiles parts of Kubernetes: minutes, the first time)
+	CGO_ENABLED=0 $(GO) -C test/scheduler test -trimpath -vet=off -count=1 -timeout 15m -v ./...
+
 # The scenarios that break what all share run one after the other, the others side
 # by side: they wait, most of the time.
 E2E := CGO_ENABLED=0 INFERENCE_SCALER=$(CURDIR)/$(BIN) $(GO) -C test/e2e test -trimpath -vet=off -count=1 -parallel 10 -timeout 80m -v .

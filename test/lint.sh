@@ -67,7 +67,7 @@ go -C test/tools build -buildvcs=false -o ../../bin/ tool || exit 1
 bin=$PWD/bin
 
 modules=(.)
-for dir in test/keda test/e2e; do
+for dir in test/keda test/e2e test/scheduler; do
 	[[ -f $dir/go.mod ]] && modules+=("$dir")
 done
 

@@ -257,13 +257,17 @@ func (ix *index) take() *metricsource.Inventory {
 }
 
 func (n *node) build() *metricsource.Node {
-	out := &metricsource.Node{NodeSpec: n.spec, Held: metricsource.Resources{}}
-	for _, p := range n.pods {
-		out.Pods = append(out.Pods, p)
-		add(out.Held, p.Requests)
-	}
-	slices.SortFunc(out.Pods, func(a, b *metricsource.BoundPod) int {
+	return NewNode(n.spec, slices.Collect(maps.Values(n.pods)))
+}
+
+// NewNode is a node with the pods that are bound to it, whose list it takes over.
+func NewNode(spec *metricsource.NodeSpec, pods []*metricsource.BoundPod) *metricsource.Node {
+	slices.SortFunc(pods, func(a, b *metricsource.BoundPod) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
+	out := &metricsource.Node{NodeSpec: spec, Pods: pods, Held: metricsource.Resources{}}
+	for _, p := range pods {
+		add(out.Held, p.Requests)
+	}
 	return out
 }
