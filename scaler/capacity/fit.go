@@ -25,26 +25,41 @@ type nodesFor struct {
 
 // update looks again at the nodes that are new or have changed; both lists are ordered
 // by name.
-func (f *nodesFor) update(t *metricsource.PodTemplate, nodes []*metricsource.Node) {
+func (f *nodesFor) update(t *metricsource.PodTemplate, specs []*metricsource.NodeSpec) {
+	if f.template == t && same(f.specs, specs) {
+		return
+	}
 	old, was := f.specs, f.may
 	if f.template != t {
 		old, was = nil, nil
 	}
 	p := newPlacer(t)
-	specs, may := make([]*metricsource.NodeSpec, len(nodes)), make([]bool, len(nodes))
+	may := make([]bool, len(specs))
 	at := 0
-	for i, n := range nodes {
+	for i, n := range specs {
 		for at < len(old) && old[at].Name < n.Name {
 			at++
 		}
-		specs[i] = n.NodeSpec
-		if at < len(old) && old[at] == n.NodeSpec {
+		if at < len(old) && old[at] == n {
 			may[i] = was[at]
 		} else {
-			may[i] = p.may(n.NodeSpec)
+			may[i] = p.may(n)
 		}
 	}
 	f.template, f.specs, f.may = t, specs, may
+}
+
+// same reports whether both are one list, and not only equal.
+func same(a, b []*metricsource.NodeSpec) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+func specsOf(nodes []*metricsource.Node) []*metricsource.NodeSpec {
+	specs := make([]*metricsource.NodeSpec, 0, len(nodes))
+	for _, n := range nodes {
+		specs = append(specs, n.NodeSpec)
+	}
+	return specs
 }
 
 // placer decides which nodes a pod of a template may run on, whatever runs there.

@@ -22,7 +22,10 @@ type Workload struct {
 
 // Planner shares room, and remembers from one time to the next what costs much to find
 // out. The zero Planner is fit for use, by one goroutine at a time.
-type Planner struct{ nodes map[object]*nodesFor }
+type Planner struct {
+	nodes map[object]*nodesFor
+	specs []*metricsource.NodeSpec // the same list for as long as it is equal
+}
 
 type object struct{ namespace, name string }
 
@@ -76,8 +79,11 @@ func (p *Planner) Plan(inv *metricsource.Inventory, workloads []Workload) *Plan 
 	slices.SortFunc(workloads, func(a, b Workload) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.ScaledObject, b.ScaledObject))
 	})
+	if specs := specsOf(inv.Nodes); !slices.Equal(p.specs, specs) {
+		p.specs = specs
+	}
 	for _, w := range workloads {
-		m := plan.member(w, p.nodesFor(w, inv.Nodes))
+		m := plan.member(w, p.nodesFor(w))
 		plan.members = append(plan.members, m)
 		plan.index[object{w.Namespace, w.ScaledObject}] = m
 		for i := range m.needs {
@@ -96,7 +102,7 @@ func (p *Planner) Plan(inv *metricsource.Inventory, workloads []Workload) *Plan 
 }
 
 // nodesFor says which nodes a workload may run on.
-func (p *Planner) nodesFor(w Workload, nodes []*metricsource.Node) []bool {
+func (p *Planner) nodesFor(w Workload) []bool {
 	key := object{w.Namespace, w.ScaledObject}
 	if p.nodes == nil {
 		p.nodes = map[object]*nodesFor{}
@@ -107,7 +113,7 @@ func (p *Planner) nodesFor(w Workload, nodes []*metricsource.Node) []bool {
 		p.nodes[key] = f
 	}
 	f.used = true
-	f.update(w.Template, nodes)
+	f.update(w.Template, p.specs)
 	return f.may
 }
 
@@ -217,7 +223,7 @@ func (p *Plan) Room(namespace, scaledObject string) (Room, bool) {
 // Leftover says what room there is for a workload that had no part in the sharing.
 func (p *Plan) Leftover(w Workload) Room {
 	var f nodesFor
-	f.update(w.Template, p.inventory.Nodes)
+	f.update(w.Template, specsOf(p.inventory.Nodes))
 	m := p.member(w, f.may)
 	for i, n := range m.needs {
 		if m.needs[i].free = p.free[n.name]; m.needs[i].free == nil {
