@@ -43,7 +43,7 @@ func newRooms(cluster Cluster, fixed bool) *rooms {
 }
 
 // run plans when there is news, and has those evaluated for whom it changes the answer.
-func (r *rooms) run(ctx context.Context, wake func(*live)) {
+func (r *rooms) run(ctx context.Context, wake func(l *live, after time.Duration)) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -53,8 +53,12 @@ func (r *rooms) run(ctx context.Context, wake func(*live)) {
 		if !r.rest(ctx) {
 			return
 		}
-		for _, l := range r.affected() {
-			wake(l)
+		answers, words := r.affected()
+		for _, l := range answers {
+			wake(l, 0)
+		}
+		for _, l := range words {
+			wake(l, wordStands)
 		}
 	}
 }
@@ -90,8 +94,13 @@ func (r *rooms) outdate() {
 	}
 }
 
-// affected plans, and returns the triggers whose answer does not fit the plan.
-func (r *rooms) affected() (all []*live) {
+// wordStands is how long an answer may tell of room that is another one by now, where
+// that changes nothing but what is told. A trigger with pods decides as often anyway.
+const wordStands = time.Second
+
+// affected plans, and returns the triggers whose answers the plan changes, and those
+// that only tell of room that is another one.
+func (r *rooms) affected() (answers, words []*live) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.stale {
@@ -106,13 +115,17 @@ func (r *rooms) affected() (all []*live) {
 			}
 			was := a.decision.Input.Capacity
 			short := known && a.decision.Demanded > room.Replicas
+			differs := known != (was.Asked && was.Err == "") || was.Replicas != room.Replicas
 			turned := short && was.Limits() != (r.observed(l.trigger.Capacity, room) == "")
-			if known != (was.Asked && was.Err == "") || turned || (short || a.decision.Limited) && was.Replicas != room.Replicas {
-				all = append(all, l)
+			switch {
+			case turned, differs && (short || a.decision.Limited):
+				answers = append(answers, l)
+			case differs:
+				words = append(words, l)
 			}
 		}
 	}
-	return all
+	return answers, words
 }
 
 func (r *rooms) roomOf(o object) (capacity.Room, bool) {

@@ -83,7 +83,7 @@ func BenchmarkCapacityChange(b *testing.B) {
 		n.Held = metricsource.Resources{gpu: n.Held[gpu] ^ 1, "cpu": n.Held["cpu"], "memory": n.Held["memory"], "pods": n.Held["pods"]}
 		c.nodes[at] = &n
 		s.rooms.changed()
-		s.rooms.affected()
+		_, _ = s.rooms.affected()
 	}
 	printBudget(b, "per change of a pod", limitPerChange)
 }
@@ -99,7 +99,7 @@ func BenchmarkCapacityNode(b *testing.B) {
 		n.NodeSpec = &spec
 		c.nodes[at] = &n
 		s.rooms.changed()
-		s.rooms.affected()
+		_, _ = s.rooms.affected()
 	}
 	printBudget(b, "per change of a node", limitPerChange)
 }

@@ -112,6 +112,21 @@ func TestNoMoreThanTheGPUsHold(t *testing.T) {
 	})
 }
 
+// What an answer tells of room is true within a second, though it changes no number
+// and nobody reads a pod.
+func TestRoomIsToldOfAsItIs(t *testing.T) {
+	inBubble(t, true, func(t *testing.T, w *world) {
+		w.cluster.provide(0)
+		w.cluster.declare(leading)
+		w.cluster.update(func(wl *metricsource.Workload) { wl.Template, wl.MaxReplicas = oneGPU, 50 })
+		w.pass(10 * time.Second)
+		require.Equal(t, 0, *w.why().Capacity.Replicas)
+		w.cluster.provide(5)
+		w.pass(1100 * time.Millisecond)
+		require.Equal(t, 5, *w.why().Capacity.Replicas)
+	})
+}
+
 func TestWhenCapacityIsNoLimit(t *testing.T) {
 	pools := func(left metricsource.Resources) metricsource.NodeAutoscaler {
 		return metricsource.NodeAutoscaler{Found: "Karpenter", Pools: []metricsource.NodePool{{Name: "p", Left: left}}}

@@ -148,7 +148,7 @@ func (s *Scaler) Run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error {
-		s.rooms.run(ctx, func(l *live) { s.wake(l, 0) })
+		s.rooms.run(ctx, s.wake)
 		return nil
 	})
 	g.Go(func() error {

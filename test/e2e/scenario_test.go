@@ -31,6 +31,7 @@ type scenario struct {
 	namespace string
 	scaler    scalerInstall // that its triggers name
 	fleets    []*fleet
+	nodes     []string // of its own
 }
 
 // begin makes the scenario's namespace. What is in there ends with the test; if
@@ -56,6 +57,7 @@ func begin(t *testing.T) *scenario {
 		for _, f := range s.fleets {
 			f.remove(ctx)
 		}
+		s.removeNodes(ctx, s.nodes...)
 		_ = s.cluster.Kube.CoreV1().Namespaces().Delete(ctx, s.namespace, metav1.DeleteOptions{})
 	})
 	return s
@@ -101,6 +103,8 @@ type workload struct {
 	Kind, Name, Engine string // Deployment, the engine's name, lightning-asr
 	Replicas           int    // 1
 	Slots, StreamSlots int    // 8, 0
+	GPUs               int    // 1
+	Nodes              string // those that it runs on alone; empty: those of all
 	// Startup is the model loading, Warmup a time of slower service after it, Drain
 	// the time that a pod takes to end.
 	Startup, Warmup, Drain time.Duration
@@ -121,6 +125,7 @@ type fleet struct {
 func (s *scenario) fleet(w workload) *fleet {
 	s.Helper()
 	w.Kind, w.Engine, w.Slots = cmp.Or(w.Kind, "Deployment"), cmp.Or(w.Engine, "lightning-asr"), cmp.Or(w.Slots, 8)
+	w.GPUs = cmp.Or(w.GPUs, 1)
 	w.Name = cmp.Or(w.Name, w.Engine)
 	f := s.newFleet(w)
 	s.apply(render(workloadManifest, f.workload))
