@@ -2,6 +2,7 @@ package scaler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -83,6 +84,15 @@ func (r *rooms) changed() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.outdate()
+}
+
+// uncounted: what the nodes hold will be known, and is not yet.
+func (r *rooms) uncounted() bool {
+	if r.cluster == nil {
+		return false
+	}
+	_, err := r.cluster.Inventory()
+	return errors.Is(err, metricsource.ErrNotSynced)
 }
 
 // outdate has a new plan made; the caller holds the lock.

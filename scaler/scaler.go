@@ -170,9 +170,9 @@ func (s *Scaler) Run(ctx context.Context) error {
 // soon after a clean end, and late after any other.
 func (s *Scaler) CloseStreams() { s.closeOnce.Do(func() { close(s.closing) }) }
 
-// Ready returns nil once the cluster is known and every trigger that it declares
-// has been read, or has failed to be, for the first time; after firstPass it
-// waits for no more targets.
+// Ready returns nil once the cluster is known, what its nodes hold too, and every
+// trigger that it declares has been read, or has failed to be, for the first time; after
+// firstPass it waits for no more than the cluster.
 func (s *Scaler) Ready() error {
 	if s.ready.Load() {
 		return nil
@@ -187,6 +187,7 @@ func (s *Scaler) Ready() error {
 			}
 		})
 	}
+	uncounted := s.rooms.uncounted()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.syncedAt.IsZero() {
@@ -198,7 +199,10 @@ func (s *Scaler) Ready() error {
 			unread++
 		}
 	})
-	if unread > 0 && time.Since(s.syncedAt) < firstPass {
+	switch waits := time.Since(s.syncedAt) < firstPass; {
+	case uncounted && waits:
+		return fmt.Errorf("what the nodes hold: %w", metricsource.ErrNotSynced)
+	case unread > 0 && waits:
 		return fmt.Errorf("%d of %d triggers have not been read yet", unread, s.count)
 	}
 	s.ready.Store(true)

@@ -38,6 +38,9 @@ const (
 	statusConfigMap = "cluster-autoscaler-status"
 )
 
+// nodeAutoscalers is what they are called among the resources of the inventory.
+const nodeAutoscalers = "node autoscalers"
+
 // autoscalers are what was found of each kind.
 type autoscalers struct {
 	karpenter []nodePool
@@ -59,7 +62,12 @@ func (c *Cluster) watchAutoscalers(ctx context.Context) {
 	tick := time.NewTicker(autoscalerInterval)
 	defer tick.Stop()
 	for {
-		if found := c.findAutoscalers(ctx); ctx.Err() == nil {
+		found, err := c.findAutoscalers(ctx)
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			c.index.autoscalersUnread(err)
+		default:
 			c.index.setAutoscalers(found)
 		}
 		select {
@@ -70,7 +78,8 @@ func (c *Cluster) watchAutoscalers(ctx context.Context) {
 	}
 }
 
-func (c *Cluster) findAutoscalers(ctx context.Context) *autoscalers {
+// findAutoscalers fails where the API server does; what it refuses to tell is unknown.
+func (c *Cluster) findAutoscalers(ctx context.Context) (*autoscalers, error) {
 	ctx, cancel := context.WithTimeout(ctx, autoscalerInterval)
 	defer cancel()
 	found := &autoscalers{}
@@ -88,7 +97,7 @@ func (c *Cluster) findAutoscalers(ctx context.Context) *autoscalers {
 	case apierrors.IsForbidden(err):
 		found.unknown = append(found.unknown, "not allowed to list nodepools.karpenter.sh")
 	case !apierrors.IsNotFound(err):
-		found.unknown = append(found.unknown, "Karpenter's NodePools cannot be listed: "+err.Error())
+		return nil, fmt.Errorf("listing Karpenter's NodePools: %w", err)
 	}
 	status, err := c.clients.kube.CoreV1().ConfigMaps(statusNamespace).Get(ctx, statusConfigMap, metav1.GetOptions{})
 	switch {
@@ -97,9 +106,9 @@ func (c *Cluster) findAutoscalers(ctx context.Context) *autoscalers {
 	case apierrors.IsForbidden(err):
 		found.unknown = append(found.unknown, "not allowed to get the ConfigMap "+statusNamespace+"/"+statusConfigMap)
 	case !apierrors.IsNotFound(err):
-		found.unknown = append(found.unknown, "the cluster-autoscaler's status cannot be read: "+err.Error())
+		return nil, fmt.Errorf("reading the cluster-autoscaler's status: %w", err)
 	}
-	return found
+	return found, nil
 }
 
 // newNodePool reads what decides which nodes a pool may still add.
@@ -162,8 +171,21 @@ func newClusterAutoscaler(status string) *clusterAutoscaler {
 	return &clusterAutoscaler{exhausted: true}
 }
 
+// autoscalersUnread notes why nothing is known of them; what was known stands.
+func (ix *index) autoscalersUnread(err error) {
+	ix.mu.Lock()
+	if ix.autoscalers == nil {
+		ix.autoscalers = &autoscalers{unknown: []string{err.Error()}}
+		delete(ix.unread, nodeAutoscalers)
+		ix.moved()
+	}
+	ix.mu.Unlock()
+	ix.tellMoved()
+}
+
 func (ix *index) setAutoscalers(found *autoscalers) {
 	ix.mu.Lock()
+	delete(ix.unread, nodeAutoscalers)
 	if ix.autoscalers == nil || !reflect.DeepEqual(*ix.autoscalers, *found) {
 		ix.autoscalers = found
 		ix.moved()
@@ -175,9 +197,6 @@ func (ix *index) setAutoscalers(found *autoscalers) {
 // autoscaler says what is known of them all, beside the nodes that there are.
 func (ix *index) autoscaler(nodes []*metricsource.Node) metricsource.NodeAutoscaler {
 	found := ix.autoscalers
-	if found == nil {
-		return metricsource.NodeAutoscaler{Unknown: "not looked for yet"}
-	}
 	if len(found.unknown) > 0 {
 		return metricsource.NodeAutoscaler{Unknown: strings.Join(found.unknown, "; ")}
 	}

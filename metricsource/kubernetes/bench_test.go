@@ -13,6 +13,7 @@ func BenchmarkInventory(b *testing.B) {
 	const nodes, pods, objects = 1000, 8000, 500
 	ix := newIndex([]string{""})
 	ix.markSynced("")
+	ix.setAutoscalers(&autoscalers{})
 	trimmed := func(obj any, err error) any {
 		require.NoError(b, err)
 		return obj

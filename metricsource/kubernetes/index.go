@@ -61,7 +61,7 @@ func newIndex(namespaces []string) *index {
 		nodes:      map[string]*node{},
 		strangers:  map[podKey]*metricsource.BoundPod{},
 		classes:    newClasses(),
-		unread:     map[string]string{},
+		unread:     map[string]string{nodeAutoscalers: ""}, // at least: nothing is known before Run
 	}
 	for _, ns := range namespaces {
 		ix.scopes[ns] = false

@@ -245,14 +245,25 @@ func TestAutoscalerUnknown(t *testing.T) {
 		f.kube.PrependReactor("get", "configmaps", func(clienttesting.Action) (bool, runtime.Object, error) {
 			return refused.Load(), nil, apierrors.NewForbidden(schema.GroupResource{Resource: "configmaps"}, statusConfigMap, errors.New("no"))
 		})
+		var down atomic.Bool
+		f.dynamic.PrependReactor("list", "nodepools", func(clienttesting.Action) (bool, runtime.Object, error) {
+			return down.Load(), nil, errors.New("connection refused")
+		})
+		_, err := f.cluster.Inventory()
+		require.ErrorIs(t, err, metricsource.ErrNotSynced, "nothing is known before Run")
 		f.run()
 		require.Equal(t, "not allowed to get the ConfigMap kube-system/cluster-autoscaler-status", f.inventory().Autoscaler.Unknown)
 		refused.Store(false)
 		time.Sleep(autoscalerInterval)
 		f.settle()
 		require.Equal(t, "nodes of aws, whose autoscaler nothing here shows", f.inventory().Autoscaler.Found)
+		down.Store(true)
+		time.Sleep(2 * autoscalerInterval)
+		f.settle()
+		require.Equal(t, "nodes of aws, whose autoscaler nothing here shows", f.inventory().Autoscaler.Found)
+		down.Store(false)
 		cloudy.Spec.ProviderID = "kind://docker/kind/node"
-		_, err := f.kube.CoreV1().Nodes().Update(background, cloudy, metav1.UpdateOptions{})
+		_, err = f.kube.CoreV1().Nodes().Update(background, cloudy, metav1.UpdateOptions{})
 		require.NoError(t, err)
 		f.settle()
 		require.Empty(t, f.inventory().Autoscaler.Found)

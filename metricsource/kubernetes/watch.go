@@ -84,6 +84,8 @@ func (c *Cluster) inventoryWatches() (all []watch, err error) {
 		}
 		all = append(all, ws...)
 	}
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
 	for _, w := range all {
 		ix.unread[w.String()] = ""
 	}
