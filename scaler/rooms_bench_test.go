@@ -23,7 +23,7 @@ func crowded(b *testing.B) (*Scaler, *cluster) {
 	for i := range nodes {
 		n := &metricsource.Node{
 			NodeSpec: &metricsource.NodeSpec{
-				Name: fmt.Sprintf("node-%04d", i), Ready: true, Labels: map[string]string{corev1.LabelHostname: fmt.Sprint(i), "pool": "gpu"},
+				Name: fmt.Sprintf("node-%04d", i), Ready: true, Labels: map[string]string{"pool": "gpu"},
 				Taints:      []corev1.Taint{{Key: gpu, Effect: corev1.TaintEffectNoSchedule}},
 				Allocatable: metricsource.Resources{gpu: perNode, "cpu": 96_000, "memory": 1 << 40, "pods": 110},
 			},

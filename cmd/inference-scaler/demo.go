@@ -63,7 +63,7 @@ func demo(ctx context.Context, out io.Writer, story sim.Story, plain bool) error
 		return nil
 	})
 	g.Go(func() error { return scraper.Run(serving) })
-	g.Go(func() error { return d.Cluster().Run(serving, s.Changed) })
+	g.Go(func() error { return d.Cluster().Run(serving, s.Changed, s.InventoryChanged) })
 	g.Go(func() error { return s.Run(serving) })
 
 	var summary sim.Summary
@@ -72,7 +72,7 @@ func demo(ctx context.Context, out io.Writer, story sim.Story, plain bool) error
 		var err error
 		summary, err = d.Run(ctx, sim.Options{
 			OnFrame: view(out, story, plain),
-			Explain: func() (sim.Explanation, bool) { return decided(s, story) },
+			Explain: func(name string) (sim.Explanation, bool) { return decided(s, story.Namespace, name) },
 		})
 		return err
 	})
@@ -84,11 +84,9 @@ func demo(ctx context.Context, out io.Writer, story sim.Story, plain bool) error
 	return errors.Join(err, printErr)
 }
 
-// decided is the scaler's own word on the fleet of the story.
-func decided(s *scaler.Scaler, story sim.Story) (sim.Explanation, bool) {
-	all := s.Explanations(func(namespace, name string) bool {
-		return namespace == story.Namespace && name == story.Shape.Name
-	})
+// decided is the scaler's own word on a workload of the story.
+func decided(s *scaler.Scaler, namespace, scaledObject string) (sim.Explanation, bool) {
+	all := s.Explanations(func(ns, name string) bool { return ns == namespace && name == scaledObject })
 	if len(all) != 1 || all[0].Replicas == nil {
 		return sim.Explanation{}, false
 	}

@@ -10,51 +10,72 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
-// Cluster is what an API server would say of the simulated fleet: one
-// ScaledObject, its Deployment and its pods.
+// Cluster is what an API server would say of the simulated fleets: their
+// ScaledObjects, Deployments and pods, and the nodes.
 type Cluster struct {
-	world  *world
-	object metricsource.ScaledObject
-	min    int
-	max    int
+	world *world
+	tiers []tier // in the order of the world's fleets
+}
+
+// tier is a workload as the API server has it.
+type tier struct {
+	Workload
+	object   metricsource.ScaledObject
+	template *metricsource.PodTemplate
+}
+
+func newTier(s Story, w Workload, scalerAddress string) tier {
+	t := tier{Workload: w, object: s.object(w, scalerAddress), template: &metricsource.PodTemplate{Requests: metricsource.Resources{"pods": 1}}}
+	if w.Shape.GPUs > 0 {
+		t.template.Requests[gpuResource] = int64(w.Shape.GPUs)
+	}
+	return t
 }
 
 // Synced reports that the cluster is known. A model always is.
 func (c *Cluster) Synced() bool { return true }
 
-// ScaledObjects lists the only one.
-func (c *Cluster) ScaledObjects() []metricsource.ScaledObject {
-	return []metricsource.ScaledObject{c.copy()}
+// ScaledObjects lists all of them.
+func (c *Cluster) ScaledObjects() (all []metricsource.ScaledObject) {
+	for _, t := range c.tiers {
+		all = append(all, t.copy())
+	}
+	return all
 }
 
-// ScaledObject returns the only one, or an error that wraps [metricsource.ErrNotFound].
+// ScaledObject returns one, or an error that wraps [metricsource.ErrNotFound].
 func (c *Cluster) ScaledObject(namespace, name string) (metricsource.ScaledObject, error) {
-	if err := c.known(namespace, name); err != nil {
+	i, err := c.find(namespace, name)
+	if err != nil {
 		return metricsource.ScaledObject{}, err
 	}
-	return c.copy(), nil
+	return c.tiers[i].copy(), nil
 }
 
-// Workload returns the ScaledObject's scale target and its pods as they are
-// now, or an error that wraps [metricsource.ErrNotFound].
-func (c *Cluster) Workload(namespace, name string) (metricsource.Workload, error) {
-	if err := c.known(namespace, name); err != nil {
+// Workload returns a ScaledObject's scale target and its pods as they are now, or an
+// error that wraps [metricsource.ErrNotFound].
+func (c *Cluster) Workload(namespace, name string) (w metricsource.Workload, err error) {
+	i, err := c.find(namespace, name)
+	if err != nil {
 		return metricsource.Workload{}, err
 	}
-	w := metricsource.Workload{
-		Namespace: namespace, ScaledObject: name,
-		Kind: "Deployment", Name: name,
-		MinReplicas: c.min, MaxReplicas: c.max,
-	}
-	c.world.look(func(f *Fleet, _ time.Duration) {
-		w.Replicas, w.Pods = f.Stats().Replicas, f.Pods()
-	})
+	c.world.look(func(fleets []*Fleet, _ time.Duration) { w = c.workload(i, fleets[i]) })
 	return w, nil
+}
+
+func (c *Cluster) workload(i int, f *Fleet) metricsource.Workload {
+	t := c.tiers[i]
+	return metricsource.Workload{
+		Namespace: t.object.Namespace, ScaledObject: t.object.Name,
+		Kind: "Deployment", Name: t.object.Name,
+		Replicas: f.Stats().Replicas, MinReplicas: t.Min, MaxReplicas: t.Max,
+		Pods: f.Pods(), Template: t.template,
+	}
 }
 
 // Endpoints returns that of the API server, the only Service of the model.
 func (c *Cluster) Endpoints(namespace, service, _ string) ([]metricsource.Endpoint, error) {
-	if namespace == c.object.Namespace && service == frontService {
+	if namespace == c.tiers[0].object.Namespace && service == frontService {
 		return []metricsource.Endpoint{{Pod: frontService + "-0", IP: frontIP, Port: frontPort}}, nil
 	}
 	return nil, fmt.Errorf("service %s/%s: %w", namespace, service, metricsource.ErrNotFound)
@@ -63,42 +84,56 @@ func (c *Cluster) Endpoints(namespace, service, _ string) ([]metricsource.Endpoi
 // HasPod reports that the address is a pod's: all addresses of the model are.
 func (c *Cluster) HasPod(string, netip.Addr) bool { return true }
 
-// Leader returns the only workload.
+// Leader returns the workload of that name.
 func (c *Cluster) Leader(namespace, _, name string) (metricsource.Workload, error) {
 	return c.Workload(namespace, name)
 }
 
-// Inventory has no nodes yet: the model counts no GPUs.
-func (c *Cluster) Inventory() (*metricsource.Inventory, error) { return &metricsource.Inventory{}, nil }
+// Inventory returns the nodes, and all workloads.
+func (c *Cluster) Inventory() (*metricsource.Inventory, error) {
+	inv := &metricsource.Inventory{}
+	c.world.look(func(fleets []*Fleet, _ time.Duration) {
+		inv.Nodes = c.world.nodes.inventory()
+		for i, f := range fleets {
+			w := c.workload(i, f)
+			inv.Workloads = append(inv.Workloads, &w)
+		}
+	})
+	return inv, nil
+}
 
-// Run calls onChange once, and then whenever the workload or one of its pods
-// has changed, several changes at a time where they come fast, until ctx ends.
-// One Run at a time hears of the changes.
-func (c *Cluster) Run(ctx context.Context, onChange func(namespace, name string)) error {
-	onChange(c.object.Namespace, c.object.Name)
+// Run calls onChange once for each ScaledObject, and then whenever a workload or one of
+// its pods has changed, several changes at a time where they come fast, until ctx ends,
+// and onInventory with it. One Run at a time hears of the changes.
+func (c *Cluster) Run(ctx context.Context, onChange func(namespace, name string), onInventory func()) error {
 	for {
+		onInventory()
+		for _, t := range c.tiers {
+			onChange(t.object.Namespace, t.object.Name)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-c.world.changed:
-			onChange(c.object.Namespace, c.object.Name)
 		}
 	}
 }
 
-func (c *Cluster) known(namespace, name string) error {
-	if namespace != c.object.Namespace || name != c.object.Name {
-		return fmt.Errorf("ScaledObject %s/%s: %w", namespace, name, metricsource.ErrNotFound)
+func (c *Cluster) find(namespace, name string) (int, error) {
+	for i, t := range c.tiers {
+		if t.object.Namespace == namespace && t.object.Name == name {
+			return i, nil
+		}
 	}
-	return nil
+	return 0, fmt.Errorf("ScaledObject %s/%s: %w", namespace, name, metricsource.ErrNotFound)
 }
 
 // copy keeps callers from sharing a map with us.
-func (c *Cluster) copy() metricsource.ScaledObject {
-	o := c.object
+func (t tier) copy() metricsource.ScaledObject {
+	o := t.object
 	o.Triggers = append([]metricsource.ScaledObjectTrigger(nil), o.Triggers...)
-	for i, t := range o.Triggers {
-		o.Triggers[i].Metadata = maps.Clone(t.Metadata)
+	for i, trigger := range o.Triggers {
+		o.Triggers[i].Metadata = maps.Clone(trigger.Metadata)
 	}
 	return o
 }

@@ -10,6 +10,7 @@ import (
 // cooldown. Above that the HPA has its say.
 type executor struct {
 	world    *world
+	fleet    int // of the world's
 	min      int
 	cooldown time.Duration // story time
 
@@ -26,7 +27,8 @@ func (e *executor) active(active bool) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.world.look(func(f *Fleet, elapsed time.Duration) {
+	e.world.look(func(fleets []*Fleet, elapsed time.Duration) {
+		f := fleets[e.fleet]
 		switch {
 		case active:
 			e.lastActive = elapsed

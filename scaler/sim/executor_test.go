@@ -10,10 +10,10 @@ import (
 func TestExecutor(t *testing.T) {
 	phases := []Phase{{"", 10 * time.Second, 0}, {"", 10 * time.Second, 1}, {"", time.Hour, 0}}
 	fleet := NewFleet(zero, 0, Shape{Name: "asr", Slots: 8}, NewPoisson(1, zero, phases, Service{Min: time.Second, Mean: time.Second}))
-	w := newWorld(fleet, zero, 1)
+	w := newWorld(fleet.nodes, []*Fleet{fleet}, zero, 1)
 	e := &executor{world: w, cooldown: time.Minute}
 	replicas := func() (n int) {
-		w.look(func(f *Fleet, _ time.Duration) { n = f.Stats().Replicas })
+		w.look(func(fleets []*Fleet, _ time.Duration) { n = fleets[0].Stats().Replicas })
 		return n
 	}
 	at := func(elapsed time.Duration) { w.begin(time.Now().Add(-elapsed)) }

@@ -30,6 +30,8 @@ type Shape struct {
 type Fleet struct {
 	shape     Shape
 	arrivals  Arrivals
+	nodes     *nodes // that it shares with others
+	subnet    int
 	now       time.Time
 	next      Arrival
 	more      bool // next is one
@@ -49,6 +51,7 @@ type Stats struct {
 	Active, Waiting int // now; together the load
 	Queued          int // now: those of the waiting that no replica has
 	Replicas, Ready int // now: those asked for, and those of them that take requests
+	Pending         int // now: those of them that no node has GPUs for
 	Draining        int // now: replicas that only finish what they have
 	Peak            int // the largest Replicas so far
 	// LongestWait is the longest time from a request's arrival until its service
@@ -60,12 +63,21 @@ type Stats struct {
 // Load is the requests in the fleet, running and waiting.
 func (s Stats) Load() int { return s.Active + s.Waiting }
 
-// NewFleet returns a fleet whose first replicas are ready at start.
+// NewFleet returns a fleet whose first replicas are ready at start. There are
+// as many GPUs as it may ever need.
 func NewFleet(start time.Time, replicas int, shape Shape, arrivals Arrivals) *Fleet {
-	f := &Fleet{shape: shape, arrivals: arrivals, now: start}
+	return newFleet(start, replicas, shape, arrivals, newNodes([]int{1 << 20}), 0)
+}
+
+// newFleet is one on nodes that it may share with others, which tell its pods' IPs
+// from theirs by the number of its subnet.
+func newFleet(start time.Time, replicas int, shape Shape, arrivals Arrivals, on *nodes, subnet int) *Fleet {
+	f := &Fleet{shape: shape, arrivals: arrivals, now: start, nodes: on, subnet: subnet}
 	f.next, f.more = arrivals.Next()
 	for range replicas {
-		f.create().state = ready
+		r := f.create()
+		r.node, _ = on.place(shape.GPUs)
+		r.state = ready
 	}
 	f.stats.Replicas, f.stats.Peak = replicas, replicas
 	return f
@@ -108,18 +120,35 @@ func (f *Fleet) Scale(replicas int) {
 		}
 	}
 	for range replicas - len(live) {
-		r := f.create()
-		f.after(f.shape.Start, event{kind: started, replica: r})
+		f.create()
 	}
 	slices.SortStableFunc(live, func(a, b *replica) int {
 		return cmp.Or(cmp.Compare(a.state, b.state), cmp.Compare(b.number, a.number))
 	})
 	for _, r := range live[:max(0, len(live)-replicas)] {
+		placed := r.state != pending
 		r.state = draining
 		f.changes++
-		f.release(r)
+		f.release(r, placed)
 	}
 	f.stats.Replicas, f.stats.Peak = replicas, max(f.stats.Peak, replicas)
+	f.place()
+}
+
+// place starts the replicas that wait for GPUs and find some.
+func (f *Fleet) place() {
+	for _, r := range f.replicas {
+		if r.state != pending {
+			continue
+		}
+		node, ok := f.nodes.place(f.shape.GPUs)
+		if !ok {
+			return
+		}
+		r.node, r.state, r.created = node, starting, f.now
+		f.changes++
+		f.after(f.shape.Start, event{kind: started, replica: r})
+	}
 }
 
 // Stats returns the fleet's figures at the time it has been advanced to.
@@ -137,10 +166,13 @@ func (f *Fleet) Stats() Stats {
 			oldest = r.waiting[0].arrived
 		}
 		switch r.state {
+		case pending:
+			s.Pending++
 		case ready:
 			s.Ready++
 		case draining:
 			s.Draining++
+		case starting, loading:
 		}
 		s.GPUSeconds += f.held(r)
 	}
@@ -177,7 +209,7 @@ func (f *Fleet) create() *replica {
 		queue: queue{slots: f.shape.Slots}, created: f.now, number: f.created,
 		name: fmt.Sprintf("%s-%04d", f.shape.Name, f.created),
 		// .0 and .1 of a pod network are taken; the rest goes round in hundreds.
-		ip: fmt.Sprintf("10.244.%d.%d", f.created/200, 2+f.created%200),
+		ip: fmt.Sprintf("10.%d.%d.%d", 244+f.subnet, f.created/200, 2+f.created%200),
 	}
 	f.replicas = append(f.replicas, r)
 	return r
@@ -203,7 +235,7 @@ func (f *Fleet) happen(e event) {
 		if next, ok := r.finish(f.now, e.request); ok {
 			f.begin(r, next)
 		}
-		f.release(r)
+		f.release(r, true)
 	}
 }
 
@@ -241,18 +273,24 @@ func (f *Fleet) begin(r *replica, q request) {
 	f.after(q.service, event{kind: finished, replica: r, request: q})
 }
 
-// release removes a draining replica that has nothing left to do.
-func (f *Fleet) release(r *replica) {
+// release removes a draining replica that has nothing left to do; placed: it had its GPUs.
+func (f *Fleet) release(r *replica, placed bool) {
 	if r.state != draining || r.inFlight() > 0 {
 		return
 	}
-	f.stats.GPUSeconds += f.held(r)
+	if placed {
+		f.stats.GPUSeconds += f.held(r)
+		f.nodes.release(r.node, f.shape.GPUs)
+	}
 	f.changes++
 	f.replicas = slices.DeleteFunc(f.replicas, func(other *replica) bool { return other == r })
 }
 
 // held is the GPU-seconds of a replica until now.
 func (f *Fleet) held(r *replica) float64 {
+	if r.state == pending {
+		return 0
+	}
 	return float64(f.shape.GPUs) * f.now.Sub(r.created).Seconds()
 }
 

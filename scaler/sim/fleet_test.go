@@ -183,3 +183,34 @@ func TestFleetLosesNothing(t *testing.T) {
 		require.Equal(t, coarse, fine)
 	})
 }
+
+// Two fleets on one node of 3 GPUs: whoever finds none waits, and gets what the other
+// gives back.
+func TestFleetsShareNodes(t *testing.T) {
+	on := newNodes([]int{1, 2})
+	shape := func(name string, gpus int) Shape {
+		return Shape{Name: name, Slots: 8, GPUs: gpus, Start: time.Second, Load: time.Second}
+	}
+	none := NewPoisson(1, zero, nil, Service{})
+	a, b := newFleet(zero, 1, shape("a", 2), none, on, 0), newFleet(zero, 0, shape("b", 1), none, on, 1)
+	b.Scale(2)
+	held, of := on.held()
+	require.Equal(t, []int{3, 3}, []int{held, of})
+	require.Equal(t, 1, b.Stats().Pending)
+	pods := b.Pods()
+	require.Equal(t, []string{"gpu-node-1", ""}, []string{pods[0].Node, pods[1].Node})
+	b.Advance(zero.Add(10 * time.Second))
+	require.Equal(t, 1, b.Stats().Ready)
+	require.InDelta(t, 10, b.Stats().GPUSeconds, 0.01, "what waits holds nothing")
+
+	a.Scale(0)
+	b.place()
+	b.Advance(zero.Add(20 * time.Second))
+	require.Equal(t, 2, b.Stats().Ready)
+	b.Scale(4)
+	require.Equal(t, 1, b.Stats().Pending)
+	b.Scale(1) // the one that waits goes first
+	held, _ = on.held()
+	require.Equal(t, 1, held)
+	require.Equal(t, []int64{1, 0}, []int64{on.inventory()[0].Held[gpuResource], on.inventory()[1].Held[gpuResource]})
+}

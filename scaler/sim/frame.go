@@ -18,6 +18,17 @@ type Frame struct {
 	Wanted        int     // replicas that the scaler decided on
 	Step          string  // the step that decided, in the scaler's own words
 	HPA           string  // what the last sync did, and why
+
+	Others   []OtherFrame // the other workloads
+	GPUs, Of int          // held, and there are
+	Pending  int          // replicas, of all workloads, that no node has GPUs for
+}
+
+// OtherFrame is another workload of the story at the same moment.
+type OtherFrame struct {
+	Name                    string
+	Replicas, Ready, Wanted int
+	Step                    string // as in Frame
 }
 
 // Explanation is the scaler's own account of its last decision.

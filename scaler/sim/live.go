@@ -95,7 +95,7 @@ func (l *Live) lines(f Frame) []string {
 	lines = append(lines, "")
 	lines = append(lines, l.replicaChart()...)
 	starting := max(0, f.Replicas-f.Ready)
-	return append(lines, "",
+	lines = append(lines, "",
 		l.cut(fmt.Sprintf("load      %d requests: %d running, %d waiting", f.Load, f.Active, f.Waiting)),
 		l.cut(fmt.Sprintf("scaler    %d replicas wanted: %s at %s each", f.Wanted, number(f.Value), number(f.Target))),
 		l.cut(fmt.Sprintf("because   %s", f.Step)),
@@ -103,6 +103,13 @@ func (l *Live) lines(f Frame) []string {
 		l.cut(fmt.Sprintf("replicas  %d: %d ready%s%s", f.Replicas, f.Ready,
 			suffix(starting, "loading their model"), suffix(f.Draining, "draining"))),
 	)
+	for _, o := range f.Others {
+		lines = append(lines, l.cut(fmt.Sprintf("%-20s %d replicas, %d ready, %d wanted: %s", o.Name, o.Replicas, o.Ready, o.Wanted, o.Step)))
+	}
+	if f.Of > 0 {
+		lines = append(lines, l.cut(fmt.Sprintf("GPUs      %d of %d held%s", f.GPUs, f.Of, suffix(f.Pending, "replicas waiting for one"))))
+	}
+	return lines
 }
 
 func (l *Live) loadChart() []string {

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 )
 
@@ -25,19 +26,29 @@ func NewLog(w io.Writer, every time.Duration) *Log { return &Log{w: w, every: ev
 // Show writes the frame, if there is anything new in it.
 func (l *Log) Show(f Frame) {
 	since := f.Sim - l.last.Sim
-	changed := f.Phase != l.last.Phase || f.Replicas != l.last.Replicas || f.Ready != l.last.Ready ||
+	changed := len(f.Others) != len(l.last.Others) || f.Phase != l.last.Phase || f.Replicas != l.last.Replicas || f.Ready != l.last.Ready ||
 		f.Wanted != l.last.Wanted && since >= calm
+	for i, o := range f.Others {
+		changed = changed || o.Replicas != l.last.Others[i].Replicas || o.Ready != l.last.Others[i].Ready
+	}
 	if l.any && !changed && since < l.every {
 		return
 	}
 	l.last, l.any = f, true
-	line := fmt.Sprintf("%s  %-8s load %3d (%d running, %d waiting)  wanted %2d (%s/%s)  replicas %2d, %d ready%s  HPA %s",
+	var line strings.Builder
+	fmt.Fprintf(&line, "%s  %-8s load %3d (%d running, %d waiting)  wanted %2d (%s/%s)  replicas %2d, %d ready%s  HPA %s",
 		clock(f.Sim), f.Phase, f.Load, f.Active, f.Waiting, f.Wanted, number(f.Value), number(f.Target),
 		f.Replicas, f.Ready, suffix(f.Draining, "draining"), f.HPA)
 	if f.Step != "" {
-		line += "  why " + f.Step
+		line.WriteString("  why " + f.Step)
 	}
-	_, _ = fmt.Fprintln(l.w, line) // a closed pipe ends the process, not the story
+	for _, o := range f.Others {
+		fmt.Fprintf(&line, "  %s %d, %d ready, %d wanted", o.Name, o.Replicas, o.Ready, o.Wanted)
+	}
+	if f.Of > 0 {
+		fmt.Fprintf(&line, "  GPUs %d of %d", f.GPUs, f.Of)
+	}
+	_, _ = fmt.Fprintln(l.w, line.String()) // a closed pipe ends the process, not the story
 }
 
 // number is a value without the decimals it does not have.

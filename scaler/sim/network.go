@@ -68,9 +68,13 @@ func (n *network) DialContext(ctx context.Context, network, addr string) (net.Co
 // that are gone. Every server runs, and ends, in goroutines of spawn.
 func (n *network) follow(ctx context.Context, spawn func(func() error)) error {
 	present := map[string]bool{frontIP: true}
-	n.world.look(func(f *Fleet, _ time.Duration) {
-		for _, r := range f.replicas {
-			present[r.ip] = true
+	n.world.look(func(fleets []*Fleet, _ time.Duration) {
+		for _, f := range fleets {
+			for _, r := range f.replicas {
+				if f.shape.Slots > 0 { // others are not read
+					present[r.ip] = true
+				}
+			}
 		}
 	})
 	n.mu.Lock()
@@ -126,7 +130,7 @@ func (n *network) listen(ctx context.Context, metrics http.HandlerFunc) (*host, 
 // serveFront answers a scrape of the API server.
 func (n *network) serveFront(w http.ResponseWriter, r *http.Request) {
 	var state front
-	n.world.look(func(f *Fleet, _ time.Duration) { state = front(f.Stats().Queued) })
+	n.world.look(func(fleets []*Fleet, _ time.Duration) { state = front(fleets[0].Stats().Queued) })
 	serveCollector(w, r, state)
 }
 
@@ -135,9 +139,11 @@ func (n *network) serveReplica(ip string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var state exposition
 		found := false
-		n.world.look(func(f *Fleet, _ time.Duration) {
-			if r := f.replicaOf(ip); r != nil {
-				state, found = expose(r), true
+		n.world.look(func(fleets []*Fleet, _ time.Duration) {
+			for _, f := range fleets {
+				if r := f.replicaOf(ip); r != nil {
+					state, found = expose(r), true
+				}
 			}
 		})
 		if !found {

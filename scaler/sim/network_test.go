@@ -13,7 +13,7 @@ func TestNetwork(t *testing.T) {
 	d, err := New(fast(Phase{"quiet", time.Minute, 1}), "localhost:9090")
 	require.NoError(t, err)
 	// 5 requests at once, on replicas with 2 slots: 2 and 2 run, 1 waits.
-	d.world.fleet = NewFleet(d.world.epoch, 2, shape, burst(5, 0, 10))
+	d.world.fleets[0] = NewFleet(d.world.epoch, 2, shape, burst(5, 0, 10))
 
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
@@ -37,7 +37,7 @@ func TestNetwork(t *testing.T) {
 	}, got)
 
 	// The past is over: ten seconds on, three are done.
-	d.world.fleet.Advance(d.world.epoch.Add(10 * time.Second))
+	d.world.fleets[0].Advance(d.world.epoch.Add(10 * time.Second))
 	families, err = scrape(ctx, d, "10.244.0.3")
 	require.NoError(t, err)
 	h := families["asr_request_duration_seconds"].GetMetric()[0].GetHistogram()
@@ -47,10 +47,10 @@ func TestNetwork(t *testing.T) {
 
 	// A replica that is gone stops answering, one that is new answers zeros
 	// while it loads.
-	d.world.fleet.Scale(1)
+	d.world.fleets[0].Scale(1)
 	_, err = scrape(ctx, d, "10.244.0.4")
 	require.ErrorContains(t, err, "503", "its server is still there, for a moment")
-	d.world.fleet.Scale(2)
+	d.world.fleets[0].Scale(2)
 	require.NoError(t, d.network.follow(ctx, g.Go))
 	_, err = scrape(ctx, d, "10.244.0.4")
 	require.ErrorContains(t, err, "no pod has the IP 10.244.0.4")

@@ -11,7 +11,8 @@ import (
 type state int
 
 const (
-	starting state = iota
+	pending state = iota // no node has the GPUs that it needs
+	starting
 	loading
 	ready
 	draining
@@ -21,9 +22,10 @@ const (
 type replica struct {
 	queue
 	name, ip string
-	number   int // of its creation in the fleet, from 1
-	created  time.Time
+	number   int       // of its creation in the fleet, from 1
+	created  time.Time // or placed: since when it holds its GPUs
 	state    state
+	node     int // of those of the nodes; meaningless while pending
 }
 
 func (r *replica) pod() metricsource.Pod {
@@ -33,8 +35,11 @@ func (r *replica) pod() metricsource.Pod {
 		Ready:       r.state == ready || r.state == draining,
 		Terminating: r.state == draining,
 	}
-	if r.state == starting {
+	if r.state <= starting {
 		p.Phase, p.IP = "Pending", ""
+	}
+	if r.state != pending {
+		p.Node = nodeName(r.node)
 	}
 	return p
 }

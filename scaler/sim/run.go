@@ -42,11 +42,15 @@ func New(s Story, scalerAddress string) (*Demo, error) {
 		return nil, fmt.Errorf("story: %w", err)
 	}
 	epoch := time.Unix(0, 0)
-	w := newWorld(NewFleet(epoch, s.Replicas, s.Shape, NewPoisson(s.Seed, epoch, s.Phases, s.Service)), epoch, s.Speed)
-	return &Demo{
-		story: s, address: scalerAddress, world: w, network: newNetwork(w),
-		cluster: &Cluster{world: w, object: s.object(scalerAddress), min: s.Min, max: s.Max},
-	}, nil
+	nodes := newNodes(s.Nodes)
+	var fleets []*Fleet
+	cluster := &Cluster{}
+	for i, w := range s.workloads() {
+		fleets = append(fleets, newFleet(epoch, w.Replicas, w.Shape, NewPoisson(s.Seed+uint64(i), epoch, w.Phases, w.Service), nodes, i))
+		cluster.tiers = append(cluster.tiers, newTier(s, w, scalerAddress))
+	}
+	cluster.world = newWorld(nodes, fleets, epoch, s.Speed)
+	return &Demo{story: s, address: scalerAddress, world: cluster.world, network: newNetwork(cluster.world), cluster: cluster}, nil
 }
 
 // Cluster is what the scaler may ask about the fleet.
@@ -60,9 +64,9 @@ func (d *Demo) DialContext(ctx context.Context, network, addr string) (net.Conn,
 
 // Options is what a run may be given.
 type Options struct {
-	// Explain returns the scaler's account of its last decision, and false while
-	// there is none. Without it, decisions are read off GetMetrics.
-	Explain func() (Explanation, bool)
+	// Explain returns the scaler's account of its last decision for a ScaledObject, and
+	// false while there is none. Without it, decisions are read off GetMetrics.
+	Explain func(name string) (Explanation, bool)
 	// OnFrame gets the frames, ten a second of real time and one at the end,
 	// always from one goroutine.
 	OnFrame func(Frame)
@@ -80,23 +84,15 @@ func (d *Demo) Run(ctx context.Context, o Options) (Summary, error) {
 	}
 	defer func() { _ = conn.Close() }() // nothing is in flight any more
 
-	ref := &pb.ScaledObjectRef{
-		Namespace: d.story.Namespace, Name: d.story.Shape.Name, ScalerMetadata: d.story.Metadata(d.address),
-	}
-	executor := &executor{world: d.world, min: d.story.Min, cooldown: d.story.Cooldown}
-	keda := NewKEDA(conn, ref, KEDAOptions{
-		OnActive: executor.active, OnPoll: executor.active,
-		Poll: d.story.Real(d.story.Poll), Retry: d.story.Real(2 * time.Second), RetryMax: d.story.Real(time.Minute),
-		Logger: o.Logger,
-	})
 	g, groupCtx := errgroup.WithContext(ctx)
 	playCtx, done := context.WithCancel(groupCtx)
 	defer done()
-	p := &play{
-		demo: d, keda: keda, executor: executor, options: o, spawn: g.Go,
-		hpa: &HPA{Behavior: d.story.Behavior, Min: max(1, d.story.Min), Max: d.story.Max},
+	p := &play{demo: d, options: o, spawn: g.Go, stats: make([]Stats, len(d.cluster.tiers))}
+	for i, t := range d.cluster.tiers {
+		a := d.autoscaler(conn, i, t, o.Logger)
+		p.scalers = append(p.scalers, a)
+		g.Go(func() error { return a.keda.Run(playCtx) })
 	}
-	g.Go(func() error { return keda.Run(playCtx) })
 	g.Go(func() error {
 		defer done()
 		return errors.Join(p.run(playCtx), d.network.close())
@@ -105,21 +101,43 @@ func (d *Demo) Run(ctx context.Context, o Options) (Summary, error) {
 	return p.summary(), err
 }
 
-// play is one run in progress. It is for one goroutine.
-type play struct {
-	demo     *Demo
+// autoscaler is what scales one workload of the story.
+type autoscaler struct {
+	name     string
 	keda     *KEDA
 	executor *executor
 	hpa      *HPA
-	options  Options
-	spawn    func(func() error)
+	lastSync string // what it did, and why
+}
 
-	nextSync time.Duration // story time
-	reaction reaction
-	frame    Frame
-	stats    Stats
-	reached  time.Duration // story time
-	complete bool
+func (d *Demo) autoscaler(conn grpc.ClientConnInterface, i int, t tier, logger *slog.Logger) *autoscaler {
+	a := &autoscaler{
+		name: t.object.Name, executor: &executor{world: d.world, fleet: i, min: t.Min, cooldown: d.story.Cooldown},
+		hpa: &HPA{Behavior: d.story.Behavior, Min: max(1, t.Min), Max: t.Max},
+	}
+	ref := &pb.ScaledObjectRef{Namespace: d.story.Namespace, Name: t.object.Name, ScalerMetadata: t.object.Triggers[0].Metadata}
+	a.keda = NewKEDA(conn, ref, KEDAOptions{
+		OnActive: a.executor.active, OnPoll: a.executor.active,
+		Poll: d.story.Real(d.story.Poll), Retry: d.story.Real(2 * time.Second), RetryMax: d.story.Real(time.Minute),
+		Logger: logger,
+	})
+	return a
+}
+
+// play is one run in progress. It is for one goroutine.
+type play struct {
+	demo    *Demo
+	scalers []*autoscaler // in the order of the world's fleets
+	options Options
+	spawn   func(func() error)
+
+	nextSync     time.Duration // story time
+	reaction     reaction
+	frame        Frame
+	stats        []Stats
+	held, waited int           // GPUs, and replicas for one, at most
+	reached      time.Duration // story time
+	complete     bool
 }
 
 func (p *play) run(ctx context.Context) error {
@@ -155,12 +173,17 @@ func (p *play) run(ctx context.Context) error {
 	}
 }
 
-// await returns when the scaler has answered once.
+// await returns when the scaler has answered for all workloads.
 func (p *play) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	for {
-		_, err := p.keda.Query(ctx)
+		var err error
+		for _, a := range p.scalers {
+			if _, failed := a.keda.Query(ctx); failed != nil {
+				err = fmt.Errorf("%s: %w", a.name, failed)
+			}
+		}
 		if err == nil {
 			return nil
 		}
@@ -170,12 +193,10 @@ func (p *play) await(ctx context.Context) error {
 	}
 }
 
-// step moves everything to the present: the fleet, its servers, the HPA, and
+// step moves everything to the present: the fleets, their servers, the HPAs, and
 // the look at the scaler.
 func (p *play) step(ctx context.Context) error {
-	p.demo.world.look(func(f *Fleet, elapsed time.Duration) {
-		p.stats, p.reached = f.Stats(), elapsed
-	})
+	p.look(func([]*Fleet) {})
 	if p.reached >= p.nextSync {
 		p.sync(ctx)
 	}
@@ -186,55 +207,97 @@ func (p *play) step(ctx context.Context) error {
 	return nil
 }
 
-// sync is one sync of the HPA. It is dated when it was due, so that a late tick
+// look changes something, and takes the figures after that.
+func (p *play) look(change func(fleets []*Fleet)) {
+	p.demo.world.look(func(fleets []*Fleet, elapsed time.Duration) {
+		change(fleets)
+		pending := 0
+		for i, f := range fleets {
+			p.stats[i] = f.Stats()
+			pending += p.stats[i].Pending
+		}
+		p.reached = elapsed
+		p.frame.GPUs, p.frame.Of = p.demo.world.nodes.held()
+		p.frame.Pending = pending
+		p.held, p.waited = max(p.held, p.frame.GPUs), max(p.waited, pending)
+	})
+}
+
+// sync is one sync of every HPA. It is dated when it was due, so that a late tick
 // does not shift the periods of its policies.
 func (p *play) sync(ctx context.Context) {
 	due := p.nextSync
 	for p.nextSync <= p.reached {
 		p.nextSync += p.demo.story.Sync
 	}
-	if p.stats.Replicas == 0 {
-		p.frame.HPA = "rests at 0"
-		return
+	for i, a := range p.scalers {
+		before := p.stats[i].Replicas
+		if before == 0 {
+			a.lastSync = "rests at 0"
+			continue
+		}
+		answer, err := a.keda.Query(ctx)
+		if err != nil {
+			a.lastSync = fmt.Sprintf("stays at %d: no metric (%v)", before, err)
+			continue
+		}
+		after, reason := a.hpa.Sync(p.demo.world.epoch.Add(due), before, answer.ValueMilli, answer.TargetMilli)
+		if after != before {
+			p.look(func(fleets []*Fleet) { fleets[i].Scale(after) })
+		}
+		if i == 0 {
+			p.reaction.scaled(p.reached, before, after)
+		}
+		a.lastSync = syncText(before, after, replicasFor(answer.ValueMilli, answer.TargetMilli), reason)
 	}
-	a, err := p.keda.Query(ctx)
-	if err != nil {
-		p.frame.HPA = fmt.Sprintf("stays at %d: no metric (%v)", p.stats.Replicas, err)
-		return
-	}
-	before := p.stats.Replicas
-	after, reason := p.hpa.Sync(p.demo.world.epoch.Add(due), before, a.ValueMilli, a.TargetMilli)
-	if after != before {
-		p.demo.world.look(func(f *Fleet, elapsed time.Duration) {
-			f.Scale(after)
-			p.stats, p.reached = f.Stats(), elapsed
-		})
-	}
-	p.reaction.scaled(p.reached, before, after)
-	p.frame.HPA = syncText(before, after, replicasFor(a.ValueMilli, a.TargetMilli), reason)
 }
 
 // watch fills the frame. The demonstration looks at the scaler more often than
 // KEDA does, in order to see its decision when it is made.
 func (p *play) watch(ctx context.Context) {
-	f, s := &p.frame, p.stats
+	f, s := &p.frame, p.stats[0]
 	phase, _ := phaseAt(p.demo.story.Phases, p.reached)
 	f.Sim, f.Phase, f.PerSecond = p.reached, phase.Name, phase.PerSecond
 	f.Load, f.Active, f.Waiting = s.Load(), s.Active, s.Waiting
-	f.Replicas, f.Ready, f.Draining = s.Replicas, s.Ready, s.Draining
+	f.Replicas, f.Ready, f.Draining, f.HPA = s.Replicas, s.Ready, s.Draining, p.scalers[0].lastSync
 
-	value, target, err := p.keda.Value(ctx)
+	others := make([]OtherFrame, 0, len(p.scalers)-1)
+	for i, a := range p.scalers[1:] {
+		other := OtherFrame{Name: a.name, Replicas: p.stats[1+i].Replicas, Ready: p.stats[1+i].Ready}
+		if seen, err := p.wanted(ctx, a); err == nil {
+			other.Wanted, other.Step = seen.Replicas, seen.Step
+		} else {
+			other.Step = err.Error()
+		}
+		others = append(others, other)
+	}
+	f.Others = others
+
+	seen, err := p.wanted(ctx, p.scalers[0])
 	if err != nil {
 		f.Step = err.Error()
 		return // the last value stands
 	}
-	f.Value, f.Target = float64(value)/1000, float64(target)/1000
-	f.Wanted, f.Step = replicasFor(value, target), ""
-	var at time.Time
+	f.Value, f.Target, f.Wanted, f.Step = seen.value, seen.target, seen.Replicas, seen.Step
+	p.reaction.see(time.Now(), s.Replicas, f.Wanted, seen.At)
+}
+
+// seen is what an onlooker sees of a decision.
+type seen struct {
+	Explanation
+	value, target float64
+}
+
+func (p *play) wanted(ctx context.Context, a *autoscaler) (seen, error) {
+	value, target, err := a.keda.Value(ctx)
+	if err != nil {
+		return seen{}, err
+	}
+	out := seen{Explanation{Replicas: replicasFor(value, target)}, float64(value) / 1000, float64(target) / 1000}
 	if p.options.Explain != nil {
-		if e, ok := p.options.Explain(); ok {
-			f.Wanted, f.Step, at = e.Replicas, e.Step, e.At
+		if e, ok := p.options.Explain(a.name); ok {
+			out.Explanation = e
 		}
 	}
-	p.reaction.see(time.Now(), s.Replicas, f.Wanted, at)
+	return out, nil
 }

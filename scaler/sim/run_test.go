@@ -115,7 +115,7 @@ func TestRun(t *testing.T) {
 			if ns == "speech" && name == "lightning-asr" {
 				changes.Add(1)
 			}
-		})
+		}, func() {})
 	})
 	var frames []Frame
 	summary, err := demo.Run(ctx, Options{
@@ -124,7 +124,7 @@ func TestRun(t *testing.T) {
 				cancel()
 			}
 		},
-		Explain: func() (Explanation, bool) { return Explanation{}, false },
+		Explain: func(string) (Explanation, bool) { return Explanation{}, false },
 	})
 	stop()
 	wg.Wait()
@@ -137,7 +137,7 @@ func TestRun(t *testing.T) {
 	require.Positive(t, summary.Stats.Served)
 	require.Greater(t, changes.Load(), int64(1))
 	require.NotEmpty(t, scaler.seen("IsActive"))
-	require.Len(t, scaler.seen("StreamIsActive"), 1)
+	require.Len(t, scaler.seen("StreamIsActive"), 3, "one for each workload")
 
 	last := frames[len(frames)-1]
 	require.Equal(t, "burst", last.Phase)
@@ -178,7 +178,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	defer cancel()
 	summary, err := demo.Run(ctx, Options{
 		OnFrame: func(Frame) { cancel() },
-		Explain: func() (Explanation, bool) { return Explanation{Replicas: 3, Step: "load", At: time.Now()}, true },
+		Explain: func(string) (Explanation, bool) { return Explanation{Replicas: 3, Step: "load", At: time.Now()}, true },
 	})
 	require.ErrorIs(t, err, context.Canceled)
 	require.False(t, summary.Complete)
@@ -194,7 +194,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 }
 
 func TestNewRefusesAStory(t *testing.T) {
-	_, err := New(Story{Min: 2, Max: 1, Speed: -1}, "127.0.0.1:1")
+	_, err := New(Story{Workload: Workload{Min: 2, Max: 1}, Speed: -1}, "127.0.0.1:1")
 	for _, part := range []string{"speed -1", "phases", "replicas 2 to 1", "slots 0", "target 0", "sync 0s"} {
 		require.ErrorContains(t, err, part)
 	}
@@ -206,9 +206,10 @@ func TestMetadata(t *testing.T) {
 		"scalerAddress": "localhost:9090", "engine": "lightning-asr", "target": "5", "port": "9090",
 		"interval": "100ms", "hold": "1.333s", "staleAfter": "1s",
 		"upstream": "service/api-server:http", "upstreamQuery": "sum(demand_queued_requests)",
-	}, s.Metadata("localhost:9090"))
+	}, s.Metadata(s.Workload, "localhost:9090"))
+	require.Equal(t, map[string]string{"scalerAddress": "localhost:9090", "follow": "lightning-asr", "ratio": "2"}, s.Metadata(s.Others[1], "localhost:9090"))
 	s.Speed = 1
-	m := s.Metadata("localhost:9090")
+	m := s.Metadata(s.Workload, "localhost:9090")
 	require.Equal(t, []string{"1s", "20s", "5s"}, []string{m["interval"], m["hold"], m["staleAfter"]})
 }
 
@@ -219,7 +220,8 @@ func TestCluster(t *testing.T) {
 	require.True(t, c.Synced())
 	o, err := c.ScaledObject("speech", "lightning-asr")
 	require.NoError(t, err)
-	require.Equal(t, []metricsource.ScaledObject{o}, c.ScaledObjects())
+	require.Len(t, c.ScaledObjects(), 3)
+	require.Equal(t, o, c.ScaledObjects()[0])
 	require.True(t, o.Triggers[0].Push)
 	o.Triggers[0].Metadata["engine"] = "other"
 	again, err := c.ScaledObject("speech", "lightning-asr")
@@ -233,7 +235,13 @@ func TestCluster(t *testing.T) {
 	require.Equal(t, metricsource.Workload{
 		Namespace: "speech", ScaledObject: "lightning-asr", Kind: "Deployment", Name: "lightning-asr",
 		Replicas: 2, MinReplicas: 1, MaxReplicas: 12,
+		Template: &metricsource.PodTemplate{Requests: metricsource.Resources{"nvidia.com/gpu": 1, "pods": 1}},
 	}, w)
+	inv, err := c.Inventory()
+	require.NoError(t, err)
+	require.Len(t, inv.Workloads, 3)
+	require.Equal(t, metricsource.Resources{"nvidia.com/gpu": 3}, inv.Nodes[0].Held, "one of each model")
+	require.Equal(t, metricsource.Resources{"nvidia.com/gpu": 1}, inv.Nodes[1].Held)
 	_, err = c.Workload("speech", "other")
 	require.ErrorIs(t, err, metricsource.ErrNotFound)
 	_, err = c.ScaledObject("other", "lightning-asr")

@@ -22,47 +22,81 @@ type Story struct {
 	Speed float64 // story time per real time; 1 is real time
 
 	Namespace string
-	Phases    []Phase
-	Service   Service
-	Shape     Shape // its Name is the Deployment's and the ScaledObject's
+	Nodes     []int // the GPUs of each
+	Workload        // the story's own, which may sleep: the API server holds its work then
+	Others    []Workload
 
-	Replicas, Min, Max int // at the beginning, and the ScaledObject's bounds
-	Behavior           Behavior
-	Sync               time.Duration // between two syncs of the HPA
-	Poll, Cooldown     time.Duration // KEDA's pollingInterval and cooldownPeriod
+	Behavior       Behavior
+	Sync           time.Duration // between two syncs of the HPA
+	Poll, Cooldown time.Duration // KEDA's pollingInterval and cooldownPeriod
 
-	// The trigger: load per replica, scrape interval, how long a peak is held,
-	// and after what silence a replica is unknown.
-	Target     float64
+	// The triggers: scrape interval, how long a peak is held, and after what silence a
+	// replica is unknown.
 	Interval   time.Duration
 	Hold       time.Duration
 	StaleAfter time.Duration
 }
 
+// Workload is a Deployment with its ScaledObject.
+type Workload struct {
+	Shape   Shape // its Name is theirs
+	Phases  []Phase
+	Service Service
+
+	Replicas, Min, Max int // at the beginning, and the ScaledObject's bounds
+	// Target is the load per replica; or else, with Follow, Ratio how many replicas of
+	// the workload of that name one of this serves.
+	Target float64
+	Follow string
+	Ratio  float64
+}
+
 // DefaultStory is a Lightning ASR fleet with the guide's autoscaling: asleep, woken
 // by the first request, in a burst, and asleep again when the last is done: 10
-// minutes, 40 s to watch.
+// minutes, 40 s to watch. A second model competes with it for 8 GPUs, and an API tier
+// follows it, one pod for two.
 func DefaultStory() Story {
 	return Story{
 		Seed: 1, Speed: 15,
 		Namespace: "speech",
-		Phases: []Phase{
-			{"asleep", 15 * time.Second, 0},
-			{"morning", 60 * time.Second, 0.5},
-			{"burst", 40 * time.Second, 11},
-			{"plateau", 100 * time.Second, 8},
-			{"decline", 30 * time.Second, 4},
-			{"calm", 215 * time.Second, 2},
-			{"night", 140 * time.Second, 0},
+		Nodes:     []int{4, 4},
+		Workload: Workload{
+			Phases: []Phase{
+				{"asleep", 15 * time.Second, 0},
+				{"morning", 60 * time.Second, 0.5},
+				{"burst", 40 * time.Second, 11},
+				{"plateau", 100 * time.Second, 8},
+				{"decline", 30 * time.Second, 4},
+				{"calm", 215 * time.Second, 2},
+				{"night", 140 * time.Second, 0},
+			},
+			Service:  Service{Min: 500 * time.Millisecond, Mean: 2500 * time.Millisecond},
+			Shape:    Shape{Name: "lightning-asr", Slots: 12, GPUs: 1, Start: 2 * time.Second, Load: 20 * time.Second},
+			Replicas: 0, Min: 0, Max: 12,
+			Target: 5,
 		},
-		Service:  Service{Min: 500 * time.Millisecond, Mean: 2500 * time.Millisecond},
-		Shape:    Shape{Name: "lightning-asr", Slots: 12, GPUs: 1, Start: 2 * time.Second, Load: 20 * time.Second},
-		Replicas: 0, Min: 0, Max: 12,
+		Others: []Workload{
+			{
+				Phases: []Phase{
+					{"", 85 * time.Second, 0.3},
+					{"", 120 * time.Second, 5},
+					{"", 395 * time.Second, 0.3},
+				},
+				Service:  Service{Min: 500 * time.Millisecond, Mean: 2500 * time.Millisecond},
+				Shape:    Shape{Name: "lightning-asr-large", Slots: 12, GPUs: 2, Start: 2 * time.Second, Load: 30 * time.Second},
+				Replicas: 1, Min: 1, Max: 4,
+				Target: 5,
+			},
+			{
+				Shape:    Shape{Name: frontService, Start: time.Second, Load: time.Second},
+				Replicas: 1, Min: 1, Max: 10,
+				Follow: "lightning-asr", Ratio: 2,
+			},
+		},
 		// No tolerance, as our chart and examples set it.
 		Behavior: GuideBehavior(0),
 		Sync:     15 * time.Second,
 		Poll:     30 * time.Second, Cooldown: time.Minute,
-		Target:   5,
 		Interval: time.Second, Hold: 20 * time.Second, StaleAfter: 5 * time.Second,
 	}
 }
@@ -77,13 +111,18 @@ func (s Story) Validate() error {
 	}
 	check(s.Speed >= 0.1 && s.Speed <= 1000, "speed %v: must be from 0.1 to 1000", s.Speed)
 	check(s.Duration() > 0, "phases: must last some time")
-	check(s.Min >= 0 && s.Max >= 1 && s.Min <= s.Max, "replicas %d to %d: at least 0 to 1, and the first not above the second", s.Min, s.Max)
-	check(s.Replicas >= s.Min && s.Replicas <= s.Max, "replicas %d: must be from %d to %d", s.Replicas, s.Min, s.Max)
-	check(s.Shape.Slots >= 1, "slots %d: must be at least 1", s.Shape.Slots)
-	check(s.Target >= 0.001, "target %v: must be at least 0.001", s.Target)
+	for _, w := range s.workloads() {
+		check(w.Min >= 0 && w.Max >= 1 && w.Min <= w.Max, "%s: replicas %d to %d: at least 0 to 1, and the first not above the second", w.Shape.Name, w.Min, w.Max)
+		check(w.Replicas >= w.Min && w.Replicas <= w.Max, "%s: replicas %d: must be from %d to %d", w.Shape.Name, w.Replicas, w.Min, w.Max)
+		check(w.Shape.Slots >= 1 || w.Follow != "", "%s: slots %d: must be at least 1", w.Shape.Name, w.Shape.Slots)
+		check(w.Target >= 0.001 || w.Follow != "", "%s: target %v: must be at least 0.001", w.Shape.Name, w.Target)
+	}
 	check(s.Sync > 0 && s.Poll > 0, "sync %v and poll %v: must be above 0", s.Sync, s.Poll)
 	return errors.Join(errs...)
 }
+
+// workloads are all of the story, its own first.
+func (s Story) workloads() []Workload { return append([]Workload{s.Workload}, s.Others...) }
 
 // Duration is how long the story is, in story time.
 func (s Story) Duration() time.Duration {
@@ -104,29 +143,34 @@ func (s Story) RealInterval() time.Duration {
 	return max(minInterval, s.Real(s.Interval)).Round(time.Millisecond)
 }
 
-// Metadata is the trigger's, as it would stand in the ScaledObject.
-func (s Story) Metadata(scalerAddress string) map[string]string {
+// Metadata is a trigger's, as it would stand in the workload's ScaledObject.
+func (s Story) Metadata(w Workload, scalerAddress string) map[string]string {
+	if w.Follow != "" {
+		return map[string]string{"scalerAddress": scalerAddress, "follow": w.Follow, "ratio": number(w.Ratio)}
+	}
 	interval := s.RealInterval()
-	return map[string]string{
+	m := map[string]string{
 		"scalerAddress": scalerAddress,
 		"engine":        "lightning-asr",
-		"target":        strconv.FormatFloat(s.Target, 'f', -1, 64),
+		"target":        strconv.FormatFloat(w.Target, 'f', -1, 64),
 		"port":          "9090",
-		// What waits in the API server is all there is to see while nothing runs.
-		"upstream":      "service/" + frontService + ":http",
-		"upstreamQuery": "sum(demand_queued_requests)",
 		"interval":      interval.String(),
 		"hold":          s.Real(s.Hold).Round(time.Millisecond).String(),
 		// Silence counts in scrapes as well, and those cannot become as fast.
 		"staleAfter": max(minStaleAfter, 5*interval, s.Real(s.StaleAfter)).Round(time.Millisecond).String(),
 	}
+	if w.Min == 0 {
+		// What waits in the API server is all there is to see while nothing runs.
+		m["upstream"], m["upstreamQuery"] = "service/"+frontService+":http", "sum(demand_queued_requests)"
+	}
+	return m
 }
 
-// object is the story's ScaledObject.
-func (s Story) object(scalerAddress string) metricsource.ScaledObject {
+// object is the workload's ScaledObject.
+func (s Story) object(w Workload, scalerAddress string) metricsource.ScaledObject {
 	return metricsource.ScaledObject{
-		Namespace: s.Namespace, Name: s.Shape.Name,
-		Triggers: []metricsource.ScaledObjectTrigger{{Push: true, Metadata: s.Metadata(scalerAddress)}},
+		Namespace: s.Namespace, Name: w.Shape.Name,
+		Triggers: []metricsource.ScaledObjectTrigger{{Push: true, Metadata: s.Metadata(w, scalerAddress)}},
 	}
 }
 

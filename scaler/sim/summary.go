@@ -26,16 +26,21 @@ type Summary struct {
 	Scaling time.Duration
 
 	Stats Stats // the fleet's, at the end
+	// Others are those of the other workloads, in their order.
+	Others []Stats
+	// Held is the most GPUs that were held at once, and Waited how many replicas at most
+	// waited for some.
+	Held, Waited int
 }
 
 func (p *play) summary() Summary {
-	woken, waking := p.executor.wake()
+	woken, waking := p.scalers[0].executor.wake()
 	return Summary{
 		Woken: woken, Waking: waking,
 		Story: p.demo.story, Reached: p.reached, Complete: p.complete,
 		Reacted: p.reaction.decided, Reaction: p.reaction.deciding,
 		Scaled: p.reaction.acted, Scaling: p.reaction.acting,
-		Stats: p.stats,
+		Stats: p.stats[0], Others: p.stats[1:], Held: p.held, Waited: p.waited,
 	}
 }
 
@@ -43,7 +48,7 @@ func (p *play) summary() Summary {
 func (s Summary) String() string {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "%-15s %s\n", name, fmt.Sprintf(format, args...))
+		fmt.Fprintf(&b, "%-20s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	if !s.Complete {
 		line("cut short", "after %s of %s", clock(s.Reached), clock(s.Story.Duration()))
@@ -64,6 +69,21 @@ func (s Summary) String() string {
 		st.Served, st.Arrived, st.Active, st.Waiting, st.Arrived-st.Served-st.Load())
 	line("longest wait", "%.1f s before a request's service began", st.LongestWait.Seconds())
 	line("replicas", "%d at first, %d at the peak, %d at the end", s.Story.Replicas, st.Peak, st.Replicas)
+	for i, other := range s.Others {
+		w := s.Story.Others[i]
+		text := fmt.Sprintf("%d replicas at first, %d at the peak, %d at the end", w.Replicas, other.Peak, other.Replicas)
+		if w.Follow == "" {
+			text += fmt.Sprintf("; %d of %d requests served, %d lost", other.Served, other.Arrived, other.Arrived-other.Served-other.Load())
+		} else {
+			text += fmt.Sprintf("; it follows %s, one for %s", w.Follow, number(w.Ratio))
+		}
+		line(w.Shape.Name, "%s", text)
+	}
+	total := 0
+	for _, gpus := range s.Story.Nodes {
+		total += gpus
+	}
+	line("GPUs", "%d of %d held at the peak; at most %d replicas waited for one", s.Held, total, s.Waited)
 	line("GPU-seconds", "%.0f; %.0f with the peak's replicas all the time",
 		st.GPUSeconds, float64(st.Peak*s.Story.Shape.GPUs)*s.Reached.Seconds())
 	return b.String()

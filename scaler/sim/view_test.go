@@ -35,6 +35,10 @@ func TestLog(t *testing.T) {
 	require.Empty(t, show(43*time.Second, func() { f.Load = 12 }))
 	require.Contains(t, show(44*time.Second, func() { f.Draining = 1; f.Step = "hold: 24 of 3 s ago" }),
 		"replicas  4, 3 ready, 1 draining  HPA stays at 2: ScaleUpLimit (3 asked)  why hold: 24 of 3 s ago\n")
+	f.Others, f.GPUs, f.Of = []OtherFrame{{Name: "llm", Replicas: 2, Ready: 1, Wanted: 3}}, 7, 8
+	require.Contains(t, show(45*time.Second, none), "  llm 2, 1 ready, 3 wanted  GPUs 7 of 8\n", "another workload is news")
+	require.Contains(t, show(46*time.Second, func() { f.Others = []OtherFrame{{Name: "llm", Replicas: 2, Ready: 2, Wanted: 3}} }), "llm 2, 2 ready")
+	require.Empty(t, show(47*time.Second, func() { f.GPUs = 6 }))
 }
 
 func TestLive(t *testing.T) {
@@ -110,7 +114,7 @@ func TestReaction(t *testing.T) {
 	none.see(at(5), 1, 4, at(5))
 	none.scaled(time.Minute, 1, 2)
 	require.False(t, none.decided || none.acted)
-	_, rises := Story{Phases: []Phase{{"", time.Second, 2}, {"", time.Second, 1}}}.rise()
+	_, rises := Story{Workload: Workload{Phases: []Phase{{"", time.Second, 2}, {"", time.Second, 1}}}}.rise()
 	require.False(t, rises)
 }
 
@@ -118,13 +122,17 @@ func TestSummary(t *testing.T) {
 	s := Summary{
 		Story: DefaultStory(), Reached: 10 * time.Minute, Complete: true,
 		Reacted: true, Reaction: 143 * time.Millisecond, Scaled: true, Scaling: 5100 * time.Millisecond,
-		Stats: Stats{Arrived: 2204, Served: 2200, Active: 4, Replicas: 6, Peak: 10, LongestWait: 4321 * time.Millisecond, GPUSeconds: 4983.3},
+		Stats:  Stats{Arrived: 2204, Served: 2200, Active: 4, Replicas: 6, Peak: 10, LongestWait: 4321 * time.Millisecond, GPUSeconds: 4983.3},
+		Others: []Stats{{Arrived: 40, Served: 38, Active: 1, Peak: 2, Replicas: 1}, {Peak: 5, Replicas: 1}}, Held: 8, Waited: 1,
 	}
-	require.Equal(t, `decision        143 ms after the arrivals rose, the scaler asked for more replicas (it scrapes every 100ms)
-scale-up        5.1 s of story time after they rose: the HPA syncs every 15s
-served          2200 of 2204 requests; 4 running and 0 waiting at the end; 0 lost
-longest wait    4.3 s before a request's service began
-replicas        0 at first, 10 at the peak, 6 at the end
-GPU-seconds     4983; 6000 with the peak's replicas all the time
+	require.Equal(t, `decision             143 ms after the arrivals rose, the scaler asked for more replicas (it scrapes every 100ms)
+scale-up             5.1 s of story time after they rose: the HPA syncs every 15s
+served               2200 of 2204 requests; 4 running and 0 waiting at the end; 0 lost
+longest wait         4.3 s before a request's service began
+replicas             0 at first, 10 at the peak, 6 at the end
+lightning-asr-large  1 replicas at first, 2 at the peak, 1 at the end; 38 of 40 requests served, 1 lost
+api-server           1 replicas at first, 5 at the peak, 1 at the end; it follows lightning-asr, one for 2
+GPUs                 8 of 8 held at the peak; at most 1 replicas waited for one
+GPU-seconds          4983; 6000 with the peak's replicas all the time
 `, s.String())
 }

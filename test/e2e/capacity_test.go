@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -189,8 +190,8 @@ func TestTwoModelsShareTheGPUs(t *testing.T) {
 	b := s.fleet(workload{Name: "second", Nodes: s.namespace})
 	for _, f := range []*fleet{a, b} {
 		f.scale(quick{min: 1, max: 20, triggers: clamped}.String())
-		defer f.allPlaced()()
 	}
+	settleA, settleB := a.allPlaced(), b.allPlaced()
 	a.burst(12) // 3 replicas, and 1 of the other: 4 are free
 	a.atReplicas(3)
 	a.ready(3)
@@ -205,6 +206,8 @@ func TestTwoModelsShareTheGPUs(t *testing.T) {
 	a.ready(7)
 	a.finish()
 	a.atReplicas(1)
+	settleA()
+	settleB()
 }
 
 // GPUs that a foreign pod holds are not free, until it is gone.
@@ -319,7 +322,7 @@ func TestRoomOnTheRealScheduler(t *testing.T) {
 	fleets := make([]*fleet, groups)
 	for i := range fleets {
 		group := fmt.Sprintf("%s-g%d", s.namespace, i)
-		foreign := ""
+		var foreign strings.Builder
 		for j := range 1 + d.IntN(5) {
 			n := node{group: group, gpus: 1 + d.IntN(8)}
 			switch d.IntN(6) {
@@ -329,9 +332,9 @@ func TestRoomOnTheRealScheduler(t *testing.T) {
 				n.spec.Taints = []corev1.Taint{{Key: "maintenance", Effect: corev1.TaintEffectNoSchedule}}
 			}
 			s.addNode(n)
-			foreign += "---\n" + foreignPod(fmt.Sprintf("g%d-%d", i, j), group, 1+d.IntN(3))
+			foreign.WriteString("---\n" + foreignPod(fmt.Sprintf("g%d-%d", i, j), group, 1+d.IntN(2)))
 		}
-		s.apply(foreign)
+		s.apply(foreign.String())
 		fleets[i] = s.resting(workload{Name: fmt.Sprintf("w%d", i), Nodes: group, GPUs: 1 + d.IntN(3)})
 	}
 	s.wait("the scheduler has looked at all foreign pods", func() error {
@@ -461,7 +464,7 @@ spec:
 }
 
 func ofPool(name string, initialized bool) map[string]string {
-	return map[string]string{"karpenter.sh/nodepool": name, "karpenter.sh/initialized": fmt.Sprint(initialized)}
+	return map[string]string{"karpenter.sh/nodepool": name, "karpenter.sh/initialized": strconv.FormatBool(initialized)}
 }
 
 // finishNode is what the device plugin and Karpenter do once the node is up.
