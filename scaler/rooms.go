@@ -35,6 +35,7 @@ type rooms struct {
 // claim is what one trigger asks for, and says of its replicas.
 type claim struct {
 	asks     trigger.Capacity
+	declared bool // by the ScaledObject, as it stands
 	decided  bool
 	replicas int // before capacity was looked at
 }
@@ -155,7 +156,7 @@ func (r *rooms) replan() {
 	}
 	workloads := make([]capacity.Workload, 0, len(r.claims))
 	for _, w := range inventory.Workloads {
-		triggers := r.claims[object{w.Namespace, w.ScaledObject}]
+		triggers := standing(r.claims[object{w.Namespace, w.ScaledObject}])
 		if len(triggers) == 0 || w.Template == nil {
 			continue
 		}
@@ -167,8 +168,23 @@ func (r *rooms) replan() {
 	r.plan, r.err, r.nodes = r.planner.Plan(inventory, workloads), nil, inventory.Autoscaler
 }
 
+// standing leaves out the triggers that a ScaledObject no longer declares, and that are
+// kept for a while: beside those that it does they have no say.
+func standing(triggers map[*live]claim) (all []claim) {
+	declared := false
+	for _, c := range triggers {
+		declared = declared || c.declared
+	}
+	for _, c := range triggers {
+		if c.declared || !declared {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
 // joined is what the triggers of a ScaledObject say of its replicas together.
-func joined(triggers map[*live]claim) trigger.Capacity {
+func joined(triggers []claim) trigger.Capacity {
 	out := trigger.Capacity{Mode: trigger.CapacityObserve}
 	for _, c := range triggers {
 		if c.asks.Mode == trigger.CapacityAuto || c.asks.Mode == trigger.CapacityClamp && out.Mode != trigger.CapacityAuto {
@@ -193,7 +209,7 @@ func (r *rooms) workload(w *metricsource.Workload, asks trigger.Capacity) (capac
 // claimed is how many replicas a workload asks for as KEDA will take it: the most of
 // its triggers, within its bounds. Until they have decided, and while it is paused, it
 // is what it has.
-func claimed(w *metricsource.Workload, triggers map[*live]claim) int {
+func claimed(w *metricsource.Workload, triggers []claim) int {
 	most := 0
 	for _, c := range triggers {
 		if !c.decided || w.Paused {
@@ -217,7 +233,7 @@ func (r *rooms) claim(l *live, d *decision.Decision) {
 	if d.Active {
 		asked = max(asked, 1)
 	}
-	r.put(l, claim{asks: l.trigger.Capacity, decided: true, replicas: asked})
+	r.put(l, claim{asks: l.trigger.Capacity, declared: l.declared.Load(), decided: true, replicas: asked})
 }
 
 func (r *rooms) put(l *live, c claim) {

@@ -214,6 +214,28 @@ func TestTwoFleetsShare(t *testing.T) {
 	})
 }
 
+// A trigger that is no longer declared is kept for a while, and claims nothing.
+func TestAnOldTriggerClaimsNothing(t *testing.T) {
+	inBubble(t, true, func(t *testing.T, w *world) {
+		w.cluster.provide(20)
+		a := w.gpuFleet(leading)
+		a.set(asr(100))
+		w.pass(2 * time.Second)
+		claims := func() int {
+			w.scaler.rooms.mu.Lock()
+			defer w.scaler.rooms.mu.Unlock()
+			wl, err := w.cluster.Workload("asr", "fleet")
+			require.NoError(t, err)
+			return claimed(&wl, standing(w.scaler.rooms.claims[object{"asr", "fleet"}]))
+		}
+		require.Equal(t, 20, claims())
+		w.cluster.declare(map[string]string{"engine": "lightning-asr", "hold": "0s", "target": "20"})
+		w.pass(3 * time.Second)
+		require.Len(t, w.scaler.all(), 2)
+		require.Equal(t, 5, claims())
+	})
+}
+
 func TestAFollowerNeedsNobodyForWhatCannotRun(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		w.cluster.provide(3)

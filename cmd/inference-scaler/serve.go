@@ -200,15 +200,15 @@ func await(g *errgroup.Group, ctx context.Context, logger *slog.Logger) error {
 
 // connect makes the ways to Kubernetes; both are nil where it is off.
 func connect(f serveFlags, logger *slog.Logger) (*kubernetes.Cluster, *kubernetes.Recorder, error) {
+	if f.nodeAutoscaler != "auto" && f.nodeAutoscaler != "none" {
+		return nil, nil, fmt.Errorf("--node-autoscaler: %q; wanted: auto or none", f.nodeAutoscaler)
+	}
 	switch f.kubernetes {
 	case "off":
 		return nil, nil, nil
 	case "auto":
 	default:
 		return nil, nil, fmt.Errorf("--kubernetes: %q; wanted: auto or off", f.kubernetes)
-	}
-	if f.nodeAutoscaler != "auto" && f.nodeAutoscaler != "none" {
-		return nil, nil, fmt.Errorf("--node-autoscaler: %q; wanted: auto or none", f.nodeAutoscaler)
 	}
 	cfg, err := kubernetes.Config(f.kubeconfig)
 	if errors.Is(err, kubernetes.ErrNoCluster) {
