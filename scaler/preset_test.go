@@ -35,6 +35,17 @@ var captures = map[string]struct {
 	"sglang-dp":             {"sglang", 11, 20, 3, true, "ranks of a tensor-parallel group repeat each other; data-parallel ones do not"},
 	"dynamo":                {"dynamo", 11, 20, 3, true, "queued is part of in flight: never added"},
 	"dynamo-idle":           {"dynamo", 0, 0, 0, false, "no series before the first request: idle, not a fault"},
+	"tgi":                   {"tgi", 11, 20, 3, true, "no labels"},
+	"triton":                {"triton", 11, -1, 3, true, "summed over models; what is running is not known, so it never sleeps"},
+	"triton-trtllm":         {"triton", 11, -1, 3, true, "the backend holds the queue, selected by a label; Triton's own is empty"},
+	"trtllm":                {"trtllm", 11, 20, 3, true, "the prefixed names"},
+	"trtllm-old":            {"trtllm", 11, 20, 3, true, "older builds have no prefix"},
+	"lmdeploy":              {"lmdeploy", 11, 20, 3, true, "a colon in the names"},
+	"llamacpp":              {"llamacpp", 11, 15, 3, true, "deferred is waiting"},
+	"ray-serve":             {"ray-serve", 11, 20, 3, true, "summed over handles and replicas of a node"},
+	"nim":                   {"nim", 11, 20, 3, true, "no prefix"},
+	"deepgram":              {"deepgram", 0.8, 96, 1, true, "summed over kinds; the engine's own limit makes it a share"},
+	"cartesia":              {"cartesia", 0.9, 9, 2, true, "the worker's own capacity makes it a share"},
 }
 
 func TestPresetsReadWhatEnginesExport(t *testing.T) {
@@ -48,6 +59,9 @@ func TestPresetsReadWhatEnginesExport(t *testing.T) {
 			inBubble(t, false, func(t *testing.T, w *world) {
 				w.network.add("pod:8000", string(body))
 				metadata := map[string]string{"engine": want.engine, "endpoints": "pod:8000", "hold": "0s"}
+				if p, _ := preset.Lookup(want.engine); p.Target == 0 {
+					metadata["target"] = "5"
+				}
 				w.value(metadata)
 				w.pass(3 * time.Second)
 

@@ -13,7 +13,7 @@ type Preset struct {
 	// engine has no port of its own.
 	Port int
 	Path string
-	// Target is the load that one replica should carry.
+	// Target is the load that one replica should carry; 0 where every model has its own.
 	Target float64
 	// Load sizes the workload.
 	Load Query
@@ -38,10 +38,19 @@ type Query struct {
 }
 
 var presets = map[string]Preset{
+	"cartesia":      cartesia,
+	"deepgram":      deepgram,
 	"dynamo":        dynamo,
 	"lightning-asr": lightningASR,
+	"llamacpp":      llamacpp,
+	"lmdeploy":      lmdeploy,
+	"nim":           nim,
 	"queue-depth":   queueDepth,
+	"ray-serve":     rayServe,
 	"sglang":        sglang,
+	"tgi":           tgi,
+	"triton":        triton,
+	"trtllm":        trtllm,
 	"vllm":          vllm,
 }
 

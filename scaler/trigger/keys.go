@@ -16,7 +16,7 @@ type Key struct {
 // Keys are all keys of the metadata, in the order of their documentation.
 // Any of them may be given as KEYFromEnv.
 var Keys = []Key{
-	{"engine", "", "the preset: `lightning-asr`, `queue-depth`, `vllm`, `sglang` or `dynamo`; required unless `query` or `follow` is given"},
+	{"engine", "", "the preset, one of the table of engines; required unless `query` or `follow` is given"},
 	{"query", "the preset's", "the load: PromQL over this workload's samples; looks back at most 10 minutes"},
 	{"target", "the preset's", "the load that one replica should carry, from 0.001 to 1000000"},
 	{"inflightQuery", "the preset's, else `query`", "work in flight, waiting and running: PromQL"},

@@ -30,7 +30,13 @@ func TestParseFillsInThePreset(t *testing.T) {
 
 func TestParseEveryPreset(t *testing.T) {
 	for _, engine := range preset.Names() {
-		_, err := Parse(map[string]string{"engine": engine, "port": "9000"})
+		metadata := map[string]string{"engine": engine, "port": "9000"}
+		if p, _ := preset.Lookup(engine); p.Target == 0 {
+			_, err := Parse(metadata)
+			require.EqualError(t, err, "target: missing; wanted: the load that one replica should carry, a number from 0.001 to 1e+06", engine)
+			metadata["target"] = "5"
+		}
+		_, err := Parse(metadata)
 		require.NoError(t, err, engine)
 	}
 }
@@ -84,8 +90,8 @@ func TestParseRefuses(t *testing.T) {
 		metadata map[string]string
 		want     string
 	}{
-		{map[string]string{}, `engine: missing; wanted: one of dynamo, lightning-asr, queue-depth, sglang, vllm, or a query`},
-		{map[string]string{"engine": "vlm"}, `engine: "vlm" is not known; wanted: one of dynamo, lightning-asr, queue-depth, sglang, vllm, or a query instead`},
+		{map[string]string{}, `engine: missing; wanted: one of cartesia, deepgram, dynamo, lightning-asr, llamacpp, lmdeploy, nim, queue-depth, ray-serve, sglang, tgi, triton, trtllm, vllm, or a query`},
+		{map[string]string{"engine": "vlm"}, `engine: "vlm" is not known; wanted: one of cartesia, deepgram, dynamo, lightning-asr, llamacpp, lmdeploy, nim, queue-depth, ray-serve, sglang, tgi, triton, trtllm, vllm, or a query instead`},
 		{base("treshold", "5"), `unknown key "treshold"`},
 		{base("targt", "5"), `unknown key "targt"; did you mean "target"?`},
 		{base("Target", "5"), `unknown key "Target"; did you mean "target"?`},
@@ -152,7 +158,7 @@ func TestParseReportsAllFaultsAtOnce(t *testing.T) {
 	_, err := Parse(map[string]string{"engine": "vlm", "targt": "1", "interval": "0", "port": "x"})
 	require.Equal(t, []string{
 		`unknown key "targt"; did you mean "target"?`,
-		`engine: "vlm" is not known; wanted: one of dynamo, lightning-asr, queue-depth, sglang, vllm, or a query instead`,
+		`engine: "vlm" is not known; wanted: one of cartesia, deepgram, dynamo, lightning-asr, llamacpp, lmdeploy, nim, queue-depth, ray-serve, sglang, tgi, triton, trtllm, vllm, or a query instead`,
 		`port: "x"; wanted: a number from 1 to 65535`,
 		`interval: "0"; wanted: a duration from 100ms to 1m0s`,
 	}, strings.Split(err.Error(), "\n"))

@@ -34,7 +34,8 @@ const (
 func (p *parser) targets(t *Trigger) {
 	p.number("target", &t.Target, MinTarget, MaxTarget)
 	t.Target = wholeThousandths(t.Target)
-	if t.Target == 0 && p.values["target"] == "" && p.values["engine"] == "" && p.sized() {
+	unknown := p.values["engine"] != "" && t.Engine == "" // and said so
+	if t.Target == 0 && p.values["target"] == "" && !unknown && p.sized() {
 		p.failf("target: missing; wanted: the load that one replica should carry, a number from %g to %g", MinTarget, MaxTarget)
 	}
 	p.number("activation", &t.Activation, 0, maxActivation)

@@ -63,7 +63,10 @@ func presets() string {
 	b.WriteString("| engine | target | port | load | work in flight | brake |\n|---|---|---|---|---|---|\n")
 	for _, name := range preset.Names() {
 		p, _ := preset.Lookup(name)
-		port, flight, brake := strconv.Itoa(p.Port), "unknown: never sleeps", "–"
+		target, port, flight, brake := fmt.Sprintf("%g", p.Target), strconv.Itoa(p.Port), "unknown: never sleeps", "–"
+		if p.Target == 0 {
+			target = "must be given"
+		}
 		if p.Port == 0 {
 			port = "must be given"
 		}
@@ -73,7 +76,7 @@ func presets() string {
 		if p.Saturation.PromQL != "" {
 			brake = fmt.Sprintf("%s, %g", metrics(p.Saturation.PromQL), p.SaturationTarget)
 		}
-		fmt.Fprintf(&b, "| `%s` | %g | %s | %s | %s | %s |\n", name, p.Target, port, metrics(p.Load.PromQL), flight, brake)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", name, target, port, metrics(p.Load.PromQL), flight, brake)
 	}
 	return b.String()
 }
