@@ -29,6 +29,10 @@ test: ## Run all tests of the product, with the race detector
 test-keda: build ## Drive the real binary with KEDA's own code (compiles KEDA: minutes, the first time)
 	CGO_ENABLED=0 INFERENCE_SCALER=$(CURDIR)/$(BIN) $(GO) -C test/keda test -trimpath -vet=off -count=1 -timeout 15m ./...
 
+.PHONY: test-chart
+test-chart: ## Render and lint the Helm chart with Helm's own code (compiles Helm: minutes, the first time)
+	CGO_ENABLED=0 $(GO) -C test/chart test -trimpath -vet=off -count=1 -timeout 15m ./...
+
 .PHONY: test-scheduler
 test-scheduler: ## Check what is counted as room against kube-scheduler's own code (compiles parts of Kubernetes: minutes, the first time)
 	CGO_ENABLED=0 $(GO) -C test/scheduler test -trimpath -vet=off -count=1 -timeout 15m -v ./...
@@ -63,6 +67,7 @@ generate: ## Write all that is generated again: the Go of proto, the README's ta
 	$(GO) -C test/tools build -buildvcs=false -o ../../bin/ tool
 	bin/buf generate
 	UPDATE=1 $(GO) test ./scaler ./test/readme
+	UPDATE=1 $(GO) -C test/chart test ./...
 
 .PHONY: clean
 clean: ## Remove what was built

@@ -17,7 +17,8 @@
 // endpointslices; for capacity list and watch on nodes, resourcequotas,
 // priorityclasses, runtimeclasses and the pods of all namespaces, list on
 // nodepools.karpenter.sh and get on the ConfigMap cluster-autoscaler-status of
-// kube-system; get on the scale subresource of any other kind that a ScaledObject names; for Recorder create
-// on events of group events.k8s.io, and get, create and update on leases of
-// group coordination.k8s.io.
+// kube-system; get on the secrets that triggers name, and on the scale subresource
+// of any other kind that a ScaledObject names; for Recorder create on events of
+// group events.k8s.io, and get, create and update on leases of group
+// coordination.k8s.io.
 package kubernetes

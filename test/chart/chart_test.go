@@ -1,0 +1,165 @@
+package chart
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"helm.sh/helm/v4/pkg/chart/common"
+	commonutil "helm.sh/helm/v4/pkg/chart/common/util"
+	"helm.sh/helm/v4/pkg/chart/v2/lint"
+	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
+	"helm.sh/helm/v4/pkg/chart/v2/loader"
+	"helm.sh/helm/v4/pkg/engine"
+	"sigs.k8s.io/yaml"
+)
+
+const dir = "../../deploy/chart/inference-scaler"
+
+// render is `helm template inference-scaler -n keda` with these values: the manifests by
+// their templates' names, and the notes.
+func render(values map[string]any) (map[string]string, error) {
+	chart, err := loader.LoadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	all, err := commonutil.ToRenderValues(chart, values, common.ReleaseOptions{Name: "inference-scaler", Namespace: "keda", IsInstall: true}, nil)
+	if err != nil {
+		return nil, err
+	}
+	out, err := engine.Render(chart, all)
+	if err != nil {
+		return nil, err
+	}
+	for name, text := range out {
+		delete(out, name)
+		if strings.TrimSpace(text) != "" {
+			out[filepath.Base(name)] = text
+		}
+	}
+	return out, nil
+}
+
+func valuesOf(t *testing.T, file string) (values map[string]any) {
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.NoError(t, yaml.Unmarshal(text, &values))
+	return values
+}
+
+func ciFiles(t *testing.T) []string {
+	files, err := filepath.Glob(dir + "/ci/*-values.yaml")
+	require.NoError(t, err)
+	require.Greater(t, len(files), 3)
+	return files
+}
+
+// secret is what Helm makes anew each time.
+var secret = regexp.MustCompile(`(?m)^(\s+(?:ca\.crt|tls\.crt|tls\.key): )\S+$`)
+
+func TestRendering(t *testing.T) {
+	for _, file := range ciFiles(t) {
+		name := strings.TrimSuffix(filepath.Base(file), "-values.yaml")
+		t.Run(name, func(t *testing.T) {
+			out, err := render(valuesOf(t, file))
+			require.NoError(t, err)
+			var b strings.Builder
+			for _, template := range slices.Sorted(maps.Keys(out)) {
+				if template == "NOTES.txt" {
+					require.Contains(t, out[template], "inference-scaler.keda.svc:9090")
+					continue
+				}
+				for _, doc := range regexp.MustCompile(`(?m)^---$`).Split(out[template], -1) {
+					if strings.TrimSpace(doc) == "" {
+						continue
+					}
+					var object map[string]any
+					require.NoError(t, yaml.UnmarshalStrict([]byte(doc), &object), doc)
+					require.NotEmpty(t, object["kind"], doc)
+					clean, err := yaml.Marshal(object)
+					require.NoError(t, err)
+					fmt.Fprintf(&b, "---\n%s", secret.ReplaceAllString(string(clean), "${1}UkVEQUNURUQ="))
+				}
+			}
+			golden(t, "testdata/"+name+".yaml", b.String())
+		})
+	}
+}
+
+// golden compares with a file; UPDATE=1 writes it.
+func golden(t *testing.T, path, got string) {
+	if os.Getenv("UPDATE") != "" {
+		require.NoError(t, os.WriteFile(path, []byte(got), 0o600))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got, "if this is right, make generate writes it again")
+}
+
+func TestLint(t *testing.T) {
+	for _, file := range ciFiles(t) {
+		result := lint.RunAll(dir, valuesOf(t, file), "keda")
+		for _, m := range result.Messages {
+			require.Less(t, m.Severity, support.WarningSev, "%s: %s: %v", file, m.Path, m.Err)
+		}
+	}
+}
+
+func TestRefusedValues(t *testing.T) {
+	for values, want := range map[string]string{
+		"replica: 3":                                                   "additional properties 'replica' not allowed",
+		"replicas: 0":                                                  "replicas",
+		"log: {level: loud}":                                           "log/level",
+		"tls: {enabled: true}":                                         "tls",
+		"tls: {enabled: true, secretName: ''}":                         "tls",
+		"push: {enabled: true}":                                        "push",
+		"capacity: {nodeAutoscaler: karpenter}":                        "nodeAutoscaler",
+		"namespaces: [Not_A_Name]":                                     "namespaces",
+		"image: {digest: latest}":                                      "digest",
+		"autoscaling: {llm: [{name: x}]}":                              "missing properties",
+		"autoscaling: {lightningAsr: {target: 5}}":                     "additional properties 'target' not allowed",
+		"autoscaling: {lightningAsr: {enabled: true, minReplicas: 0}}": "minReplicas: 0 needs autoscaling.lightningAsr.upstream",
+		"autoscaling: {llm: [{name: x, engine: vllm, minReplicas: 0, maxReplicas: 2}]}":            "x: minReplicas 0 needs an upstream",
+		"autoscaling: {llm: [{name: x, engine: vllm, minReplicas: 1, maxReplicas: 2, kind: Pod}]}": "kind",
+	} {
+		var v map[string]any
+		require.NoError(t, yaml.Unmarshal([]byte(values), &v), values)
+		_, err := render(v)
+		require.ErrorContains(t, err, want, values)
+	}
+}
+
+// TestNothingIsGrantedBeyondWhatIsRead holds the roles to what the code reads: the
+// doc comment of its package says that, and the real control plane tries it.
+func TestNothingIsGrantedBeyondWhatIsRead(t *testing.T) {
+	out, err := render(map[string]any{"secrets": true, "scaleTargets": []any{"argoproj.io/rollouts"}})
+	require.NoError(t, err)
+	doc, err := os.ReadFile("../../metricsource/kubernetes/doc.go")
+	require.NoError(t, err)
+	for _, text := range regexp.MustCompile(`(?m)^---$`).Split(out["rbac.yaml"], -1) {
+		var role struct {
+			Rules []struct{ APIGroups, Resources, Verbs []string }
+		}
+		require.NoError(t, yaml.Unmarshal([]byte(text), &role))
+		for _, rule := range role.Rules {
+			for _, verb := range rule.Verbs {
+				require.Contains(t, []string{"get", "list", "watch", "create", "update"}, verb)
+			}
+			for _, resource := range rule.Resources {
+				require.NotContains(t, resource, "*")
+				word := strings.Split(resource, "/")
+				named := word[len(word)-1]
+				if named == "configmaps" {
+					named = "ConfigMap"
+				}
+				require.Contains(t, string(doc), named, "%v", rule)
+			}
+		}
+	}
+}
