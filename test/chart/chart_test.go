@@ -112,26 +112,26 @@ func TestLint(t *testing.T) {
 }
 
 func TestRefusedValues(t *testing.T) {
-	for values, want := range map[string]string{
-		"replica: 3":                                                   "additional properties 'replica' not allowed",
-		"replicas: 0":                                                  "replicas",
-		"log: {level: loud}":                                           "log/level",
-		"tls: {enabled: true}":                                         "tls",
-		"tls: {enabled: true, secretName: ''}":                         "tls",
-		"push: {enabled: true}":                                        "push",
-		"capacity: {nodeAutoscaler: karpenter}":                        "nodeAutoscaler",
-		"namespaces: [Not_A_Name]":                                     "namespaces",
-		"image: {digest: latest}":                                      "digest",
-		"autoscaling: {llm: [{name: x}]}":                              "missing properties",
-		"autoscaling: {lightningAsr: {target: 5}}":                     "additional properties 'target' not allowed",
-		"autoscaling: {lightningAsr: {enabled: true, minReplicas: 0}}": "minReplicas: 0 needs autoscaling.lightningAsr.upstream",
-		"autoscaling: {llm: [{name: x, engine: vllm, minReplicas: 0, maxReplicas: 2}]}":            "x: minReplicas 0 needs an upstream",
-		"autoscaling: {llm: [{name: x, engine: vllm, minReplicas: 1, maxReplicas: 2, kind: Pod}]}": "kind",
+	for _, tc := range []struct{ values, want string }{
+		{"replica: 3", "additional properties 'replica' not allowed"},
+		{"replicas: 0", "replicas"},
+		{"log: {level: loud}", "log/level"},
+		{"tls: {enabled: true}", "tls"},
+		{"tls: {enabled: true, secretName: ''}", "tls"},
+		{"push: {enabled: true}", "push"},
+		{"capacity: {nodeAutoscaler: karpenter}", "nodeAutoscaler"},
+		{"namespaces: [Not_A_Name]", "namespaces"},
+		{"image: {digest: latest}", "digest"},
+		{"autoscaling: {llm: [{name: x}]}", "missing properties"},
+		{"autoscaling: {lightningAsr: {target: 5}}", "additional properties 'target' not allowed"},
+		{"autoscaling: {lightningAsr: {enabled: true, minReplicas: 0}}", "minReplicas: 0 needs autoscaling.lightningAsr.upstream"},
+		{"autoscaling: {llm: [{name: x, engine: vllm, minReplicas: 0, maxReplicas: 2}]}", "x: minReplicas 0 needs an upstream"},
+		{"autoscaling: {llm: [{name: x, engine: vllm, minReplicas: 1, maxReplicas: 2, kind: Pod}]}", "kind"},
 	} {
 		var v map[string]any
-		require.NoError(t, yaml.Unmarshal([]byte(values), &v), values)
+		require.NoError(t, yaml.Unmarshal([]byte(tc.values), &v), tc.values)
 		_, err := render(v)
-		require.ErrorContains(t, err, want, values)
+		require.ErrorContains(t, err, tc.want, tc.values)
 	}
 }
 
