@@ -52,6 +52,7 @@ type member struct {
 	lonely   bool   // one replica a node
 	taken    map[int]bool
 	bound    int
+	leaving  int // pods that end, on nodes where others of it may follow them
 	prepaid  int // pods that exist, and that no node has taken yet: quotas count them
 	headroom int64
 	granted  int
@@ -65,8 +66,8 @@ type need struct {
 }
 
 // Plan shares what is free: first by priority, then max-min in devices, a replica at a
-// time, and among equals to the one that has already been given the replicas that it
-// claims. Nobody loses what is bound.
+// time. Replicas that have been given already, and whose pods only wait to be bound, go
+// before others: the scheduler will not wait either. Nobody loses what is bound.
 //
 // A replica goes where most devices are free, as the scheduler spreads pods: what it
 // leaves for larger replicas may be too little for a moment, and never too much.
@@ -142,7 +143,11 @@ func (p *Plan) member(w Workload, nodes []bool) *member {
 	}
 	for _, pod := range w.Pods {
 		switch {
-		case pod.Finished() || pod.Terminating:
+		case pod.Finished():
+		case pod.Terminating:
+			if i, ok := slices.BinarySearchFunc(inv.Nodes, pod.Node, byName); ok && nodes[i] {
+				m.leaving++
+			}
 		case pod.Node != "":
 			m.bound++
 		default:
@@ -151,6 +156,8 @@ func (p *Plan) member(w Workload, nodes []bool) *member {
 	}
 	return m
 }
+
+func byName(n *metricsource.Node, name string) int { return cmp.Compare(n.Name, name) }
 
 // forget drops what is remembered of workloads that are gone.
 func (p *Planner) forget() {
@@ -192,19 +199,12 @@ func amount(n int64) int64 { return min(max(n, 0), unlimited) }
 
 // takeUnrequested takes what pods hold without a request for it.
 func (p *Plan) takeUnrequested() {
-	var place map[string]int
 	for _, m := range p.members {
 		if m.Device.Requested {
 			continue
 		}
-		if place == nil {
-			place = map[string]int{}
-			for i, n := range p.inventory.Nodes {
-				place[n.Name] = i
-			}
-		}
 		for _, pod := range m.Pods {
-			if i, ok := place[pod.Node]; ok && !pod.Finished() {
+			if i, ok := slices.BinarySearchFunc(p.inventory.Nodes, pod.Node, byName); ok && !pod.Finished() {
 				p.free[m.Device.Resource][i] -= amount(m.Device.PerReplica)
 			}
 		}
@@ -255,7 +255,10 @@ func (p *Plan) room(m *member) Room {
 	if left, quota := p.affords(m); left+int64(m.prepaid) < more {
 		more, r.Quota = left+int64(m.prepaid), quota
 	}
-	r.Replicas = m.bound + m.granted + int(min(more, MaxReplicas))
+	more = int64(m.granted) + min(more, MaxReplicas)
+	// What has been given, and waits for pods of its own to leave, is not taken away.
+	r.Replacing = int(max(0, min(int64(m.Replicas-m.bound), more+int64(m.leaving))-more))
+	r.Replicas = m.bound + int(more) + r.Replacing
 	r.Unknown = p.unknown(m, advertised)
 	for i, pool := range p.inventory.Autoscaler.Pools {
 		if _, limited := pool.Left[m.Device.Resource]; !limited && m.may[len(p.inventory.Nodes)+i] {

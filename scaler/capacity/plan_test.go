@@ -144,7 +144,42 @@ func TestWhatIsBoundFits(t *testing.T) {
 	node := nodeOf("a", 4, 3)
 	node.Ready = false
 	r := rooms(t, &metricsource.Inventory{Nodes: []*metricsource.Node{node}}, w)[0]
-	require.Equal(t, Room{Replicas: 3, Bound: 3, Device: w.Device}, r)
+	require.Equal(t, Room{Replicas: 3, Bound: 3, Device: w.Device}, r, "a node that is not ready gives nothing back")
+}
+
+// While a workload's pods are replaced, those that leave hold what those that come need:
+// it is as large as it was, and no larger.
+func TestARolloutTakesNothingAway(t *testing.T) {
+	leaving := func(w *Workload, pods ...int) {
+		for _, i := range pods {
+			w.Pods[i].Terminating = true
+		}
+	}
+	for name, tc := range map[string]struct {
+		change func(w *Workload, n *metricsource.Node)
+		want   int
+	}{
+		"one after the other":             {func(w *Workload, _ *metricsource.Node) { leaving(w, 3) }, 4},
+		"all at once":                     {func(w *Workload, _ *metricsource.Node) { leaving(w, 0, 1, 2, 3) }, 4},
+		"of a fleet that shrinks":         {func(w *Workload, _ *metricsource.Node) { leaving(w, 2, 3); w.Replicas = 2 }, 2},
+		"that is to grow":                 {func(w *Workload, _ *metricsource.Node) { leaving(w, 3); w.Replicas = 9 }, 4},
+		"on a node that is to be emptied": {func(w *Workload, n *metricsource.Node) { leaving(w, 3); n.Unschedulable = true }, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, n := workloadOf("w", 1, 9, "a", "a", "a", "a"), nodeOf("a", 4, 4)
+			tc.change(&w, n)
+			require.Equal(t, tc.want, rooms(t, &metricsource.Inventory{Nodes: []*metricsource.Node{n}}, w)[0].Replicas)
+		})
+	}
+}
+
+// Replicas that were given and whose pods wait will be bound before any new ones are
+// made: they go first, however much their workload has.
+func TestWhatWasGivenIsBoundFirst(t *testing.T) {
+	given := workloadOf("a", 1, 6, "full", "full", "full")
+	given.Replicas = 5
+	inv := &metricsource.Inventory{Nodes: []*metricsource.Node{nodeOf("a", 3, 0), nodeOf("full", 8, 8)}}
+	require.Equal(t, []int{5, 1}, replicas(rooms(t, inv, given, workloadOf("b", 1, 3))))
 }
 
 func TestPodsWithoutARequest(t *testing.T) {

@@ -76,7 +76,7 @@ func checkPlan(t *rapid.T) {
 		require.GreaterOrEqual(t, m.granted, 0)
 		require.LessOrEqual(t, m.granted, max(0, w.Claim-r.Bound), "nobody is given more than it claims")
 		if m.bound+m.granted < w.Claim {
-			require.Equal(t, r.Bound+m.granted, r.Replicas, "whoever wants more has all that there is for it")
+			require.Equal(t, r.Bound+m.granted+r.Replacing, r.Replicas, "whoever wants more has all that there is for it")
 		}
 		shares += int64(m.granted) * w.Device.PerReplica
 		headroom += min(max(w.Headroom, 0), 1<<20)

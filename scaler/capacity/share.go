@@ -105,13 +105,13 @@ func (c *claims) Pop() any {
 	return last
 }
 
-// compare orders claims: by priority, by the devices that each would have without the
-// next replica, by who has been given that replica before, and then by what never changes.
+// compare orders claims: by priority, by who has been given the next replica already, by
+// the devices that each would have without it, and then by what never changes.
 func (m *member) compare(o *member) int {
 	return cmp.Or(
 		cmp.Compare(o.Template.Priority, m.Template.Priority),
-		cmp.Compare(m.devices(), o.devices()),
 		cmp.Compare(o.given(), m.given()),
+		cmp.Compare(m.devices(), o.devices()),
 		cmp.Compare(m.Device.PerReplica, o.Device.PerReplica),
 		cmp.Compare(m.Namespace, o.Namespace),
 		cmp.Compare(m.ScaledObject, o.ScaledObject),
