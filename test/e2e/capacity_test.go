@@ -20,6 +20,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/inference-scaler/inference-scaler/test/e2e/inference"
 )
 
 // clamped is a trigger of an ASR fleet that never asks for more than the GPUs hold.
@@ -277,6 +279,26 @@ func TestNodeLost(t *testing.T) {
 	f.atReplicas(6)
 	f.ready(6)
 	f.finish()
+	f.atReplicas(1)
+}
+
+// A rollout of a fleet that has all the GPUs there are: the pods that end hold what those
+// that come need, and the fleet stays as large as it is.
+func TestRolloutAtCapacity(t *testing.T) {
+	t.Parallel()
+	s := begin(t)
+	s.provide(4)
+	f := s.fleet(workload{Nodes: s.namespace, Startup: 2 * time.Second, Drain: 8 * time.Second})
+	f.scale(quick{min: 1, max: 20, triggers: clamped}.String())
+	stop := f.load(inference.Load{PerSecond: 10, Service: 3 * time.Second})
+	f.atReplicas(4)
+	f.ready(4)
+	settle := f.never("other than 4 replicas", func(m moment) bool { return m.Replicas != 4 })
+	f.roll("2")
+	f.rolled(4)
+	settle()
+	stop()
+	f.served()
 	f.atReplicas(1)
 }
 

@@ -215,6 +215,24 @@ func TestScaledObjectLifecycle(t *testing.T) {
 	f.atReplicas(1)
 }
 
+// rolled waits until all of n pods are of the new template, and no others are left.
+func (f *fleet) rolled(n int) {
+	f.Helper()
+	f.wait("all pods are new", func() error {
+		d, err := f.cluster.Kube.AppsV1().Deployments(f.namespace).Get(f.Context(), f.Name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if d.Status.ObservedGeneration < d.Generation {
+			return errors.New("the new template has not been seen")
+		}
+		if all := f.present().Servers; int(d.Status.UpdatedReplicas) < n || int(d.Status.ReadyReplicas) < n || all > n {
+			return fmt.Errorf("%d updated, %d ready, %d in all", d.Status.UpdatedReplicas, d.Status.ReadyReplicas, all)
+		}
+		return nil
+	})
+}
+
 // The workload's own rolling update: old and new pods side by side, some loading,
 // some draining, under a steady load.
 func TestWorkloadRollout(t *testing.T) {
@@ -229,19 +247,7 @@ func TestWorkloadRollout(t *testing.T) {
 	f.note("a new template")
 	begun := time.Now()
 	f.roll("2")
-	f.wait("all pods are new", func() error {
-		d, err := f.cluster.Kube.AppsV1().Deployments(f.namespace).Get(t.Context(), f.Name, metav1.GetOptions{})
-		if err != nil {
-			return err
-		}
-		if d.Status.ObservedGeneration < d.Generation {
-			return errors.New("the new template has not been seen")
-		}
-		if n := f.present().Servers; d.Status.UpdatedReplicas < 6 || d.Status.ReadyReplicas < 6 || n > 6 {
-			return fmt.Errorf("%d updated, %d ready, %d in all", d.Status.UpdatedReplicas, d.Status.ReadyReplicas, n)
-		}
-		return nil
-	})
+	f.rolled(6)
 	f.figure("rolled in %.1f s", time.Since(begun).Seconds())
 	f.pause(10 * time.Second)
 	f.ready(6)
