@@ -40,9 +40,11 @@ type live struct {
 	memory   decision.Memory
 	workload *metricsource.Workload
 	told     map[decision.FaultKind]time.Time // when an event told of such a fault
-	closed   bool
-	tried    bool          // all there is to read, at least once
-	settled  chan struct{} // closed once every target has been tried
+	// toldCapacity is what an event last told of the room there is.
+	toldCapacity toldCapacity
+	closed       bool
+	tried        bool          // all there is to read, at least once
+	settled      chan struct{} // closed once every target has been tried
 
 	watcherMu sync.Mutex
 	watching  map[chan struct{}]struct{}

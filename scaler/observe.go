@@ -129,7 +129,7 @@ func (l *live) report(before, now *answer) {
 			had[f.Kind] = true
 		}
 	}
-	l.reportCapacity(before, now.decision)
+	l.reportCapacity(now)
 	for _, f := range now.decision.Faults {
 		if !had[f.Kind] {
 			l.scaler.opts.Logger.Warn("fault", "namespace", l.namespace, "scaledObject", l.name, "trigger", l.label, "kind", string(f.Kind), "fault", f.Text)
@@ -141,23 +141,28 @@ func (l *live) report(before, now *answer) {
 	}
 }
 
+// toldCapacity is what was last told of the room that a workload has.
+type toldCapacity struct {
+	limited  bool
+	replicas int
+	at       time.Time
+}
+
 // reportCapacity tells on the ScaledObject that there is room for fewer replicas than
-// are asked for, when that begins, when it is another number, and when it ends.
-func (l *live) reportCapacity(before *answer, now *decision.Decision) {
-	was, room := false, 0
-	if before != nil && before.decision != nil {
-		was, room = before.decision.Limited, before.decision.Input.Capacity.Replicas
-	}
-	c := now.Input.Capacity
-	reason, note := "CapacityLimited", fmt.Sprintf("limited to %d replicas: %s", c.Replicas, c.Why)
-	switch {
-	case now.Limited == was && (!was || room == c.Replicas):
+// are asked for, when that begins, when it is another number, and when it ends; not
+// more than once in eventEvery, as in a crowded cluster the number changes all the time.
+func (l *live) reportCapacity(now *answer) {
+	limited, c, told := now.decision.Limited, now.decision.Input.Capacity, l.toldCapacity
+	if limited == told.limited && (!limited || c.Replicas == told.replicas) || !told.at.IsZero() && now.at.Sub(told.at) < eventEvery {
 		return
-	case !now.Limited:
+	}
+	l.toldCapacity = toldCapacity{limited, c.Replicas, now.at}
+	reason, note := "CapacityLimited", fmt.Sprintf("limited to %d replicas: %s", c.Replicas, c.Why)
+	if !limited {
 		reason, note = "CapacityAvailable", "no longer limited by capacity"
 	}
 	l.scaler.opts.Logger.Info(note, "namespace", l.namespace, "scaledObject", l.name, "trigger", l.label, "reason", reason)
 	if l.scaler.opts.Recorder != nil {
-		l.scaler.opts.Recorder.Event(l.namespace, l.name, reason, note, now.Limited)
+		l.scaler.opts.Recorder.Event(l.namespace, l.name, reason, note, limited)
 	}
 }

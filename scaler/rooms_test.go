@@ -103,11 +103,16 @@ func TestNoMoreThanTheGPUsHold(t *testing.T) {
 		w.cluster.hold(2)
 		w.pass(150 * time.Millisecond)
 		require.Equal(t, 30.0, w.value(leading))
-		require.Len(t, w.recorder.take("CapacityLimited"), 1)
+		w.cluster.hold(1)
+		w.pass(150 * time.Millisecond)
+		require.Empty(t, w.recorder.take("CapacityLimited"), "an event a minute")
+		w.pass(time.Minute)
+		require.Equal(t, []string{"limited to 7 replicas: 1 nvidia.com/gpu a replica: 1 bound, and 6 more fit on 6 free"}, w.recorder.take("CapacityLimited"))
 
 		w.cluster.provide(40)
 		w.pass(150 * time.Millisecond)
 		require.Equal(t, 110.0, w.value(leading))
+		w.pass(time.Minute)
 		require.Equal(t, []string{"no longer limited by capacity"}, w.recorder.take("CapacityAvailable"))
 	})
 }
