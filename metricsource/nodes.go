@@ -45,6 +45,7 @@ type BoundPod struct {
 	Node            string
 	Requests        Resources // as the scheduler counts them
 	Ports           []HostPort
+	Priority        int32
 	// Repels are its required anti-affinities.
 	Repels []corev1.PodAffinityTerm
 }
@@ -66,6 +67,7 @@ type PodTemplate struct {
 	Repels           []corev1.PodAffinityTerm // required anti-affinities
 	Ports            []HostPort
 	Priority         int32
+	PreemptsNever    bool // pods of lower priority do not make room for it
 	// Unmodelled names what else decides where the pods run, that nobody here counts.
 	Unmodelled []string
 }

@@ -42,12 +42,16 @@ func (l *live) leaderOf() decision.Leader {
 
 // capacityOf is what the triggers of a workload say of its replicas.
 func (s *Scaler) capacityOf(w metricsource.Workload) trigger.Capacity {
+	said := map[*live]claim{}
 	if w.ScaledObject != "" {
 		for _, l := range s.of(object{w.Namespace, w.ScaledObject}) {
-			return l.trigger.Capacity
+			said[l] = claim{asks: l.trigger.Capacity, declared: l.declared.Load()}
 		}
 	}
-	return trigger.Capacity{Mode: trigger.CapacityAuto}
+	if len(said) == 0 {
+		return trigger.Capacity{Mode: trigger.CapacityAuto}
+	}
+	return joined(standing(said))
 }
 
 // wanted is how many replicas the triggers of a ScaledObject ask for, as the HPA

@@ -25,11 +25,22 @@ type rooms struct {
 	mu      sync.Mutex
 	claims  map[object]map[*live]claim
 	planner capacity.Planner
+	waits   map[object]wait
 	plan    *capacity.Plan // nil: err says why
 	nodes   metricsource.NodeAutoscaler
 	err     error
 	planned time.Time
 	stale   bool
+}
+
+// lapsesAfter is how long replicas that were given keep room from others while no pod of
+// theirs is bound: something else is in their way then.
+const lapsesAfter = time.Minute
+
+// wait is since when a workload has had replicas without a node.
+type wait struct {
+	bound, replicas int
+	since           time.Time
 }
 
 // claim is what one trigger asks for, and says of its replicas.
@@ -41,15 +52,21 @@ type claim struct {
 }
 
 func newRooms(cluster Cluster, fixed bool) *rooms {
-	return &rooms{cluster: cluster, fixed: fixed, news: make(chan struct{}, 1), claims: map[object]map[*live]claim{}, stale: true}
+	return &rooms{cluster: cluster, fixed: fixed, news: make(chan struct{}, 1), claims: map[object]map[*live]claim{}, waits: map[object]wait{}, stale: true}
 }
 
 // run plans when there is news, and has those evaluated for whom it changes the answer.
 func (r *rooms) run(ctx context.Context, wake func(l *live, after time.Duration)) {
+	lapse := time.NewTicker(lapsesAfter / 4)
+	defer lapse.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-lapse.C:
+			if !r.lapsed() {
+				continue
+			}
 		case <-r.news:
 		}
 		if !r.rest(ctx) {
@@ -162,7 +179,15 @@ func (r *rooms) replan() {
 		}
 		if cw, ok := r.workload(w, joined(triggers)); ok {
 			cw.Claim = claimed(w, triggers)
+			if waits, wait := r.wait(w), r.waits[object{w.Namespace, w.ScaledObject}]; waits && r.planned.Sub(wait.since) >= lapsesAfter {
+				cw.Claim = min(cw.Claim, wait.bound)
+			}
 			workloads = append(workloads, cw)
+		}
+	}
+	for o := range r.waits {
+		if _, ok := r.claims[o]; !ok {
+			delete(r.waits, o)
 		}
 	}
 	r.plan, r.err, r.nodes = r.planner.Plan(inventory, workloads), nil, inventory.Autoscaler
@@ -181,6 +206,39 @@ func standing(triggers map[*live]claim) (all []claim) {
 		}
 	}
 	return all
+}
+
+// wait notes how long a workload has been given replicas that no node has taken, none of
+// which has been bound meanwhile; false where all are bound.
+func (r *rooms) wait(w *metricsource.Workload) bool {
+	o, bound := object{w.Namespace, w.ScaledObject}, 0
+	for _, p := range w.Pods {
+		if p.Node != "" && !p.Terminating && !p.Finished() {
+			bound++
+		}
+	}
+	if bound >= w.Replicas {
+		delete(r.waits, o)
+		return false
+	}
+	if was, ok := r.waits[o]; !ok || was.bound != bound || was.replicas != w.Replicas {
+		r.waits[o] = wait{bound, w.Replicas, r.planned}
+	}
+	return true
+}
+
+// lapsed reports whether somebody has waited for so long that others go first; that is
+// no news of the cluster's.
+func (r *rooms) lapsed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, w := range r.waits {
+		if at := w.since.Add(lapsesAfter); at.After(r.planned) && !at.After(time.Now()) {
+			r.stale = true
+			return true
+		}
+	}
+	return false
 }
 
 // joined is what the triggers of a ScaledObject say of its replicas together.
@@ -213,7 +271,7 @@ func claimed(w *metricsource.Workload, triggers []claim) int {
 	most := 0
 	for _, c := range triggers {
 		if !c.decided || w.Paused {
-			return w.Replicas
+			return min(w.Replicas, decision.MaxReplicas)
 		}
 		most = max(most, c.replicas)
 	}
@@ -221,7 +279,7 @@ func claimed(w *metricsource.Workload, triggers []claim) int {
 	if w.MaxReplicas > 0 {
 		most = min(most, w.MaxReplicas)
 	}
-	return most
+	return min(most, decision.MaxReplicas)
 }
 
 // claim takes note of what a trigger asks for.
@@ -304,7 +362,7 @@ func (r *rooms) observed(asks trigger.Capacity, room capacity.Room) string {
 	case asks.Mode == trigger.CapacityObserve:
 		return "gpuCapacity is observe"
 	case room.Unknown != "":
-		return room.Unknown + " decides too, and is not counted"
+		return "not all that decides is counted: " + room.Unknown
 	case r.fixed || asks.Headroom > 0:
 		return ""
 	case a.Unknown != "":

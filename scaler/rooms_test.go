@@ -153,7 +153,7 @@ func TestWhenCapacityIsNoLimit(t *testing.T) {
 		"auto, with headroom":         {map[string]string{"gpuHeadroom": "4"}, metricsource.NodeAutoscaler{Found: "x"}, oneGPU, nil, 12, "there is room for 12"},
 		"auto, a pool with a limit":   {nil, pools(metricsource.Resources{gpu: 5}), oneGPU, nil, 13, "there is room for 13"},
 		"auto, a pool without":        {nil, pools(nil), oneGPU, nil, 20, ""},
-		"auto, not all is counted":    {nil, metricsource.NodeAutoscaler{}, &unmodelled, nil, 20, "no limit, as resource claims (DRA) decides too"},
+		"auto, not all is counted":    {nil, metricsource.NodeAutoscaler{}, &unmodelled, nil, 20, "no limit, as not all that decides is counted: resource claims (DRA)"},
 		"clamp, all the same":         {map[string]string{"gpuCapacity": "clamp"}, pools(nil), &unmodelled, nil, 8, "not counted: resource claims (DRA)"},
 		"observe":                     {map[string]string{"gpuCapacity": "observe"}, metricsource.NodeAutoscaler{}, oneGPU, nil, 20, "no limit, as gpuCapacity is observe"},
 		"off":                         {map[string]string{"gpuCapacity": "off"}, metricsource.NodeAutoscaler{}, oneGPU, nil, 20, ""},
@@ -216,6 +216,24 @@ func TestTwoFleetsShare(t *testing.T) {
 			replicas = *e.Value / 4
 		}
 		require.Equal(t, 9.0, replicas)
+	})
+}
+
+// Replicas that were given and never come up keep the GPUs from others for a minute, and
+// not for ever.
+func TestWhatNeverComesUpLapses(t *testing.T) {
+	inBubble(t, true, func(t *testing.T, w *world) {
+		w.cluster.provide(8)
+		a := w.gpuFleet(leading)
+		w.cluster.updateOf("stuck", "stuck", func(wl *metricsource.Workload) {
+			wl.Template, wl.Replicas, wl.MinReplicas, wl.MaxReplicas = oneGPU, 8, 8, 8
+		})
+		w.cluster.declareOf("stuck", map[string]string{"engine": "vllm", "hold": "0s"})
+		a.set(asr(100))
+		w.pass(10 * time.Second)
+		require.Equal(t, 1.0, w.value(leading)/5, "they may come yet")
+		w.pass(90 * time.Second)
+		require.Equal(t, 9.0, w.value(leading)/5)
 	})
 }
 

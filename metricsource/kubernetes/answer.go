@@ -66,7 +66,7 @@ func (t *target) same(o *target) bool {
 	if t == nil || t.err != nil || o.err != nil {
 		return t != nil && t.err != nil && o.err != nil && t.gone == o.gone && t.err.Error() == o.err.Error()
 	}
-	return t.replicas == o.replicas && t.selector.String() == o.selector.String() && reflect.DeepEqual(t.resolved, o.resolved)
+	return t.replicas == o.replicas && t.selector.String() == o.selector.String() && reflect.DeepEqual(t.resolved, o.resolved) && reflect.DeepEqual(t.template, o.template)
 }
 
 // Workload says what the scale target of a ScaledObject looks like now.

@@ -204,7 +204,7 @@ func (ix *index) autoscaler(nodes []*metricsource.Node) metricsource.NodeAutosca
 	case found.cluster != nil && len(found.karpenter) > 0:
 		return metricsource.NodeAutoscaler{Found: "Karpenter and the cluster-autoscaler"}
 	case found.cluster != nil:
-		return metricsource.NodeAutoscaler{Found: "the cluster-autoscaler", Exhausted: found.cluster.exhausted}
+		return metricsource.NodeAutoscaler{Found: "the cluster-autoscaler", Exhausted: found.cluster.exhausted && cloudOf(nodes) != makesGroups}
 	case len(found.karpenter) > 0:
 		out := metricsource.NodeAutoscaler{Found: "Karpenter"}
 		for _, p := range found.karpenter {
@@ -234,6 +234,10 @@ func (p nodePool) left(nodes []*metricsource.Node) metricsource.NodePool {
 	}
 	return out
 }
+
+// makesGroups is a provider whose autoscaler makes new groups of nodes, too: when all
+// that there are have grown to their limits it has not.
+const makesGroups = "gce"
 
 // onPremises are the schemes of provider IDs behind which nobody adds machines.
 var onPremises = []string{"kind", "k3s", "rke2", "minikube", "kwok"}

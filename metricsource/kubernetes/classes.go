@@ -20,6 +20,7 @@ type priorityClass struct {
 	metav1.ObjectMeta
 	value    int32
 	byItself bool // for pods that name none
+	never    bool // it does not preempt
 }
 
 // runtimeClass is what is kept of a nodev1.RuntimeClass, which admission adds to a pod.
@@ -48,7 +49,8 @@ func trimPriorityClass(obj any) (any, error) {
 	if !ok {
 		return obj, nil
 	}
-	return &priorityClass{identify(p), p.Value, p.GlobalDefault}, nil
+	never := p.PreemptionPolicy != nil && *p.PreemptionPolicy == corev1.PreemptNever
+	return &priorityClass{identify(p), p.Value, p.GlobalDefault, never}, nil
 }
 
 func trimRuntimeClass(obj any) (any, error) {

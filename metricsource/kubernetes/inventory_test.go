@@ -150,6 +150,20 @@ func TestClassesOfATemplate(t *testing.T) {
 		tpl := f.inventory().Workloads[0].Template
 		require.Equal(t, metricsource.Resources{gpu: 1, "cpu": 250, "pods": 1}, tpl.Requests)
 		require.Equal(t, map[string]string{"kata": "yes"}, tpl.NodeSelector)
+
+		// A class that comes after the template that names it.
+		asr.Spec.Template.Spec.PriorityClassName = "later"
+		f.apply(asr)
+		f.settle()
+		require.Zero(t, f.inventory().Workloads[0].Template.Priority)
+		never := corev1.PreemptNever
+		_, err = f.kube.SchedulingV1().PriorityClasses().Create(background, &schedulingv1.PriorityClass{
+			ObjectMeta: metav1.ObjectMeta{Name: "later"}, Value: 7, PreemptionPolicy: &never,
+		}, metav1.CreateOptions{})
+		require.NoError(t, err)
+		f.settle()
+		require.Equal(t, int32(7), f.inventory().Workloads[0].Template.Priority)
+		require.True(t, f.inventory().Workloads[0].Template.PreemptsNever)
 	})
 }
 
@@ -284,6 +298,8 @@ func TestUnmodelled(t *testing.T) {
 		{corev1.PodSpec{}, nil},
 		{corev1.PodSpec{Affinity: anti(term), Volumes: []corev1.Volume{{VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{}}}}}, nil},
 		{corev1.PodSpec{Affinity: anti(zone)}, []string{"pod anti-affinity other than by host name and labels"}},
+		{corev1.PodSpec{SchedulerName: "volcano"}, []string{"the scheduler volcano"}},
+		{corev1.PodSpec{SchedulerName: "default-scheduler"}, nil},
 		{corev1.PodSpec{ResourceClaims: []corev1.PodResourceClaim{{}}}, []string{"resource claims (DRA)"}},
 		{corev1.PodSpec{TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{WhenUnsatisfiable: corev1.ScheduleAnyway}}}, nil},
 		{corev1.PodSpec{TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{WhenUnsatisfiable: corev1.DoNotSchedule}}}, []string{"topology spread constraints"}},

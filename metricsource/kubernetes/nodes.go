@@ -58,8 +58,12 @@ func NewBoundPod(p *corev1.Pod) *metricsource.BoundPod {
 	if p.Spec.NodeName == "" || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
 		return nil
 	}
+	priority := int32(0)
+	if p.Spec.Priority != nil {
+		priority = *p.Spec.Priority
+	}
 	return &metricsource.BoundPod{
-		Namespace: p.Namespace, Name: p.Name, Labels: p.Labels,
+		Priority: priority, Namespace: p.Namespace, Name: p.Name, Labels: p.Labels,
 		Node:     p.Spec.NodeName,
 		Requests: podRequests(p),
 		Ports:    hostPorts(&p.Spec),

@@ -48,6 +48,7 @@ func newTemplate(t *corev1.PodTemplateSpec) *template {
 	if spec.Priority != nil {
 		out.Priority = *spec.Priority
 	}
+	out.PreemptsNever = spec.PreemptionPolicy != nil && *spec.PreemptionPolicy == corev1.PreemptNever
 	if spec.RuntimeClassName != nil {
 		out.runtimeClass = *spec.RuntimeClassName
 	}
@@ -156,6 +157,9 @@ func unmodelled(t *corev1.PodTemplateSpec) (all []string) {
 	if len(spec.SchedulingGates) > 0 {
 		all = append(all, "scheduling gates")
 	}
+	if s := spec.SchedulerName; s != "" && s != corev1.DefaultSchedulerName {
+		all = append(all, "the scheduler "+s)
+	}
 	if spec.NodeName != "" {
 		all = append(all, "a node name")
 	}
@@ -178,6 +182,7 @@ func (t *template) resolve(c *classes) *metricsource.PodTemplate {
 	switch p, ok := c.priorities[t.priorityClass]; {
 	case ok:
 		out.Priority = p.value
+		out.PreemptsNever = out.PreemptsNever || p.never
 	case t.priorityClass == "":
 		out.Priority += c.defaultPriority()
 	}

@@ -8,6 +8,6 @@
 //
 // Counted as the kube-scheduler does are requests (all of them, of pods that
 // terminate too), readiness, cordons, taints, node selectors and affinities, host
-// ports and anti-affinities by host name, and ResourceQuotas besides. Preemption is
-// not counted on: what a pod of lower priority holds is not free.
+// ports and anti-affinities by host name, and ResourceQuotas besides. What else may
+// decide, such as preemption, a Room names as Unknown.
 package capacity

@@ -77,9 +77,11 @@ func (p *placer) may(n *metricsource.NodeSpec) bool {
 	if !n.Ready || n.Unschedulable && !p.tolerates(&corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}) {
 		return false
 	}
-	if !p.tolerateAll(n.Taints) {
-		return false
-	}
+	return p.tolerateAll(n.Taints) && p.wants(n)
+}
+
+// wants reports whether the template's selectors match a node.
+func (p *placer) wants(n *metricsource.NodeSpec) bool {
 	ok, err := p.affinity.Match(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.Name, Labels: n.Labels}})
 	return ok && err == nil
 }
@@ -88,10 +90,15 @@ func (p *placer) tolerates(taint *corev1.Taint) bool {
 	return schedulinghelper.TolerationsTolerateTaint(logr.Discard(), p.template.Tolerations, taint, true)
 }
 
-// tolerateAll looks at the taints that keep a pod away, and not at mere preferences.
+// tolerateAll looks at the taints that keep a pod away, and not at mere preferences. One
+// named after a resource that the pod requests is tolerated: where such taints are in use
+// admission adds that to pods (ExtendedResourceToleration), and templates lack it.
 func (p *placer) tolerateAll(taints []corev1.Taint) bool {
 	for i := range taints {
-		if taints[i].Effect != corev1.TaintEffectPreferNoSchedule && !p.tolerates(&taints[i]) {
+		switch t := &taints[i]; {
+		case t.Effect == corev1.TaintEffectPreferNoSchedule, p.tolerates(t):
+		case t.Effect == corev1.TaintEffectNoSchedule && p.template.Requests[t.Key] > 0:
+		default:
 			return false
 		}
 	}

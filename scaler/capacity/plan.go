@@ -2,6 +2,8 @@ package capacity
 
 import (
 	"cmp"
+	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -42,15 +44,26 @@ type Plan struct {
 	members       []*member
 	index         map[object]*member
 	shy           []shyPod
+	silent        map[silence][]int64
+	lowest        map[string][]int32 // by resource and node: the lowest priority of a pod that holds some
 }
+
+// silence is whose word it is about which devices.
+type silence struct{ namespace, resource string }
 
 // member is a workload with its share.
 type member struct {
 	Workload
 	needs    []need
-	may      []bool // by place
-	lonely   bool   // one replica a node
-	taken    map[int]bool
+	may      []bool       // by place
+	lonely   bool         // one replica a node
+	occupied map[int]bool // places where a lonely one has been granted
+	full     bool         // no node has room for another one
+	// silent is what pods of the namespace hold of its devices, by place, without a
+	// request: nobody else takes their word for it, nor does the scheduler. nil: nothing.
+	silent   []int64
+	odd      bool  // its pods run where its template does not let them
+	preempts int64 // pods of lower priority that hold its devices where it may run
 	bound    int
 	leaving  int // pods that end, on nodes where others of it may follow them
 	prepaid  int // pods that exist, and that no node has taken yet: quotas count them
@@ -75,6 +88,7 @@ func (p *Planner) Plan(inv *metricsource.Inventory, workloads []Workload) *Plan 
 	plan := &Plan{
 		inventory: inv, free: map[string][]int64{}, offered: map[string][]int64{},
 		quotas: budgets(inv.Quotas), index: map[object]*member{}, shy: shyPods(inv.Nodes),
+		silent: map[silence][]int64{}, lowest: map[string][]int32{},
 	}
 	workloads = slices.Clone(workloads)
 	slices.SortFunc(workloads, func(a, b Workload) int {
@@ -92,7 +106,7 @@ func (p *Planner) Plan(inv *metricsource.Inventory, workloads []Workload) *Plan 
 		}
 	}
 	p.forget()
-	plan.takeUnrequested()
+	plan.listen()
 	for _, m := range plan.members {
 		if plan.offered[m.Device.Resource] == nil {
 			plan.offered[m.Device.Resource] = slices.Clone(plan.free[m.Device.Resource])
@@ -130,6 +144,13 @@ func (p *Plan) member(w Workload, nodes []bool) *member {
 		return cmp.Or(cmp.Compare(len(b.name), len(a.name)), cmp.Compare(a.name, b.name))
 	})
 	copy(m.may, nodes)
+	if !w.Template.PreemptsNever {
+		for i, lowest := range p.lowestOn(w.Device.Resource) {
+			if m.may[i] && lowest < w.Template.Priority {
+				m.preempts++
+			}
+		}
+	}
 	var blocked []bool
 	blocked, m.lonely = conflicts(w.Namespace, w.Template, inv.Nodes, p.shy)
 	for i, b := range blocked {
@@ -150,6 +171,9 @@ func (p *Plan) member(w Workload, nodes []bool) *member {
 			}
 		case pod.Node != "":
 			m.bound++
+			if i, ok := slices.BinarySearchFunc(inv.Nodes, pod.Node, byName); ok && !nodes[i] && !newPlacer(w.Template).wants(inv.Nodes[i].NodeSpec) {
+				m.odd = true
+			}
 		default:
 			m.prepaid++
 		}
@@ -197,18 +221,43 @@ func (p *Plan) unheld(name string) []int64 {
 // amount bounds what is read, so that sums of it stay numbers.
 func amount(n int64) int64 { return min(max(n, 0), unlimited) }
 
-// takeUnrequested takes what pods hold without a request for it.
-func (p *Plan) takeUnrequested() {
+// listen notes what pods hold without a request for it, as their triggers say.
+func (p *Plan) listen() {
 	for _, m := range p.members {
 		if m.Device.Requested {
 			continue
 		}
+		key := silence{m.Namespace, m.Device.Resource}
+		if p.silent[key] == nil {
+			p.silent[key] = make([]int64, len(m.may))
+		}
 		for _, pod := range m.Pods {
 			if i, ok := slices.BinarySearchFunc(p.inventory.Nodes, pod.Node, byName); ok && !pod.Finished() {
-				p.free[m.Device.Resource][i] -= amount(m.Device.PerReplica)
+				p.silent[key][i] += amount(m.Device.PerReplica)
 			}
 		}
 	}
+	for _, m := range p.members {
+		m.silent = p.silent[silence{m.Namespace, m.Device.Resource}]
+	}
+}
+
+// lowestOn is the lowest priority, by node, of the pods that hold some of a resource.
+func (p *Plan) lowestOn(resource string) []int32 {
+	if p.lowest[resource] != nil {
+		return p.lowest[resource]
+	}
+	lowest := make([]int32, len(p.inventory.Nodes))
+	for i, n := range p.inventory.Nodes {
+		lowest[i] = math.MaxInt32
+		for _, pod := range n.Pods {
+			if pod.Requests[resource] > 0 {
+				lowest[i] = min(lowest[i], pod.Priority)
+			}
+		}
+	}
+	p.lowest[resource] = lowest
+	return lowest
 }
 
 // Room says what came of it for a workload; false where the plan knows none such.
@@ -225,6 +274,7 @@ func (p *Plan) Leftover(w Workload) Room {
 	var f nodesFor
 	f.update(w.Template, specsOf(p.inventory.Nodes))
 	m := p.member(w, f.may)
+	m.silent = p.silent[silence{w.Namespace, w.Device.Resource}]
 	for i, n := range m.needs {
 		if m.needs[i].free = p.free[n.name]; m.needs[i].free == nil {
 			m.needs[i].free = p.unheld(n.name)
@@ -242,16 +292,20 @@ func (p *Plan) room(m *member) Room {
 	}
 	more, taken, advertised := int64(0), int64(0), false
 	for i, may := range m.may {
+		node := i < len(p.inventory.Nodes)
+		advertised = advertised || (may || m.Device.Requested && node) && (!node || p.inventory.Nodes[i].Allocatable[m.Device.Resource] > 0)
 		if !may {
 			continue
 		}
 		more += m.holds(i)
-		r.Free += max(offered[i], 0)
+		r.Free += max(offered[i]-m.taken(i), 0)
 		taken += max(offered[i], 0) - max(free[i], 0)
-		advertised = advertised || i >= len(p.inventory.Nodes) || p.inventory.Nodes[i].Allocatable[m.Device.Resource] > 0
 	}
 	more += m.headroom / m.Device.PerReplica
-	r.Claimed = max(taken-int64(m.granted)*m.Device.PerReplica, 0)
+	if m.Device.Requested {
+		taken -= int64(m.granted) * m.Device.PerReplica
+	}
+	r.Claimed = max(taken, 0)
 	if left, quota := p.affords(m); left+int64(m.prepaid) < more {
 		more, r.Quota = left+int64(m.prepaid), quota
 	}
@@ -288,8 +342,14 @@ func (p *Plan) unknown(m *member, advertised bool) string {
 			all = append(all, "ResourceQuota "+b.name+" ("+b.unmodelled+")")
 		}
 	}
-	if !m.Device.Requested && !advertised && m.Headroom == 0 {
-		all = append(all, "no node that it may run on advertises "+m.Device.Resource)
+	if !advertised && m.Headroom == 0 {
+		all = append(all, m.Device.Resource+", which no node advertises")
+	}
+	if m.odd {
+		all = append(all, "what has its pods run on nodes that its template does not select")
+	}
+	if m.preempts > 0 {
+		all = append(all, fmt.Sprintf("preemption of pods of lower priority, on %d nodes", m.preempts))
 	}
 	return strings.Join(all, ", ")
 }

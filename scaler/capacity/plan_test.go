@@ -191,7 +191,7 @@ func TestPodsWithoutARequest(t *testing.T) {
 	require.Equal(t, []int{3, 2}, replicas(rooms(t, inv, w, workloadOf("llm", 1, 0, "a"))[:2]), "a silent pod holds what its trigger says")
 
 	inv.Nodes[0].Allocatable[gpu] = 0
-	require.Equal(t, "no node that it may run on advertises nvidia.com/gpu", rooms(t, inv, w)[0].Unknown)
+	require.Equal(t, "nvidia.com/gpu, which no node advertises", rooms(t, inv, w)[0].Unknown)
 }
 
 func TestDeviceOf(t *testing.T) {
@@ -219,8 +219,47 @@ func TestQuota(t *testing.T) {
 	require.Equal(t, "2 nvidia.com/gpu a replica: 1 bound, and ResourceQuota gpus leaves 3 more", r.String())
 	other := workloadOf("v", 2, 10)
 	require.Equal(t, []int{2, 2}, replicas(rooms(t, inv, w, other)), "and they share what it leaves")
-	quota.Unmodelled = "has scopes"
-	require.Equal(t, "ResourceQuota gpus (has scopes)", rooms(t, inv, w)[0].Unknown)
+	quota.Unmodelled, quota.Requests[gpu] = "has scopes", 0
+	r = rooms(t, inv, w)[0]
+	require.Equal(t, "ResourceQuota gpus (has scopes)", r.Unknown)
+	require.Equal(t, 50, r.Replicas, "a quota that may count other pods is no limit")
+}
+
+// What pods hold without a request is their trigger's word, which nobody in another
+// namespace takes, nor does the scheduler.
+func TestSilentPodsKeepNothingFromOtherNamespaces(t *testing.T) {
+	silent := workloadOf("silent", 1024, 100, "a")
+	silent.Namespace = "elsewhere"
+	silent.Template = &metricsource.PodTemplate{Priority: 1000, Requests: metricsource.Resources{"cpu": 1, "pods": 1}}
+	silent.Device.Requested = false
+	inv := &metricsource.Inventory{Nodes: []*metricsource.Node{nodeOf("a", 8, 1)}}
+	require.Equal(t, 8, rooms(t, inv, workloadOf("v", 1, 8, "a"), silent)[0].Replicas)
+	silent.Device.PerReplica = 1
+	require.Equal(t, []int{8, 7}, replicas(rooms(t, inv, workloadOf("v", 1, 8, "a"), silent)), "nor does a claim of theirs")
+}
+
+// A template is not a pod: admission tolerates taints that are named after a resource that
+// is requested, and a webhook may select other nodes.
+func TestWhatTemplatesLack(t *testing.T) {
+	n := nodeOf("a", 8, 0)
+	n.Taints = []corev1.Taint{{Key: gpu, Effect: corev1.TaintEffectNoSchedule}}
+	inv := &metricsource.Inventory{Nodes: []*metricsource.Node{n}}
+	require.Equal(t, 8, rooms(t, inv, workloadOf("w", 1, 9))[0].Replicas)
+	odd := workloadOf("w", 1, 9, "a")
+	odd.Template.NodeSelector = map[string]string{"pool": "cpu"}
+	require.Equal(t, "what has its pods run on nodes that its template does not select", rooms(t, inv, odd)[0].Unknown)
+}
+
+func TestPreemptionIsNotCounted(t *testing.T) {
+	n := nodeOf("a", 8, 8)
+	n.Pods = []*metricsource.BoundPod{{Namespace: "batch", Priority: -10, Requests: metricsource.Resources{gpu: 4}}}
+	inv := &metricsource.Inventory{Nodes: []*metricsource.Node{n}}
+	w := workloadOf("w", 1, 9)
+	require.Equal(t, "preemption of pods of lower priority, on 1 nodes", rooms(t, inv, w)[0].Unknown)
+	w.Template.PreemptsNever = true
+	require.Empty(t, rooms(t, inv, w)[0].Unknown)
+	w.Template.PreemptsNever, w.Template.Priority = false, -10
+	require.Empty(t, rooms(t, inv, w)[0].Unknown)
 }
 
 func TestPools(t *testing.T) {

@@ -36,13 +36,17 @@ func (p *Plan) grant(m *member) bool {
 	switch {
 	case place >= 0:
 		for _, n := range m.needs {
-			n.free[place] -= n.amount
+			if m.silent != nil && n.name == m.Device.Resource && !m.Device.Requested {
+				m.silent[place] += n.amount
+			} else {
+				n.free[place] -= n.amount
+			}
 		}
 		if m.lonely {
-			if m.taken == nil {
-				m.taken = map[int]bool{}
+			if m.occupied == nil {
+				m.occupied = map[int]bool{}
 			}
-			m.taken[place] = place < len(p.inventory.Nodes)
+			m.occupied[place] = place < len(p.inventory.Nodes)
 		}
 	case m.headroom >= m.Device.PerReplica:
 		m.headroom -= m.Device.PerReplica
@@ -58,8 +62,11 @@ func (p *Plan) grant(m *member) bool {
 // the pool; negative: nowhere.
 func (p *Plan) place(m *member) int {
 	nodes := len(p.inventory.Nodes)
-	if i := m.roomiest(p.free[m.Device.Resource], 0, nodes); i >= 0 {
-		return i
+	if !m.full {
+		if i := m.roomiest(p.free[m.Device.Resource], 0, nodes); i >= 0 {
+			return i
+		}
+		m.full = true // nothing comes free while there is sharing
 	}
 	return m.roomiest(p.free[m.Device.Resource], nodes, len(m.may))
 }
@@ -67,8 +74,8 @@ func (p *Plan) place(m *member) int {
 func (m *member) roomiest(devices []int64, from, to int) int {
 	best, most := -1, int64(0)
 	for i := from; i < to; i++ {
-		if m.may[i] && devices[i] > most && m.holds(i) > 0 {
-			best, most = i, devices[i]
+		if free := devices[i] - m.taken(i); m.may[i] && free > most && m.holds(i) > 0 {
+			best, most = i, free
 		}
 	}
 	return best
@@ -76,7 +83,7 @@ func (m *member) roomiest(devices []int64, from, to int) int {
 
 // holds is how many replicas go on what is free at a place.
 func (m *member) holds(place int) int64 {
-	if m.taken[place] {
+	if m.occupied[place] {
 		return 0
 	}
 	most := unlimited
@@ -84,11 +91,23 @@ func (m *member) holds(place int) int64 {
 		most = 1
 	}
 	for _, n := range m.needs {
-		if most = min(most, n.free[place]/n.amount); most <= 0 {
+		free := n.free[place]
+		if n.name == m.Device.Resource {
+			free -= m.taken(place)
+		}
+		if most = min(most, free/n.amount); most <= 0 {
 			return 0
 		}
 	}
 	return most
+}
+
+// taken is what pods of the namespace hold of its devices at a place, without a request.
+func (m *member) taken(place int) int64 {
+	if m.silent == nil {
+		return 0
+	}
+	return m.silent[place]
 }
 
 // claims are the workloads that ask for more, the one that comes first in front.
@@ -159,6 +178,9 @@ func left(hard, used metricsource.Resources) metricsource.Resources {
 func (p *Plan) affords(m *member) (most int64, quota string) {
 	most = unlimited
 	for _, b := range p.quotas[m.Namespace] {
+		if b.unmodelled != "" {
+			continue // nobody knows whether it counts these pods
+		}
 		for name, left := range b.requests {
 			if n := m.Template.Requests[name]; n > 0 && left/n < most {
 				most, quota = left/n, b.name

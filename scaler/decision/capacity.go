@@ -50,6 +50,9 @@ func (d *deciding) limitedTo(n int) (value float64, hint string) {
 	whole := milli(target) * int64(n)
 	beyond := (milli(target)*int64(current)*9+9)/10 - 1 // the largest below 0.9 of what there is
 	least := milli(target) * int64(n-1)
+	if n > current && 10*n <= 11*current {
+		return float64(n) * target, fmt.Sprintf("; the HPA will not follow from %d, but with a tolerance of 0", current)
+	}
 	if n >= current || whole <= beyond {
 		return float64(n) * target, ""
 	}

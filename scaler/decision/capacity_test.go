@@ -26,18 +26,19 @@ func TestCapacity(t *testing.T) {
 		limited        bool
 		why            string
 	}{
-		"nobody asked":                   {3, 20, Capacity{}, 100, 20, false, ""},
-		"room for all":                   {3, 20, Capacity{Asked: true, Replicas: 20}, 100, 20, false, ""},
-		"room for less":                  {3, 20, Capacity{Asked: true, Replicas: 16, Why: "8 GPUs"}, 80, 16, true, "there is room for 16 (8 GPUs)"},
-		"no room at all":                 {0, 20, Capacity{Asked: true}, 0, 0, true, "there is room for 0 ()"},
-		"only observed":                  {3, 20, Capacity{Asked: true, Replicas: 16, Why: "w", Observed: "nodes may be added"}, 100, 20, false, "there is room for 16 (w); no limit, as nodes may be added"},
-		"not known":                      {3, 20, Capacity{Asked: true, Err: "nodes: not allowed"}, 100, 20, false, "not known, and so no limit: nodes: not allowed"},
-		"not known, and nothing is 0":    {3, 0, Capacity{Asked: true, Err: "x"}, 0, 0, false, "not known, and so no limit: x"},
-		"within the HPA's tolerance":     {19, 19, Capacity{Asked: true, Replicas: 18}, 85.499, 18, true, "there is room for 18 (); 85.499 is beyond the HPA's tolerance of 10 % from 19"},
-		"beyond it":                      {20, 30, Capacity{Asked: true, Replicas: 10}, 50, 10, true, "there is room for 10 ()"},
-		"within it, and no way beyond":   {30, 30, Capacity{Asked: true, Replicas: 28}, 140, 28, true, "there is room for 28 (); the HPA will not follow from 30, but with a tolerance of 0"},
-		"what maxReplicaCount rules out": {3, 20, Capacity{Asked: true, Replicas: 12, Most: 10}, 100, 20, false, ""},
-		"or does not":                    {3, 20, Capacity{Asked: true, Replicas: 12, Most: 13}, 60, 12, true, "there is room for 12 ()"},
+		"nobody asked":                        {3, 20, Capacity{}, 100, 20, false, ""},
+		"room for all":                        {3, 20, Capacity{Asked: true, Replicas: 20}, 100, 20, false, ""},
+		"room for less":                       {3, 20, Capacity{Asked: true, Replicas: 16, Why: "8 GPUs"}, 80, 16, true, "there is room for 16 (8 GPUs)"},
+		"no room at all":                      {0, 20, Capacity{Asked: true}, 0, 0, true, "there is room for 0 ()"},
+		"only observed":                       {3, 20, Capacity{Asked: true, Replicas: 16, Why: "w", Observed: "nodes may be added"}, 100, 20, false, "there is room for 16 (w); no limit, as nodes may be added"},
+		"not known":                           {3, 20, Capacity{Asked: true, Err: "nodes: not allowed"}, 100, 20, false, "not known, and so no limit: nodes: not allowed"},
+		"not known, and nothing is 0":         {3, 0, Capacity{Asked: true, Err: "x"}, 0, 0, false, "not known, and so no limit: x"},
+		"within the HPA's tolerance":          {19, 19, Capacity{Asked: true, Replicas: 18}, 85.499, 18, true, "there is room for 18 (); 85.499 is beyond the HPA's tolerance of 10 % from 19"},
+		"beyond it":                           {20, 30, Capacity{Asked: true, Replicas: 10}, 50, 10, true, "there is room for 10 ()"},
+		"within it, and no way beyond":        {30, 30, Capacity{Asked: true, Replicas: 28}, 140, 28, true, "there is room for 28 (); the HPA will not follow from 30, but with a tolerance of 0"},
+		"what maxReplicaCount rules out":      {3, 20, Capacity{Asked: true, Replicas: 12, Most: 10}, 100, 20, false, ""},
+		"within the HPA's tolerance, upwards": {11, 20, Capacity{Asked: true, Replicas: 12}, 60, 12, true, "there is room for 12 (); the HPA will not follow from 11, but with a tolerance of 0"},
+		"or does not":                         {3, 20, Capacity{Asked: true, Replicas: 12, Most: 13}, 60, 12, true, "there is room for 12 ()"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := loaded(5, tc.current, tc.asked)

@@ -41,7 +41,7 @@ var Keys = []Key{
 	{"ratio", "`1`", "how many replicas of the leader one of this workload serves, from 0.001 to 10000"},
 	{"gpuCapacity", "`auto`", "`clamp`: no more replicas than the GPUs have room for; `auto`: so too, where no node autoscaler may add any, or as many as it may; `observe`: say what there is room for; `off`"},
 	{"gpuResource", "the pod template's", "the resource that a replica holds, such as `nvidia.com/gpu`, `amd.com/gpu` or `nvidia.com/mig-1g.10gb`"},
-	{"gpusPerReplica", "the pod template's", "how many a replica holds whose pods request none"},
+	{"gpusPerReplica", "the pod template's", "how many a replica holds whose pods request none: room that is taken from workloads of the same namespace alone"},
 	{"gpuHeadroom", "`0`", "how many GPUs a node autoscaler may still add for this workload, where it does not say so itself"},
 	{"hold", "`20s`", "for how long the largest answer stands, so that no burst between two syncs of the HPA is missed"},
 	{"staleAfter", "5 × `interval`, at least `5s`", "how long after its last answer a pod is unknown"},
