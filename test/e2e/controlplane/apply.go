@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
 )
@@ -26,6 +28,22 @@ func (c *Cluster) Apply(ctx context.Context, namespace, text string) error {
 	})
 }
 
+// Try has the API server check the objects of a YAML text strictly, as an apply would,
+// and changes nothing; groups that the cluster does not know are left out.
+func (c *Cluster) Try(ctx context.Context, namespace, text string, unknown ...string) error {
+	force := true
+	return c.each(text, namespace, func(r dynamic.ResourceInterface, o *unstructured.Unstructured) error {
+		data, err := o.MarshalJSON()
+		if err != nil {
+			return err
+		}
+		_, err = r.Patch(ctx, o.GetName(), types.ApplyPatchType, data, metav1.PatchOptions{
+			FieldManager: "e2e-try", Force: &force, DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict,
+		})
+		return err
+	}, unknown...)
+}
+
 // Delete deletes the objects of a YAML text, and does not wait for their end.
 func (c *Cluster) Delete(ctx context.Context, namespace, text string) error {
 	return c.each(text, namespace, func(r dynamic.ResourceInterface, o *unstructured.Unstructured) error {
@@ -33,7 +51,7 @@ func (c *Cluster) Delete(ctx context.Context, namespace, text string) error {
 	})
 }
 
-func (c *Cluster) each(text, namespace string, do func(dynamic.ResourceInterface, *unstructured.Unstructured) error) error {
+func (c *Cluster) each(text, namespace string, do func(dynamic.ResourceInterface, *unstructured.Unstructured) error, unknown ...string) error {
 	docs := yaml.NewYAMLOrJSONDecoder(strings.NewReader(text), 4096)
 	for {
 		o := &unstructured.Unstructured{}
@@ -45,6 +63,9 @@ func (c *Cluster) each(text, namespace string, do func(dynamic.ResourceInterface
 		}
 		if len(o.Object) == 0 {
 			continue // nothing between two separators
+		}
+		if slices.Contains(unknown, o.GroupVersionKind().Group) {
+			continue
 		}
 		r, err := c.resource(o.GroupVersionKind(), cmp.Or(o.GetNamespace(), namespace))
 		if err != nil {

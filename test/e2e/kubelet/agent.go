@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -262,7 +264,13 @@ func prober(pod *corev1.Pod) func(context.Context) bool {
 	if probe == nil || probe.HTTPGet == nil {
 		return func(context.Context) bool { return true }
 	}
-	url := "http://" + net.JoinHostPort(pod.Status.PodIP, probe.HTTPGet.Port.String()) + probe.HTTPGet.Path
+	port := probe.HTTPGet.Port.String()
+	for _, p := range pod.Spec.Containers[0].Ports {
+		if p.Name == port {
+			port = strconv.Itoa(int(p.ContainerPort))
+		}
+	}
+	url := "http://" + net.JoinHostPort(pod.Status.PodIP, port) + probe.HTTPGet.Path
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	return func(ctx context.Context) bool {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
@@ -281,8 +289,16 @@ func prober(pod *corev1.Pod) func(context.Context) bool {
 // command is what a container runtime would start.
 func (a *Agent) command(ctx context.Context, pod *corev1.Pod) (process.Command, error) {
 	container := pod.Spec.Containers[0]
-	if len(container.Command) == 0 || a.Programs[container.Command[0]] == "" {
+	program := ""
+	if len(container.Command) > 0 {
+		program = a.Programs[path.Base(container.Command[0])]
+	}
+	if program == "" {
 		return process.Command{}, fmt.Errorf("command %q: none of the programs there are", container.Command)
+	}
+	mounts, err := a.mountSecrets(ctx, pod)
+	if err != nil {
+		return process.Command{}, err
 	}
 	kubeconfig, err := a.kubeconfig(ctx, pod)
 	if err != nil {
@@ -302,12 +318,41 @@ func (a *Agent) command(ctx context.Context, pod *corev1.Pod) (process.Command, 
 	}
 	args := slices.Concat(container.Command[1:], container.Args)
 	for i := range args {
-		args[i] = strings.NewReplacer(expand...).Replace(args[i])
+		args[i] = strings.NewReplacer(slices.Concat(expand, mounts)...).Replace(args[i])
 	}
 	return process.Command{
-		Name: pod.Name, Path: a.Programs[container.Command[0]], Args: args, Env: env,
+		Name: pod.Name, Path: program, Args: args, Env: env,
 		Log: filepath.Join(a.Dir, pod.Namespace+"_"+pod.Name+".log"),
 	}, nil
+}
+
+// mountSecrets makes a folder of each Secret that is mounted, and returns what leads
+// arguments there: "=/tls/" to "=FOLDER/", in pairs.
+func (a *Agent) mountSecrets(ctx context.Context, pod *corev1.Pod) (lead []string, err error) {
+	for _, v := range pod.Spec.Volumes {
+		if v.Secret == nil {
+			continue
+		}
+		s, err := a.Kube.CoreV1().Secrets(pod.Namespace).Get(ctx, v.Secret.SecretName, metav1.GetOptions{})
+		if err != nil {
+			return nil, err
+		}
+		dir := filepath.Join(a.Dir, string(pod.UID)+"-"+v.Name)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+		for key, data := range s.Data {
+			if err := os.WriteFile(filepath.Join(dir, key), data, 0o600); err != nil {
+				return nil, err
+			}
+		}
+		for _, m := range pod.Spec.Containers[0].VolumeMounts {
+			if m.Name == v.Name {
+				lead = append(lead, "="+m.MountPath+"/", "="+dir+"/")
+			}
+		}
+	}
+	return lead, nil
 }
 
 // kubeconfig writes one for the pod's service account, as its mounted token would be.
@@ -323,9 +368,9 @@ func (a *Agent) kubeconfig(ctx context.Context, pod *corev1.Pod) (string, error)
 	config.AuthInfos["pod"] = &clientcmdapi.AuthInfo{Token: token.Status.Token}
 	config.Contexts["pod"] = &clientcmdapi.Context{Cluster: "e2e", AuthInfo: "pod"}
 	config.CurrentContext = "pod"
-	path := filepath.Join(a.Dir, string(pod.UID)+".kubeconfig")
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	file := filepath.Join(a.Dir, string(pod.UID)+".kubeconfig")
+	if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err
 	}
-	return path, clientcmd.WriteToFile(*config, path)
+	return file, clientcmd.WriteToFile(*config, file)
 }

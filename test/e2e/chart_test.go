@@ -1,0 +1,152 @@
+package e2e
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/inference-scaler/inference-scaler/test/e2e/controlplane"
+)
+
+// chartRenderings are what test/chart holds the chart to.
+const chartRenderings = "../chart/testdata/"
+
+// The API server takes every rendering of the chart, strictly: what is of KEDA too, whose
+// CRDs are there.
+func TestChartRenderings(t *testing.T) {
+	t.Parallel()
+	s := begin(t)
+	s.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: llm}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: chart-e2e}\n")
+	files, err := filepath.Glob(chartRenderings + "*.yaml")
+	require.NoError(t, err)
+	require.Greater(t, len(files), 4)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		// In KEDA's namespace there is another one of this name.
+		elsewhere := strings.ReplaceAll(string(text), "namespace: keda\n", "namespace: "+s.namespace+"\n")
+		require.NoError(t, s.cluster.Try(t.Context(), s.namespace, elsewhere, "monitoring.coreos.com", "cert-manager.io"), file)
+	}
+}
+
+// The chart's own installation works with the rights that it grants, and no others: KEDA
+// calls it over mutual TLS, it limits what it is asked for to the GPUs, and tells of that
+// in an event. Without a certificate nobody is answered.
+func TestChartWithMutualTLS(t *testing.T) {
+	t.Parallel()
+	s := begin(t)
+	const namespace, host = "chart-e2e", "chart-inference-scaler.chart-e2e.svc"
+	dir := t.TempDir()
+	authority, err := controlplane.NewAuthority(dir, "ca")
+	require.NoError(t, err)
+	require.NoError(t, authority.Issue("server", "scaler", host))
+	require.NoError(t, authority.Issue("keda", "keda-operator", "keda-operator"))
+	read := func(name string) []byte {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		return data
+	}
+	secret := func(namespace, name, of string) {
+		_, err := s.cluster.Kube.CoreV1().Secrets(namespace).Create(t.Context(), &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			Data:       map[string][]byte{"ca.crt": read("ca.crt"), "tls.crt": read(of + ".crt"), "tls.key": read(of + ".key")},
+		}, metav1.CreateOptions{})
+		require.NoError(t, err)
+	}
+	text, err := os.ReadFile(chartRenderings + "e2e.yaml")
+	require.NoError(t, err)
+	s.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: " + namespace + "}\n")
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		_ = s.cluster.Delete(ctx, namespace, string(text))
+		_ = s.cluster.Kube.CoreV1().Secrets(namespace).Delete(ctx, "scaler-tls", metav1.DeleteOptions{})
+	})
+	secret(namespace, "scaler-tls", "server")
+	require.NoError(t, s.cluster.Apply(t.Context(), namespace, string(text)))
+	var address string
+	s.wait("the chart's scaler is ready", func() error {
+		d, err := s.cluster.Kube.AppsV1().Deployments(namespace).Get(t.Context(), "chart-inference-scaler", metav1.GetOptions{})
+		if err != nil || d.Status.ReadyReplicas != 2 {
+			return fmt.Errorf("%d of 2 replicas are: %w", d.Status.ReadyReplicas, err)
+		}
+		pods, err := s.cluster.Kube.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{})
+		if err != nil || len(pods.Items) == 0 {
+			return fmt.Errorf("no pods: %w", err)
+		}
+		address = pods.Items[0].Status.PodIP
+		return nil
+	})
+	require.Error(t, handshake(address, &tls.Config{InsecureSkipVerify: true}), "no certificate")
+	own, err := tls.X509KeyPair(read("keda.crt"), read("keda.key"))
+	require.NoError(t, err)
+	require.NoError(t, handshake(address, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{own}}))
+
+	s.provide(3)
+	f := s.fleet(workload{Nodes: s.namespace})
+	secret(s.namespace, "scaler-client", "keda")
+	s.apply(`apiVersion: keda.sh/v1alpha1
+kind: TriggerAuthentication
+metadata: {name: scaler}
+spec:
+  secretTargetRef:
+    - {parameter: caCert, name: scaler-client, key: ca.crt}
+    - {parameter: tlsClientCert, name: scaler-client, key: tls.crt}
+    - {parameter: tlsClientKey, name: scaler-client, key: tls.key}
+`)
+	f.scaler = scalerInstall{Namespace: namespace}
+	trigger := strings.ReplaceAll(push(`enableTLS: "true"`, "engine: lightning-asr", "hold: 1s"), "$SCALER", host+":9090")
+	f.scale(quick{min: 1, max: 20, triggers: trigger + "    authenticationRef: {name: scaler}\n"}.String())
+	f.atReplicas(1)
+	f.burst(100)
+	f.atReplicas(3)
+	f.ready(3)
+	f.stays(3, 5*time.Second)
+	s.wait("an event tells of it", func() error {
+		if len(f.notes("CapacityLimited")) == 0 {
+			return errors.New("none does")
+		}
+		return nil
+	})
+	f.finish()
+	f.atReplicas(1)
+	logs, err := filepath.Glob(filepath.Join(s.dir, namespace+"_*.log"))
+	require.NoError(t, err)
+	require.Len(t, logs, 2)
+	for _, log := range logs {
+		text, err := os.ReadFile(log)
+		require.NoError(t, err)
+		require.NotContains(t, string(text), "not allowed", log)
+		require.NotContains(t, string(text), "level=ERROR", log)
+	}
+}
+
+// handshake opens a connection to KEDA's listener, and reads until the server refuses it,
+// or answers.
+func handshake(ip string, config *tls.Config) error {
+	config.NextProtos = []string{"h2"}
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 10 * time.Second}, "tcp", net.JoinHostPort(ip, "9090"), config)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := conn.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")); err != nil {
+		return err
+	}
+	_, err = conn.Read(make([]byte, 1)) // of the settings
+	return err
+}
