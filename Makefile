@@ -5,15 +5,16 @@ SHELL := /bin/bash
 
 GO ?= go
 BIN := bin/inference-scaler
+LDFLAGS ?=
 FUZZTIME ?= 30s
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .PHONY: build
 build: ## Build bin/inference-scaler
-	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/inference-scaler
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN) ./cmd/inference-scaler
 
 .PHONY: run
 run: build ## Show it at work: the demo, without a cluster, in under a minute
