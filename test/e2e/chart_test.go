@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +38,24 @@ func TestChartRenderings(t *testing.T) {
 		// In KEDA's namespace there is another one of this name.
 		elsewhere := strings.ReplaceAll(string(text), "namespace: keda\n", "namespace: "+s.namespace+"\n")
 		require.NoError(t, s.cluster.Try(t.Context(), s.namespace, elsewhere, "monitoring.coreos.com", "cert-manager.io"), file)
+	}
+}
+
+// The API server takes every example, strictly.
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	s := begin(t)
+	files, err := filepath.Glob("../../examples/*/*.yaml")
+	require.NoError(t, err)
+	require.Greater(t, len(files), 8)
+	named := regexp.MustCompile(`(?m)^  namespace: (\S+)$`)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, m := range named.FindAllStringSubmatch(string(text), -1) {
+			s.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: " + m[1] + "}\n")
+		}
+		require.NoError(t, s.cluster.Try(t.Context(), s.namespace, string(text)), file)
 	}
 }
 
