@@ -112,7 +112,7 @@ func BenchmarkReportToStream(b *testing.B) {
 	c := &cluster{workloads: map[object]metricsource.Workload{}, triggers: map[object][]map[string]string{}}
 	store, scraper := push.NewStore(nil), scrape.New(scrape.Options{})
 	s := New(Options{Cluster: c, Scraper: scraper, Reports: store})
-	c.changed = s.Changed
+	c.changed, c.moved = s.Changed, s.InventoryChanged
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	for _, run := range []func(context.Context) error{scraper.Run, store.Run, s.Run} {
