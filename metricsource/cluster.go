@@ -63,6 +63,28 @@ type Pod struct {
 // Finished reports whether the pod has run to its end and holds nothing any more.
 func (p Pod) Finished() bool { return p.Phase == "Succeeded" || p.Phase == "Failed" }
 
+// Bound reports whether the pod runs on a node, or will, and is to stay.
+func (p Pod) Bound() bool { return p.Node != "" && !p.Terminating && !p.Finished() }
+
+// Bound is how many of its pods are.
+func (w *Workload) Bound() (n int) {
+	for _, p := range w.Pods {
+		if p.Bound() {
+			n++
+		}
+	}
+	return n
+}
+
+// Within bounds a number of replicas as KEDA and the HPA do.
+func (w *Workload) Within(replicas int) int {
+	replicas = max(replicas, w.MinReplicas)
+	if w.MaxReplicas > 0 {
+		replicas = min(replicas, w.MaxReplicas)
+	}
+	return replicas
+}
+
 // Endpoint is one address that a Service's port leads to.
 type Endpoint struct {
 	Pod  string // empty where the endpoint names none

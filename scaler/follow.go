@@ -71,7 +71,7 @@ func (s *Scaler) wanted(o object, w metricsource.Workload) int {
 	if !decided {
 		return 0
 	}
-	return min(max(most, w.MinReplicas), w.MaxReplicas)
+	return w.Within(most)
 }
 
 // of returns the live triggers of a ScaledObject, without a lock: a trigger that is

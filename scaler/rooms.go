@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 	"github.com/inference-scaler/inference-scaler/scaler/capacity"
 	"github.com/inference-scaler/inference-scaler/scaler/decision"
 	"github.com/inference-scaler/inference-scaler/scaler/trigger"
@@ -57,6 +58,9 @@ func newRooms(cluster Cluster, fixed bool) *rooms {
 
 // run plans when there is news, and has those evaluated for whom it changes the answer.
 func (r *rooms) run(ctx context.Context, wake func(l *live, after time.Duration)) {
+	if r.cluster == nil {
+		return
+	}
 	lapse := time.NewTicker(lapsesAfter / 4)
 	defer lapse.Stop()
 	for {
@@ -87,14 +91,7 @@ func (r *rooms) rest(ctx context.Context) bool {
 	r.mu.Lock()
 	wait := time.Until(r.planned.Add(minGap))
 	r.mu.Unlock()
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
+	return schedule.Sleep(ctx, wait)
 }
 
 // changed takes note that the inventory is another one. It is quick.
@@ -211,12 +208,7 @@ func standing(triggers map[*live]claim) (all []claim) {
 // wait notes how long a workload has been given replicas that no node has taken, none of
 // which has been bound meanwhile; false where all are bound.
 func (r *rooms) wait(w *metricsource.Workload) bool {
-	o, bound := object{w.Namespace, w.ScaledObject}, 0
-	for _, p := range w.Pods {
-		if p.Node != "" && !p.Terminating && !p.Finished() {
-			bound++
-		}
-	}
+	o, bound := object{w.Namespace, w.ScaledObject}, w.Bound()
 	if bound >= w.Replicas {
 		delete(r.waits, o)
 		return false
@@ -275,11 +267,7 @@ func claimed(w *metricsource.Workload, triggers []claim) int {
 		}
 		most = max(most, c.replicas)
 	}
-	most = max(most, w.MinReplicas)
-	if w.MaxReplicas > 0 {
-		most = min(most, w.MaxReplicas)
-	}
-	return min(most, decision.MaxReplicas)
+	return min(w.Within(most), decision.MaxReplicas)
 }
 
 // claim takes note of what a trigger asks for.

@@ -1,6 +1,8 @@
 package kubernetes
 
 import (
+	"reflect"
+
 	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
@@ -96,13 +98,19 @@ func (ix *index) reclassify(change func(*classes)) {
 	for _, name := range names {
 		ix.change(name, func(n *namespace) (changed []string) {
 			for _, t := range n.targets {
-				if t.template != nil {
-					t.resolved = t.template.resolve(ix.classes)
+				if t.template == nil {
+					continue
 				}
-			}
-			for so, v := range n.views {
-				v.snapshot = nil
-				changed = append(changed, so)
+				before := t.resolved
+				if t.resolved = t.template.resolve(ix.classes); reflect.DeepEqual(before, t.resolved) {
+					continue
+				}
+				for so, v := range n.views {
+					if v.target == t {
+						v.snapshot = nil
+						changed = append(changed, so)
+					}
+				}
 			}
 			return changed
 		})

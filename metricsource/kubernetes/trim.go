@@ -85,7 +85,13 @@ func trimPod(obj any) (any, error) {
 	}
 	m := identify(p)
 	m.Labels = p.Labels
-	return &pod{ObjectMeta: m, requests: podRequests(p), limits: podLimits(p), bound: NewBoundPod(p), state: metricsource.Pod{
+	bound, requests := NewBoundPod(p), metricsource.Resources(nil)
+	if bound != nil {
+		requests = bound.Requests
+	} else {
+		requests = podRequests(p)
+	}
+	return &pod{ObjectMeta: m, requests: requests, limits: podLimits(p), bound: bound, state: metricsource.Pod{
 		Name:        p.Name,
 		UID:         string(p.UID),
 		IP:          p.Status.PodIP,

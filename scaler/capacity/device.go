@@ -19,8 +19,8 @@ type Device struct {
 // accelerators are the resources that are taken for GPUs, by the beginnings of their names.
 var accelerators = []string{"nvidia.com/gpu", "nvidia.com/mig-", "amd.com/gpu", "gpu.intel.com/"}
 
-// DefaultResource is what pods hold that are said to hold GPUs, and request none.
-const DefaultResource = "nvidia.com/gpu"
+// defaultResource is what pods hold that are said to hold GPUs, and request none.
+const defaultResource = "nvidia.com/gpu"
 
 // DeviceOf says which devices a replica holds: resource and perReplica are what its
 // trigger says of it, empty and 0 where it says nothing. A PerReplica of 0 means none.
@@ -44,7 +44,7 @@ func DeviceOf(t *metricsource.PodTemplate, resource string, perReplica int64) De
 			return Device{name, t.Requests[name], true}
 		}
 	}
-	return Device{DefaultResource, max(perReplica, 0), false}
+	return Device{defaultResource, max(perReplica, 0), false}
 }
 
 func (d Device) String() string { return fmt.Sprintf("%d %s", d.PerReplica, d.Resource) }

@@ -17,23 +17,21 @@ import (
 // nodesFor remembers on which nodes a pod of a template may run, for as long as they
 // and the template stay what they are.
 type nodesFor struct {
-	template *metricsource.PodTemplate
-	specs    []*metricsource.NodeSpec
-	may      []bool
-	used     bool
+	*placer // nil before the first update
+	specs   []*metricsource.NodeSpec
+	nodes   []bool // may it
+	used    bool
 }
 
 // update looks again at the nodes that are new or have changed; both lists are ordered
 // by name.
 func (f *nodesFor) update(t *metricsource.PodTemplate, specs []*metricsource.NodeSpec) {
-	if f.template == t && same(f.specs, specs) {
+	if f.placer == nil || f.template != t {
+		f.placer, f.specs, f.nodes = newPlacer(t), nil, nil
+	} else if same(f.specs, specs) {
 		return
 	}
-	old, was := f.specs, f.may
-	if f.template != t {
-		old, was = nil, nil
-	}
-	p := newPlacer(t)
+	old, was := f.specs, f.nodes
 	may := make([]bool, len(specs))
 	at := 0
 	for i, n := range specs {
@@ -43,10 +41,10 @@ func (f *nodesFor) update(t *metricsource.PodTemplate, specs []*metricsource.Nod
 		if at < len(old) && old[at] == n {
 			may[i] = was[at]
 		} else {
-			may[i] = p.may(n)
+			may[i] = f.may(n)
 		}
 	}
-	f.template, f.specs, f.may = t, specs, may
+	f.specs, f.nodes = specs, may
 }
 
 // same reports whether both are one list, and not only equal.

@@ -62,8 +62,8 @@ type member struct {
 	// silent is what pods of the namespace hold of its devices, by place, without a
 	// request: nobody else takes their word for it, nor does the scheduler. nil: nothing.
 	silent   []int64
-	odd      bool  // its pods run where its template does not let them
-	preempts int64 // pods of lower priority that hold its devices where it may run
+	odd      bool // pods of it run where its template does not let them
+	preempts int  // nodes where it may run, and pods of lower priority hold its devices
 	bound    int
 	leaving  int // pods that end, on nodes where others of it may follow them
 	prepaid  int // pods that exist, and that no node has taken yet: quotas count them
@@ -117,7 +117,7 @@ func (p *Planner) Plan(inv *metricsource.Inventory, workloads []Workload) *Plan 
 }
 
 // nodesFor says which nodes a workload may run on.
-func (p *Planner) nodesFor(w Workload) []bool {
+func (p *Planner) nodesFor(w Workload) *nodesFor {
 	key := object{w.Namespace, w.ScaledObject}
 	if p.nodes == nil {
 		p.nodes = map[object]*nodesFor{}
@@ -129,13 +129,13 @@ func (p *Planner) nodesFor(w Workload) []bool {
 	}
 	f.used = true
 	f.update(w.Template, p.specs)
-	return f.may
+	return f
 }
 
-// member is a workload with where it may run; nodes are those that it may by itself.
-func (p *Plan) member(w Workload, nodes []bool) *member {
+// member is a workload with where it may run; by itself, and beside what runs there.
+func (p *Plan) member(w Workload, by *nodesFor) *member {
 	inv := p.inventory
-	m := &member{Workload: w, headroom: amount(w.Headroom), may: make([]bool, len(inv.Nodes)+len(inv.Autoscaler.Pools))}
+	m := &member{Workload: w, bound: w.Bound(), headroom: amount(w.Headroom), may: make([]bool, len(inv.Nodes)+len(inv.Autoscaler.Pools))}
 	for name, amount := range w.Device.needs(w.Template) {
 		m.needs = append(m.needs, need{name: name, amount: amount})
 	}
@@ -143,7 +143,7 @@ func (p *Plan) member(w Workload, nodes []bool) *member {
 	slices.SortFunc(m.needs, func(a, b need) int {
 		return cmp.Or(cmp.Compare(len(b.name), len(a.name)), cmp.Compare(a.name, b.name))
 	})
-	copy(m.may, nodes)
+	copy(m.may, by.nodes)
 	if !w.Template.PreemptsNever {
 		for i, lowest := range p.lowestOn(w.Device.Resource) {
 			if m.may[i] && lowest < w.Template.Priority {
@@ -157,31 +157,29 @@ func (p *Plan) member(w Workload, nodes []bool) *member {
 		m.may[i] = m.may[i] && !b
 	}
 	if w.Pools {
-		placer := newPlacer(w.Template)
 		for i := range inv.Autoscaler.Pools {
-			m.may[len(inv.Nodes)+i] = placer.joins(&inv.Autoscaler.Pools[i])
+			m.may[len(inv.Nodes)+i] = by.joins(&inv.Autoscaler.Pools[i])
 		}
 	}
 	for _, pod := range w.Pods {
+		i, known := p.at(pod.Node)
 		switch {
 		case pod.Finished():
-		case pod.Terminating:
-			if i, ok := slices.BinarySearchFunc(inv.Nodes, pod.Node, byName); ok && nodes[i] {
-				m.leaving++
-			}
-		case pod.Node != "":
-			m.bound++
-			if i, ok := slices.BinarySearchFunc(inv.Nodes, pod.Node, byName); ok && !nodes[i] && !newPlacer(w.Template).wants(inv.Nodes[i].NodeSpec) {
-				m.odd = true
-			}
-		default:
+		case pod.Bound():
+			m.odd = m.odd || known && !by.nodes[i] && !by.wants(inv.Nodes[i].NodeSpec)
+		case !pod.Terminating:
 			m.prepaid++
+		case known && by.nodes[i]:
+			m.leaving++
 		}
 	}
 	return m
 }
 
-func byName(n *metricsource.Node, name string) int { return cmp.Compare(n.Name, name) }
+// at is the place of a node; false where there is none of that name.
+func (p *Plan) at(node string) (place int, known bool) {
+	return slices.BinarySearchFunc(p.inventory.Nodes, node, func(n *metricsource.Node, name string) int { return cmp.Compare(n.Name, name) })
+}
 
 // forget drops what is remembered of workloads that are gone.
 func (p *Planner) forget() {
@@ -232,7 +230,7 @@ func (p *Plan) listen() {
 			p.silent[key] = make([]int64, len(m.may))
 		}
 		for _, pod := range m.Pods {
-			if i, ok := slices.BinarySearchFunc(p.inventory.Nodes, pod.Node, byName); ok && !pod.Finished() {
+			if i, known := p.at(pod.Node); known && !pod.Finished() {
 				p.silent[key][i] += amount(m.Device.PerReplica)
 			}
 		}
@@ -273,7 +271,7 @@ func (p *Plan) Room(namespace, scaledObject string) (Room, bool) {
 func (p *Plan) Leftover(w Workload) Room {
 	var f nodesFor
 	f.update(w.Template, specsOf(p.inventory.Nodes))
-	m := p.member(w, f.may)
+	m := p.member(w, &f)
 	m.silent = p.silent[silence{w.Namespace, w.Device.Resource}]
 	for i, n := range m.needs {
 		if m.needs[i].free = p.free[n.name]; m.needs[i].free == nil {
@@ -309,7 +307,7 @@ func (p *Plan) room(m *member) Room {
 	if left, quota := p.affords(m); left+int64(m.prepaid) < more {
 		more, r.Quota = left+int64(m.prepaid), quota
 	}
-	more = int64(m.granted) + min(more, MaxReplicas)
+	more = int64(m.granted) + min(more, maxRoom)
 	// What has been given, and waits for pods of its own to leave, is not taken away.
 	r.Replacing = int(max(0, min(int64(m.Replicas-m.bound), more+int64(m.leaving))-more))
 	r.Replicas = m.bound + int(more) + r.Replacing
@@ -332,8 +330,8 @@ func (m *member) free(resource string) []int64 {
 	return nil
 }
 
-// MaxReplicas bounds what room is ever counted for, beyond the pods that there are.
-const MaxReplicas = 1_000_000
+// maxRoom bounds what room is ever counted for, beyond the pods that there are.
+const maxRoom = 1_000_000
 
 func (p *Plan) unknown(m *member, advertised bool) string {
 	all := slices.Clone(m.Template.Unmodelled)

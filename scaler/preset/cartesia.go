@@ -11,8 +11,5 @@ var cartesia = Preset{
 		PromQL: perPod(metric("inferno_worker_load")) + " / " + perPod(metric("inferno_worker_capacity")),
 		Needs:  []string{metric("inferno_worker_load"), metric("inferno_worker_capacity")},
 	},
-	InFlight: Query{
-		PromQL: perPod(metric("inferno_worker_load")),
-		Needs:  []string{metric("inferno_worker_load")},
-	},
+	InFlight: total(metric("inferno_worker_load")),
 }

@@ -10,8 +10,5 @@ var deepgram = Preset{
 		PromQL: perPod(metric("engine_active_requests")) + " / " + perPod(metric("engine_max_active_requests")),
 		Needs:  []string{metric("engine_active_requests"), metric("engine_max_active_requests")},
 	},
-	InFlight: Query{
-		PromQL: perPod(metric("engine_active_requests")),
-		Needs:  []string{metric("engine_active_requests")},
-	},
+	InFlight: total(metric("engine_active_requests")),
 }

@@ -96,3 +96,15 @@ func firstOf(exprs ...string) string { return "(" + strings.Join(exprs, " or ") 
 
 // perPod sums over a pod's models, engines and other labels.
 func perPod(selector string) string { return "sum by (pod) (" + selector + ")" }
+
+// total sums several metrics over a pod, each of which it must have.
+func total(selectors ...string) Query {
+	q := Query{Needs: selectors}
+	for i, s := range selectors {
+		if i > 0 {
+			q.PromQL += " + "
+		}
+		q.PromQL += perPod(s)
+	}
+	return q
+}

@@ -3,16 +3,10 @@ package preset
 // trtllm-serve of TensorRT-LLM, whose older builds have no prefix. Its /metrics is
 // JSON; Prometheus' format has a path of its own.
 var trtllm = Preset{
-	Port: 8000,
-	Path: "/prometheus/metrics",
-	Load: Query{
-		PromQL: perPod(trtllmWaiting),
-		Needs:  []string{trtllmWaiting},
-	},
-	InFlight: Query{
-		PromQL: perPod(trtllmWaiting) + " + " + perPod(trtllmRunning),
-		Needs:  []string{trtllmWaiting, trtllmRunning},
-	},
+	Port:             8000,
+	Path:             "/prometheus/metrics",
+	Load:             total(trtllmWaiting),
+	InFlight:         total(trtllmWaiting, trtllmRunning),
 	Saturation:       Query{PromQL: "avg by (pod) (" + series([]string{"trtllm:kv_cache_utilization", "kv_cache_utilization"}) + ")"},
 	SaturationTarget: 0.8,
 }

@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 )
 
 // KEDAOptions is what a [KEDA] may be given. Durations are real time.
@@ -156,7 +158,7 @@ func (k *KEDA) reconcile(ctx context.Context) bool {
 			return true
 		}
 		k.o.Logger.Warn("KEDA cannot reconcile", "error", err, "retry", pause)
-		if !sleep(ctx, pause) {
+		if !schedule.Sleep(ctx, pause) {
 			return false
 		}
 		pause = min(2*pause, k.o.RetryMax)
@@ -217,7 +219,7 @@ func (k *KEDA) poll(ctx context.Context) {
 		case ctx.Err() == nil:
 			k.o.Logger.Warn("KEDA's poll failed", "error", err)
 		}
-		if !sleep(ctx, k.o.Poll) {
+		if !schedule.Sleep(ctx, k.o.Poll) {
 			return
 		}
 	}
@@ -239,7 +241,7 @@ func (k *KEDA) keepOpen(ctx context.Context, name string, stream func(context.Co
 			pause = k.o.Retry
 		}
 		k.o.Logger.Info("a stream of KEDA ended", "stream", name, "error", err, "retry", pause)
-		if !sleep(ctx, pause) {
+		if !schedule.Sleep(ctx, pause) {
 			return
 		}
 		pause = min(2*pause, k.o.RetryMax)
@@ -282,17 +284,5 @@ func (k *KEDA) streamSpec(ctx context.Context) (reset bool, err error) {
 		} else {
 			k.spec.Store(&spec)
 		}
-	}
-}
-
-// sleep pauses, and reports false when ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 )
 
 const (
@@ -187,7 +189,7 @@ func (p *play) await(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		if !sleep(ctx, tick) {
+		if !schedule.Sleep(ctx, tick) {
 			return fmt.Errorf("the scaler at %s does not answer: %w", p.demo.address, errors.Join(context.Cause(ctx), err))
 		}
 	}

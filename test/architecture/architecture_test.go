@@ -51,7 +51,7 @@ var mayImport = map[string][]string{
 	"scaler":                     {"scaler/capacity", "scaler/decision", "scaler/trigger", "scaler/why", "metricsource", "metricsource/access", "metricsource/push", "metricsource/prometheus", "metricsource/scrape", "metricsource/schedule"},
 	"scaler/capacity":            {"metricsource"},
 	"scaler/trigger":             {"scaler/preset", "metricsource"},
-	"scaler/sim":                 {"metricsource"},
+	"scaler/sim":                 {"metricsource", "metricsource/schedule"},
 	"metricsource/scrape":        {"metricsource", "metricsource/access", "metricsource/exposition", "metricsource/schedule"},
 	"metricsource/prometheus":    {"metricsource", "metricsource/access", "metricsource/schedule"},
 	"metricsource/push":          {"metricsource", "metricsource/schedule", "proto/demand/v1"},
