@@ -69,6 +69,9 @@ func (s *Scaler) open(o object, metadata map[string]string, declared bool) (*liv
 	if s.opts.Cluster == nil && t.Follow != nil {
 		return nil, fmt.Errorf("%w: follow: %q; this scaler runs without Kubernetes, and would not know the leader", errMetadata, t.Follow)
 	}
+	if key, value := t.Capacity.Said(); s.opts.Cluster == nil && key != "" {
+		return nil, fmt.Errorf("%w: %s: %q; this scaler runs without Kubernetes, and would not know the GPUs", errMetadata, key, value)
+	}
 	if s.opts.Cluster == nil && len(t.Endpoints) == 0 {
 		return nil, fmt.Errorf("%w: endpoints: missing; wanted: host:port,… for this scaler runs without Kubernetes", errMetadata)
 	}

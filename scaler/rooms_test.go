@@ -204,7 +204,7 @@ func TestTwoFleetsShare(t *testing.T) {
 		b.set(asr(100))
 		w.pass(1500 * time.Millisecond)
 		require.Equal(t, 5.0, w.value(leading)/5, "half of what is free, and its own")
-		require.Contains(t, w.why().Capacity.Why, "others have a share of 4")
+		require.Equal(t, "1 nvidia.com/gpu a replica: 1 bound, and 4 more fit on 8 free, of which others have a share of 4", w.why().Capacity.Why)
 
 		// It has been given them, and lets go of them; then the other one may have them all.
 		a.set(asr(1))
@@ -216,6 +216,18 @@ func TestTwoFleetsShare(t *testing.T) {
 			replicas = *e.Value / 4
 		}
 		require.Equal(t, 9.0, replicas)
+	})
+}
+
+// Without Kubernetes nobody counts GPUs: what a trigger says of them is refused.
+func TestCapacityNeedsKubernetes(t *testing.T) {
+	inBubble(t, false, func(t *testing.T, w *world) {
+		for key, value := range map[string]string{"gpuCapacity": "clamp", "gpuResource": "amd.com/gpu", "gpusPerReplica": "1", "gpuHeadroom": "8"} {
+			_, err := w.client.IsActive(t.Context(), ref(map[string]string{"engine": "vllm", "endpoints": "pod:8000", key: value}))
+			require.ErrorContains(t, err, key+`: "`+value+`"; this scaler runs without Kubernetes, and would not know the GPUs`)
+		}
+		_, err := w.client.IsActive(t.Context(), ref(map[string]string{"engine": "vllm", "endpoints": "pod:8000", "gpuCapacity": "off"}))
+		require.NoError(t, err)
 	})
 }
 

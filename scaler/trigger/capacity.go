@@ -35,6 +35,22 @@ type Capacity struct {
 	Headroom int64
 }
 
+// Said is the first key by which a trigger asks for its GPUs to be counted, with its
+// value; empty where it leaves that to the defaults, or off.
+func (c Capacity) Said() (key, value string) {
+	switch {
+	case c.Mode == CapacityClamp || c.Mode == CapacityObserve:
+		return "gpuCapacity", string(c.Mode)
+	case c.Resource != "":
+		return "gpuResource", c.Resource
+	case c.PerReplica > 0:
+		return "gpusPerReplica", strconv.FormatInt(c.PerReplica, 10)
+	case c.Headroom > 0:
+		return "gpuHeadroom", strconv.FormatInt(c.Headroom, 10)
+	}
+	return "", ""
+}
+
 const (
 	maxPerReplica = 1024
 	maxHeadroom   = 1_000_000
