@@ -62,8 +62,10 @@ func TestExamples(t *testing.T) {
 // The chart's own installation works with the rights that it grants, and no others: KEDA
 // calls it over mutual TLS, it limits what it is asked for to the GPUs, and tells of that
 // in an event. Without a certificate nobody is answered.
+//
+// It runs alone: a second installation that watches all namespaces tells of the others'
+// ScaledObjects, too, in events of its own.
 func TestChartWithMutualTLS(t *testing.T) {
-	t.Parallel()
 	s := begin(t)
 	const namespace, host = "chart-e2e", "chart-inference-scaler.chart-e2e.svc"
 	dir := t.TempDir()
