@@ -64,13 +64,14 @@ var (
 	ageDesc      = desc("data_age_seconds", "Time since the pod that has been silent for longest answered. Absent before any did.")
 	faultsDesc   = desc("faults", "Faults of the present decision.", "kind")
 	errorDesc    = desc("undecided", "1 while no decision can be made: the last one stands, if there was one.")
+	stepsDesc    = desc("step_replicas", "What a rule of the present decision added to the replicas, or took from them; together they are what is decided.", "rule")
 	podsDesc     = desc("pods", "Pods by what is known of them.", "state")
 )
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		valueDesc, targetDesc, replicasDesc, demandedDesc, roomDesc, limitedDesc, currentDesc, demandDesc, inFlightDesc, activeDesc, ageDesc, faultsDesc, errorDesc, podsDesc,
+		valueDesc, targetDesc, replicasDesc, demandedDesc, roomDesc, limitedDesc, currentDesc, demandDesc, inFlightDesc, activeDesc, ageDesc, faultsDesc, errorDesc, stepsDesc, podsDesc,
 	} {
 		ch <- d
 	}
@@ -113,6 +114,13 @@ func (l *live) collect(ch chan<- prometheus.Metric, a *answer, now time.Time) {
 	ifKnown(demandDesc, known(d.Demand))
 	ifKnown(inFlightDesc, known(d.InFlight))
 
+	steps := map[string]int{}
+	for _, step := range d.Steps {
+		steps[step.Rule] += step.After.Replicas - step.Before.Replicas
+	}
+	for _, rule := range decision.Rules {
+		gauge(stepsDesc, float64(steps[rule]), rule)
+	}
 	faults := map[decision.FaultKind]int{}
 	for _, f := range d.Faults {
 		faults[f.Kind]++

@@ -340,6 +340,17 @@ inference_scaler_trigger_value{namespace="asr",scaledobject="fleet",trigger="TRI
 # HELP inference_scaler_trigger_decided_replicas The replicas that value over target come to.
 # TYPE inference_scaler_trigger_decided_replicas gauge
 inference_scaler_trigger_decided_replicas{namespace="asr",scaledobject="fleet",trigger="TRIGGER"} 3
+# HELP inference_scaler_trigger_step_replicas What a rule of the present decision added to the replicas, or took from them; together they are what is decided.
+# TYPE inference_scaler_trigger_step_replicas gauge
+inference_scaler_trigger_step_replicas{namespace="asr",rule="absent",scaledobject="fleet",trigger="TRIGGER"} 1
+inference_scaler_trigger_step_replicas{namespace="asr",rule="bound",scaledobject="fleet",trigger="TRIGGER"} 0
+inference_scaler_trigger_step_replicas{namespace="asr",rule="capacity",scaledobject="fleet",trigger="TRIGGER"} 0
+inference_scaler_trigger_step_replicas{namespace="asr",rule="follow",scaledobject="fleet",trigger="TRIGGER"} 0
+inference_scaler_trigger_step_replicas{namespace="asr",rule="hold",scaledobject="fleet",trigger="TRIGGER"} 0
+inference_scaler_trigger_step_replicas{namespace="asr",rule="latency",scaledobject="fleet",trigger="TRIGGER"} 0
+inference_scaler_trigger_step_replicas{namespace="asr",rule="load",scaledobject="fleet",trigger="TRIGGER"} 2
+inference_scaler_trigger_step_replicas{namespace="asr",rule="saturation",scaledobject="fleet",trigger="TRIGGER"} 0
+inference_scaler_trigger_step_replicas{namespace="asr",rule="upstream",scaledobject="fleet",trigger="TRIGGER"} 0
 # HELP inference_scaler_trigger_faults Faults of the present decision.
 # TYPE inference_scaler_trigger_faults gauge
 inference_scaler_trigger_faults{kind="BadValue",namespace="asr",scaledobject="fleet",trigger="TRIGGER"} 0
@@ -349,7 +360,7 @@ inference_scaler_trigger_faults{kind="PodSilent",namespace="asr",scaledobject="f
 inference_scaler_trigger_faults{kind="PodUnread",namespace="asr",scaledobject="fleet",trigger="TRIGGER"} 1
 inference_scaler_trigger_faults{kind="QueryFault",namespace="asr",scaledobject="fleet",trigger="TRIGGER"} 0
 inference_scaler_trigger_faults{kind="UpstreamFault",namespace="asr",scaledobject="fleet",trigger="TRIGGER"} 0
-`, "TRIGGER", trigger)), "inference_scaler_trigger_value", "inference_scaler_trigger_decided_replicas", "inference_scaler_trigger_faults"))
+`, "TRIGGER", trigger)), "inference_scaler_trigger_value", "inference_scaler_trigger_decided_replicas", "inference_scaler_trigger_step_replicas", "inference_scaler_trigger_faults"))
 		problems, err := testutil.GatherAndLint(w.registry)
 		require.NoError(t, err)
 		require.Empty(t, problems)

@@ -131,6 +131,9 @@ func (d *deciding) amount(value float64) Amount {
 	return Amount{Value: value, Replicas: replicas(value, d.in.Policy.Target)}
 }
 
+// Rules are the names of all rules that leave a step, in their order.
+var Rules = []string{"load", "upstream", "absent", "saturation", "latency", "hold", "follow", "bound", "capacity"}
+
 // step takes a rule's outcome as the answer so far.
 func (d *deciding) step(rule string, value float64, format string, args ...any) {
 	before := d.amount(d.value)

@@ -111,6 +111,12 @@ func checkSound(t *testing.T, seed uint64, d Decision) {
 	require.Equal(t, int(math.Ceil(float64(v)/float64(target))), d.Replicas, "seed %d: the HPA's own arithmetic", seed)
 	require.LessOrEqual(t, d.Replicas, MaxReplicas, "seed %d", seed)
 	require.NotEmpty(t, d.ActiveWhy, "seed %d", seed)
+	told := 0
+	for _, step := range d.Steps {
+		require.Contains(t, Rules, step.Rule, "seed %d", seed)
+		told += step.After.Replicas - step.Before.Replicas
+	}
+	require.Equal(t, d.Replicas, told, "seed %d: the steps tell the whole of it", seed)
 	in := d.Input
 	if in.Replicas > 0 && in.InFlight.Asked && in.InFlight.Err == "" {
 		for _, v := range in.InFlight.Values {
