@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -17,7 +18,9 @@ func main() {
 	err := root().ExecuteContext(ctx)
 	stop()
 	if err != nil {
-		os.Exit(1)
+		code := exit{code: 1}
+		errors.As(err, &code)
+		os.Exit(code.code)
 	}
 }
 
@@ -29,7 +32,7 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: false,
 	}
-	cmd.AddCommand(serveCommand(), demoCommand(), whyCommand())
+	cmd.AddCommand(serveCommand(), demoCommand(), whyCommand(), checkCommand())
 	return cmd
 }
 

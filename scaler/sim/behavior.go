@@ -2,6 +2,7 @@ package sim
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -158,4 +159,26 @@ func (p Policy) propose(start, sign int) int {
 		return int(math.Ceil(remains))
 	}
 	return int(remains)
+}
+
+// TimeToGrow is how long an HPA that acts every sync takes from one number of
+// replicas to another, once it wants that; false where the policies keep it from
+// there for a day.
+func (r Rules) TimeToGrow(from, to int, sync time.Duration) (time.Duration, bool) {
+	const atMost = 24 * time.Hour
+	var begin time.Time
+	var ups []scaleEvent
+	for t := r.Window; t <= atMost; t += sync {
+		now := begin.Add(t)
+		next := min(to, r.upLimit(now, from, ups, nil))
+		if next > from {
+			ups = append(ups, scaleEvent{now, next - from})
+			from = next
+		}
+		ups = slices.DeleteFunc(ups, func(e scaleEvent) bool { return now.Sub(e.at) >= r.longestPeriod() })
+		if from >= to {
+			return t, true
+		}
+	}
+	return 0, false
 }

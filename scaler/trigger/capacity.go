@@ -64,12 +64,12 @@ func (p *parser) capacity() Capacity {
 	if text, ok := p.values["gpuCapacity"]; ok {
 		c.Mode = CapacityMode(text)
 		if !slices.Contains(capacityModes, c.Mode) {
-			p.failf("gpuCapacity: %q; wanted: auto, clamp, observe or off", clip(text))
+			p.failf("gpuCapacity", "%q; wanted: auto, clamp, observe or off", clip(text))
 		}
 	}
 	if text, ok := p.values["gpuResource"]; ok {
 		if len(text) > maxName || !resourceName.MatchString(text) {
-			p.failf("gpuResource: %q; wanted: the name of a resource, such as nvidia.com/gpu", clip(text))
+			p.failf("gpuResource", "%q; wanted: the name of a resource, such as nvidia.com/gpu", clip(text))
 		}
 		c.Resource = text
 	}
@@ -77,7 +77,7 @@ func (p *parser) capacity() Capacity {
 	p.whole("gpuHeadroom", &c.Headroom, 0, maxHeadroom)
 	for _, key := range []string{"gpuResource", "gpusPerReplica", "gpuHeadroom"} {
 		if p.values[key] != "" && c.Mode == CapacityOff {
-			p.failf("%s: means nothing beside gpuCapacity: off", key)
+			p.failf(key, "means nothing beside gpuCapacity: off")
 		}
 	}
 	return c
@@ -90,7 +90,7 @@ func (p *parser) whole(key string, to *int64, low, high int64) {
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < low || n > high {
-		p.failf("%s: %q; wanted: a whole number from %d to %d", key, clip(text), low, high)
+		p.failf(key, "%q; wanted: a whole number from %d to %d", clip(text), low, high)
 		return
 	}
 	*to = n

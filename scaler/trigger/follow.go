@@ -29,7 +29,7 @@ func (p *parser) follow(t *Trigger) *Follow {
 	text, given := p.values["follow"]
 	if !given {
 		if p.values["ratio"] != "" {
-			p.failf("ratio: means nothing without follow")
+			p.failf("ratio", "means nothing without follow")
 		}
 		return nil
 	}
@@ -41,7 +41,7 @@ func (p *parser) follow(t *Trigger) *Follow {
 		}
 	}
 	if len(f.Name) > maxName || len(f.Kind) > maxName || !objectName.MatchString(f.Name) {
-		p.failf("follow: %q; wanted: the name of a workload in the namespace, or kind/name", clip(text))
+		p.failf("follow", "%q; wanted: the name of a workload in the namespace, or kind/name", clip(text))
 	}
 	p.number("ratio", &f.Ratio, minRatio, maxRatio)
 	f.Ratio = wholeThousandths(f.Ratio)
@@ -50,7 +50,7 @@ func (p *parser) follow(t *Trigger) *Follow {
 	}
 	for _, key := range leaderAlone {
 		if p.values[key] != "" {
-			p.failf("%s: means nothing beside follow without a load of its own; wanted: an engine or a query as well", key)
+			p.failf(key, "means nothing beside follow without a load of its own; wanted: an engine or a query as well")
 		}
 	}
 	t.Target = f.Ratio

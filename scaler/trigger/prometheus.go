@@ -36,20 +36,20 @@ func (p *parser) prometheus(base preset.Preset) *Prometheus {
 	}
 	for _, key := range []string{"endpoints", "port", "path", "scheme"} {
 		if p.values[key] != "" {
-			p.failf("%s: means nothing beside prometheusAddress, where pods are not read", key)
+			p.failf(key, "means nothing beside prometheusAddress, where pods are not read")
 		}
 	}
 	u, err := url.Parse(text)
 	switch {
 	case err == nil && u.User != nil:
-		p.failf("prometheusAddress: a URL with a user or a password; wanted: one without, and an authSecret") // and not repeated
+		p.failf("prometheusAddress", "a URL with a user or a password; wanted: one without, and an authSecret") // and not repeated
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" || len(text) > maxPath:
-		p.failf("prometheusAddress: %q; wanted: a URL such as http://prometheus.monitoring.svc:9090, without a query string", clip(text))
+		p.failf("prometheusAddress", "%q; wanted: a URL such as http://prometheus.monitoring.svc:9090, without a query string", clip(text))
 	}
 	out := &Prometheus{Address: text}
 	if base.MayBeIdle() != "" {
 		if out.Idle, err = metricsource.ParseRemoteQuery(base.MayBeIdle()); err != nil {
-			p.failf("engine: %w", err)
+			p.failf("engine", "%w", err)
 		}
 	}
 	return out
@@ -62,9 +62,9 @@ func (p *parser) secrets(t *Trigger) {
 		switch {
 		case !given:
 		case len(name) > maxName || !objectName.MatchString(name):
-			p.failf("%s: %q; wanted: the name of a Secret in the namespace", key, clip(name))
+			p.failf(key, "%q; wanted: the name of a Secret in the namespace", clip(name))
 		case p.values["upstream"] == "" && p.values["prometheusAddress"] == "":
-			p.failf("%s: means nothing without an upstream or a prometheusAddress to use it towards", key)
+			p.failf(key, "means nothing without an upstream or a prometheusAddress to use it towards")
 		default:
 			*to = name
 		}

@@ -1,7 +1,6 @@
 package trigger
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -78,19 +77,42 @@ const (
 	maxBytes = 32 << 10
 )
 
+// Fault is what is wrong with one key of the metadata. Its text names the key.
+type Fault struct {
+	// Key is as it was given, or the key that is missing; empty where it is the metadata as a whole.
+	Key string
+	err error
+}
+
+func (f *Fault) Error() string { return f.err.Error() }
+
+// Unwrap returns what the key's value was refused for.
+func (f *Fault) Unwrap() error { return f.err }
+
+// Faults are all that is wrong with a trigger's metadata, a line each.
+type Faults []*Fault
+
+func (f Faults) Error() string {
+	lines := make([]string, len(f))
+	for i, fault := range f {
+		lines[i] = fault.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
 // Parse reads a trigger's metadata, as KEDA passes them or as a ScaledObject
-// holds them. The error joins one error for each fault.
+// holds them. The error is Faults.
 func Parse(metadata map[string]string) (*Trigger, error) {
 	if err := bounded(metadata); err != nil {
-		return nil, err
+		return nil, Faults{{err: err}}
 	}
 	p := &parser{values: map[string]string{}}
 	for _, name := range slices.Sorted(maps.Keys(metadata)) {
 		p.take(name, metadata[name])
 	}
 	t := p.trigger()
-	if len(p.errs) > 0 {
-		return nil, errors.Join(p.errs...)
+	if len(p.faults) > 0 {
+		return nil, p.faults
 	}
 	return t, nil
 }
@@ -109,11 +131,11 @@ func bounded(metadata map[string]string) error {
 // parser collects the values of known keys, and all that is wrong.
 type parser struct {
 	values map[string]string
-	errs   []error
+	faults Faults
 }
 
-func (p *parser) failf(format string, args ...any) {
-	p.errs = append(p.errs, fmt.Errorf(format, args...))
+func (p *parser) failf(key, format string, args ...any) {
+	p.faults = append(p.faults, &Fault{key, fmt.Errorf(key+": "+format, args...)})
 }
 
 // take notes one entry of the metadata under the key that it means: KEDA
@@ -124,22 +146,22 @@ func (p *parser) take(name, value string) {
 	}
 	key := strings.TrimSuffix(name, "FromEnv")
 	if _, ok := find(key); !ok {
-		p.failf("unknown key %q%s", clip(name), suggest(key))
+		p.faults = append(p.faults, &Fault{name, fmt.Errorf("unknown key %q%s", clip(name), suggest(key))})
 		return
 	}
 	if _, twice := p.values[key]; twice {
-		p.failf("%s: given twice, as %s and as %sFromEnv; wanted: one of them", key, key, key)
+		p.failf(key, "given twice, as %s and as %sFromEnv; wanted: one of them", key, key)
 		return
 	}
 	value = strings.TrimSpace(value)
 	if value == "" {
-		p.failf("%s: empty; leave the key out for its default", key)
+		p.failf(key, "empty; leave the key out for its default")
 		return
 	}
 	p.values[key] = value
 }
 
-// trigger builds the Trigger of the values; what is wrong is in p.errs.
+// trigger builds the Trigger of the values; what is wrong is in p.faults.
 func (p *parser) trigger() *Trigger {
 	base := p.preset()
 	t := &Trigger{
@@ -174,13 +196,13 @@ func (p *parser) preset() preset.Preset {
 	engine, given := p.values["engine"]
 	if !given {
 		if p.values["query"] == "" && p.sized() {
-			p.failf("engine: missing; wanted: one of %s, or a query", strings.Join(preset.Names(), ", "))
+			p.failf("engine", "missing; wanted: one of %s, or a query", strings.Join(preset.Names(), ", "))
 		}
 		return preset.Preset{Path: "/metrics"}
 	}
 	base, ok := preset.Lookup(engine)
 	if !ok {
-		p.failf("engine: %q is not known; wanted: one of %s, or a query instead", clip(engine), strings.Join(preset.Names(), ", "))
+		p.failf("engine", "%q is not known; wanted: one of %s, or a query instead", clip(engine), strings.Join(preset.Names(), ", "))
 	}
 	return base
 }
@@ -217,7 +239,7 @@ func (p *parser) parse(t *Trigger, key, text string, needs ...string) *metricsou
 		q, err = metricsource.ParseRemoteQuery(text)
 	}
 	if err != nil {
-		p.failf("%s: %w", key, err)
+		p.failf(key, "%w", err)
 		return nil
 	}
 	return q
@@ -226,7 +248,7 @@ func (p *parser) parse(t *Trigger, key, text string, needs ...string) *metricsou
 // want joins what the queries want of a target. Without the load and the work in
 // flight there is no answer; the others may be missing.
 func (p *parser) want(t *Trigger, base preset.Preset) {
-	if len(p.errs) > 0 {
+	if len(p.faults) > 0 {
 		return
 	}
 	var needed, optional []*metricsource.Query
@@ -244,7 +266,7 @@ func (p *parser) want(t *Trigger, base preset.Preset) {
 	if base.Served != "" {
 		served, err := metricsource.ParseQuery(base.Served)
 		if err != nil {
-			p.failf("engine: %w", err)
+			p.failf("engine", "%w", err)
 			return
 		}
 		idle.Served = served

@@ -50,7 +50,7 @@ func (p *parser) upstream() *Upstream {
 	}
 	base, known := preset.LookupUpstream(engine)
 	if !known {
-		p.failf("upstreamEngine: %q is not known; wanted: one of %s, or an upstreamQuery instead", clip(engine), strings.Join(preset.UpstreamNames(), ", "))
+		p.failf("upstreamEngine", "%q is not known; wanted: one of %s, or an upstreamQuery instead", clip(engine), strings.Join(preset.UpstreamNames(), ", "))
 		return nil
 	}
 	u := &Upstream{Path: base.Path}
@@ -69,7 +69,7 @@ func (p *parser) upstreamPlaces(u *Upstream, text string) {
 		name, port, ok := strings.Cut(rest, ":")
 		n, err := strconv.Atoi(port)
 		if !ok || !isLabel(name) || !isLabel(port) || err == nil && (n < 1 || n > 65535) || !isPath("/"+path) {
-			p.failf("upstream: %q; %s", clip(text), wanted)
+			p.failf("upstream", "%q; %s", clip(text), wanted)
 			return
 		}
 		if u.Service = (ServicePort{name, port}); hasPath {
@@ -79,7 +79,7 @@ func (p *parser) upstreamPlaces(u *Upstream, text string) {
 	}
 	list := strings.Split(text, ",")
 	if len(list) > maxUpstreams {
-		p.failf("upstream: %d URLs; at most %d", len(list), maxUpstreams)
+		p.failf("upstream", "%d URLs; at most %d", len(list), maxUpstreams)
 		return
 	}
 	for _, e := range list {
@@ -87,11 +87,11 @@ func (p *parser) upstreamPlaces(u *Upstream, text string) {
 		parsed, err := url.Parse(e)
 		switch {
 		case err == nil && parsed.User != nil:
-			p.failf("upstream: a URL with a user or a password; wanted: one without") // and not repeated
+			p.failf("upstream", "a URL with a user or a password; wanted: one without") // and not repeated
 		case err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "" || parsed.Fragment != "" || len(e) > maxPath:
-			p.failf("upstream: %q; %s", clip(e), wanted)
+			p.failf("upstream", "%q; %s", clip(e), wanted)
 		case slices.Contains(u.URLs, e):
-			p.failf("upstream: %q stands there twice", clip(e))
+			p.failf("upstream", "%q stands there twice", clip(e))
 		default:
 			if parsed.Path == "" {
 				parsed.Path = u.Path
@@ -118,7 +118,7 @@ func (p *parser) upstreamQueries(u *Upstream, base preset.Upstream) {
 	counts, given := p.values["upstreamCounts"]
 	switch {
 	case given && counts != "queued" && counts != "inflight":
-		p.failf("upstreamCounts: %q; wanted: queued or inflight", clip(counts))
+		p.failf("upstreamCounts", "%q; wanted: queued or inflight", clip(counts))
 	case given:
 		u.InFlight = counts == "inflight"
 	case p.values["upstreamQuery"] == "":
@@ -129,7 +129,7 @@ func (p *parser) upstreamQueries(u *Upstream, base preset.Upstream) {
 		demand = base.InFlight
 	}
 	if demand.PromQL == "" && p.values["upstreamQuery"] == "" {
-		p.failf("upstreamCounts: %q; %s tells the other one only; leave the key out, or give an upstreamQuery", clip(counts), base.Name)
+		p.failf("upstreamCounts", "%q; %s tells the other one only; leave the key out, or give an upstreamQuery", clip(counts), base.Name)
 		return
 	}
 	idle := metricsource.Idle{Prefixes: base.Prefixes}
@@ -142,7 +142,7 @@ func (p *parser) upstreamQueries(u *Upstream, base preset.Upstream) {
 	if base.Arrivals != "" && (engine || !query) {
 		arrivals, err := metricsource.ParseQuery(base.Arrivals)
 		if err != nil {
-			p.failf("upstreamEngine: %w", err)
+			p.failf("upstreamEngine", "%w", err)
 			return
 		}
 		u.Arrivals = arrivals

@@ -36,7 +36,7 @@ func (p *parser) targets(t *Trigger) {
 	t.Target = wholeThousandths(t.Target)
 	unknown := p.values["engine"] != "" && t.Engine == "" // and said so
 	if t.Target == 0 && p.values["target"] == "" && !unknown && p.sized() {
-		p.failf("target: missing; wanted: the load that one replica should carry, a number from %g to %g", MinTarget, MaxTarget)
+		p.failf("target", "missing; wanted: the load that one replica should carry, a number from %g to %g", MinTarget, MaxTarget)
 	}
 	p.number("activation", &t.Activation, 0, maxActivation)
 
@@ -44,9 +44,9 @@ func (p *parser) targets(t *Trigger) {
 	p.number("saturationTarget", &t.SaturationTarget, MinTarget, 1)
 	switch {
 	case t.SaturationAdds && t.Saturation == nil && p.values["saturationQuery"] == "":
-		p.failf("saturationTarget: means nothing here; wanted: a saturationQuery, or an engine that reports its saturation")
+		p.failf("saturationTarget", "means nothing here; wanted: a saturationQuery, or an engine that reports its saturation")
 	case t.Saturation != nil && t.SaturationTarget == 0:
-		p.failf("saturationTarget: missing; wanted beside a saturationQuery: a number from %g to 1", MinTarget)
+		p.failf("saturationTarget", "missing; wanted beside a saturationQuery: a number from %g to 1", MinTarget)
 	}
 
 	p.latency(t)
@@ -57,16 +57,16 @@ func (p *parser) latency(t *Trigger) {
 	asked := p.values["latencyQuery"] != ""
 	switch {
 	case given && !asked:
-		p.failf("latencyTarget: means nothing without a latencyQuery")
+		p.failf("latencyTarget", "means nothing without a latencyQuery")
 	case asked && !given:
-		p.failf("latencyTarget: missing; wanted beside a latencyQuery: seconds (0.5), or a duration (500ms)")
+		p.failf("latencyTarget", "missing; wanted beside a latencyQuery: seconds (0.5), or a duration (500ms)")
 	case given:
 		d, err := time.ParseDuration(text)
 		if seconds, numErr := strconv.ParseFloat(text, 64); numErr == nil && seconds < maxLatency.Seconds() {
 			d, err = time.Duration(seconds*float64(time.Second)), nil
 		}
 		if err != nil || d < time.Millisecond || d > maxLatency {
-			p.failf("latencyTarget: %q; wanted: seconds (0.5), or a duration (500ms), from 1ms to %s", clip(text), maxLatency)
+			p.failf("latencyTarget", "%q; wanted: seconds (0.5), or a duration (500ms), from 1ms to %s", clip(text), maxLatency)
 		}
 		t.LatencyTarget = d
 	}
@@ -76,38 +76,38 @@ func (p *parser) places(t *Trigger) {
 	if text, ok := p.values["port"]; ok {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 || n > 65535 {
-			p.failf("port: %q; wanted: a number from 1 to 65535", clip(text))
+			p.failf("port", "%q; wanted: a number from 1 to 65535", clip(text))
 		}
 		t.Port = n
 	}
 	if text, ok := p.values["path"]; ok {
 		if !isPath(text) {
-			p.failf("path: %q; wanted: a path that begins with one /, such as /metrics", clip(text))
+			p.failf("path", "%q; wanted: a path that begins with one /, such as /metrics", clip(text))
 		}
 		t.Path = text
 	}
 	if text, ok := p.values["scheme"]; ok {
 		if text != "http" && text != "https" {
-			p.failf("scheme: %q; wanted: http or https", clip(text))
+			p.failf("scheme", "%q; wanted: http or https", clip(text))
 		}
 		t.Scheme = text
 	}
 	if text, ok := p.values["endpoints"]; ok {
 		t.Endpoints = p.endpoints(text)
 		if p.values["port"] != "" {
-			p.failf("port: means nothing beside endpoints, which name their ports")
+			p.failf("port", "means nothing beside endpoints, which name their ports")
 		}
 		return
 	}
 	if p.sized() && t.Prometheus == nil && t.Port == 0 && p.values["port"] == "" && (t.Engine != "" || p.values["engine"] == "") {
-		p.failf("port: missing; wanted: the port that the pods serve their metrics at, or endpoints")
+		p.failf("port", "missing; wanted: the port that the pods serve their metrics at, or endpoints")
 	}
 }
 
 func (p *parser) endpoints(text string) []string {
 	list := strings.Split(text, ",")
 	if len(list) > maxEndpoints {
-		p.failf("endpoints: %d of them; at most %d", len(list), maxEndpoints)
+		p.failf("endpoints", "%d of them; at most %d", len(list), maxEndpoints)
 		return nil
 	}
 	var all []string
@@ -117,9 +117,9 @@ func (p *parser) endpoints(text string) []string {
 		n, portErr := strconv.Atoi(port)
 		switch {
 		case err != nil || portErr != nil || n < 1 || n > 65535 || !isHost(host):
-			p.failf("endpoints: %q; wanted: host:port, separated by commas", clip(e))
+			p.failf("endpoints", "%q; wanted: host:port, separated by commas", clip(e))
 		case slices.Contains(all, e):
-			p.failf("endpoints: %q stands there twice", clip(e))
+			p.failf("endpoints", "%q stands there twice", clip(e))
 		default:
 			all = append(all, e)
 		}
@@ -154,7 +154,7 @@ func (p *parser) duration(key string, fallback, low, high time.Duration) time.Du
 		if n, numErr := strconv.ParseUint(text, 10, 16); numErr == nil && n > 0 {
 			hint = " (a duration has a unit: " + text + "s)"
 		}
-		p.failf("%s: %q%s; wanted: a duration from %s to %s", key, clip(text), hint, low, high)
+		p.failf(key, "%q%s; wanted: a duration from %s to %s", clip(text), hint, low, high)
 		return fallback
 	}
 	return d
@@ -172,7 +172,7 @@ func (p *parser) number(key string, to *float64, low, high float64) {
 	}
 	v, err := strconv.ParseFloat(text, 64)
 	if err != nil || !(v >= low && v <= high) {
-		p.failf("%s: %q; wanted: a number from %g to %g", key, clip(text), low, high)
+		p.failf(key, "%q; wanted: a number from %g to %g", clip(text), low, high)
 		return
 	}
 	*to = v

@@ -47,9 +47,10 @@ func generated(file string) bool { return strings.HasSuffix(file, ".pb.go") }
 // mayImport lists, for each package of ours, those of ours that it may import.
 // What is not listed imports none.
 var mayImport = map[string][]string{
-	"cmd/inference-scaler":       {"scaler", "scaler/sim", "scaler/why", "metricsource/push", "metricsource/scrape", "metricsource/prometheus", "metricsource/kubernetes"},
+	"cmd/inference-scaler":       {"scaler", "scaler/check", "scaler/sim", "scaler/why", "metricsource/push", "metricsource/scrape", "metricsource/prometheus", "metricsource/kubernetes"},
 	"scaler":                     {"scaler/capacity", "scaler/decision", "scaler/trigger", "scaler/why", "metricsource", "metricsource/access", "metricsource/push", "metricsource/prometheus", "metricsource/scrape", "metricsource/schedule"},
 	"scaler/capacity":            {"metricsource"},
+	"scaler/check":               {"scaler/capacity", "scaler/preset", "scaler/sim", "scaler/trigger", "metricsource"},
 	"scaler/trigger":             {"scaler/preset", "metricsource"},
 	"scaler/sim":                 {"metricsource", "metricsource/schedule"},
 	"metricsource/scrape":        {"metricsource", "metricsource/access", "metricsource/exposition", "metricsource/schedule"},

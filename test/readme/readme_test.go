@@ -15,20 +15,33 @@ import (
 	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/yaml"
 
+	"github.com/inference-scaler/inference-scaler/scaler/check"
 	"github.com/inference-scaler/inference-scaler/scaler/preset"
 	"github.com/inference-scaler/inference-scaler/scaler/trigger"
 )
 
-const path = "../../README.md"
+const (
+	path            = "../../README.md"
+	troubleshooting = "../../deploy/TROUBLESHOOTING.md"
+)
 
 // maxLines keeps the README one that is read.
 const maxLines = 150
 
 func TestGeneratedTables(t *testing.T) {
+	text := generated(t, path, map[string]string{"keys": keys(), "presets": presets(), "upstreams": upstreams()})
+	lines := strings.Count(text, "\n") - strings.Count(text, "\n|") // tables are looked up, not read
+	require.LessOrEqual(t, lines, maxLines)
+	generated(t, troubleshooting, map[string]string{"rules": rules()})
+}
+
+// generated holds a file's tables to what they are generated from, or with UPDATE
+// writes them again. It returns the file's text.
+func generated(t *testing.T, path string, tables map[string]string) string {
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
 	got := string(text)
-	for name, table := range map[string]string{"keys": keys(), "presets": presets(), "upstreams": upstreams()} {
+	for name, table := range tables {
 		begin, end := "<!-- begin "+name+" -->\n", "<!-- end "+name+" -->"
 		head, rest, ok := strings.Cut(got, begin)
 		require.True(t, ok, name)
@@ -38,11 +51,19 @@ func TestGeneratedTables(t *testing.T) {
 	}
 	if os.Getenv("UPDATE") != "" {
 		require.NoError(t, os.WriteFile(path, []byte(got), 0o600))
-		return
+		return got
 	}
 	require.Equal(t, got, string(text), "make generate writes it again")
-	lines := strings.Count(got, "\n") - strings.Count(got, "\n|") // tables are looked up, not read
-	require.LessOrEqual(t, lines, maxLines)
+	return got
+}
+
+func rules() string {
+	var b strings.Builder
+	b.WriteString("| rule | severity | what it finds |\n|---|---|---|\n")
+	for _, r := range check.Rules {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.Name, r.Severity, r.Doc)
+	}
+	return b.String()
 }
 
 func keys() string {

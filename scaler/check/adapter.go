@@ -1,0 +1,196 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Adapter is what prometheus-adapter is configured with. A nil Adapter knows no rule.
+type Adapter struct {
+	prometheus struct {
+		URL, Path string
+		Port      int
+	}
+	custom, external []adapterRule
+}
+
+type adapterRule struct {
+	SeriesQuery  string `yaml:"seriesQuery"`
+	MetricsQuery string `yaml:"metricsQuery"`
+	Name         struct{ Matches, As string }
+}
+
+// ReadAdapter reads the values of its chart, or its configuration file, whose rules
+// are a plain list. The error names the file.
+func ReadAdapter(file string, r io.Reader) (*Adapter, error) {
+	var head struct {
+		Prometheus struct {
+			URL, Path string
+			Port      int
+		}
+		Rules         yaml.Node
+		ExternalRules []adapterRule `yaml:"externalRules"`
+	}
+	if err := yaml.NewDecoder(r).Decode(&head); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	a := &Adapter{prometheus: head.Prometheus, external: head.ExternalRules}
+	var err error
+	switch head.Rules.Kind {
+	case yaml.SequenceNode:
+		err = head.Rules.Decode(&a.custom)
+	case yaml.MappingNode:
+		var values struct{ Custom, External []adapterRule }
+		err = head.Rules.Decode(&values)
+		a.custom, a.external = values.Custom, values.External
+	default:
+		err = errors.New("no rules; wanted: the values of prometheus-adapter's chart, or its configuration")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return a, nil
+}
+
+// address is the Prometheus that the adapter asks.
+func (a *Adapter) address() string {
+	if a == nil || a.prometheus.URL == "" {
+		return ""
+	}
+	address := strings.TrimSuffix(a.prometheus.URL, "/")
+	if a.prometheus.Port != 0 && !strings.Contains(strings.TrimPrefix(strings.TrimPrefix(address, "http://"), "https://"), ":") {
+		address += ":" + strconv.Itoa(a.prometheus.Port)
+	}
+	return address + strings.TrimSuffix(a.prometheus.Path, "/")
+}
+
+// metricRule is a rule that has been found for one metric: of the series, in the
+// rule's own words. Without a rule the series has the metric's name.
+type metricRule struct {
+	series       string   // its name
+	matchers     []string // of its labels
+	metricsQuery string
+}
+
+// ofPods finds the rule of a metric that pods have, and ofCluster that of any other.
+func (a *Adapter) ofPods(metric string) (metricRule, bool) {
+	if a == nil {
+		return metricRule{series: metric}, false
+	}
+	return find(a.custom, metric)
+}
+
+func (a *Adapter) ofCluster(metric string) (metricRule, bool) {
+	if a == nil {
+		return metricRule{series: metric}, false
+	}
+	return find(slices.Concat(a.external, a.custom), metric)
+}
+
+func find(rules []adapterRule, metric string) (metricRule, bool) {
+	for _, rule := range rules {
+		series, matchers := splitSelector(rule.SeriesQuery)
+		if series != "" && rule.rename(series) == metric {
+			return metricRule{series, matchers, rule.MetricsQuery}, true
+		}
+	}
+	return metricRule{series: metric}, false
+}
+
+// splitSelector takes name{a="b",c!=""} apart. Matchers that only ask for a label to be
+// there, as the adapter's do, tell nothing.
+func splitSelector(selector string) (name string, matchers []string) {
+	name, rest, _ := strings.Cut(strings.TrimSpace(selector), "{")
+	for _, m := range matcher.FindAllString(strings.TrimSuffix(rest, "}"), -1) {
+		switch {
+		case strings.HasPrefix(m, "__name__=\""):
+			name = strings.Trim(strings.TrimPrefix(m, "__name__="), `"`)
+		case !strings.HasSuffix(m, `!=""`):
+			matchers = append(matchers, m)
+		}
+	}
+	return name, matchers
+}
+
+var matcher = regexp.MustCompile(`[a-zA-Z_][a-zA-Z0-9_]*\s*(=~|!~|!=|=)\s*"(\\.|[^"\\])*"`)
+
+// rename is what the adapter calls the series.
+func (r adapterRule) rename(series string) string {
+	if r.Name.As == "" && r.Name.Matches == "" {
+		return series
+	}
+	pattern, err := regexp.Compile(r.Name.Matches)
+	if err != nil || !pattern.MatchString(series) {
+		return ""
+	}
+	as := r.Name.As
+	if as == "" {
+		if as = "$0"; pattern.NumSubexp() == 1 {
+			as = "$1"
+		}
+	}
+	at := pattern.FindStringSubmatchIndex(series)
+	return string(pattern.ExpandString(nil, group.ReplaceAllString(as, "$${$1}"), series, at))
+}
+
+// group is a reference to a group, which Go would read on into what follows.
+var group = regexp.MustCompile(`\$(\d+)`)
+
+// selector of the series, with more labels.
+func (r metricRule) selector(more map[string]string) string {
+	matchers := slices.Clone(r.matchers)
+	for _, name := range slices.Sorted(maps.Keys(more)) {
+		matchers = append(matchers, fmt.Sprintf("%s=%q", name, more[name]))
+	}
+	if strings.Contains(r.series, ":") || len(matchers) > 0 {
+		return r.series + "{" + strings.Join(matchers, ",") + "}"
+	}
+	return r.series
+}
+
+// query is the rule's, filled in for one workload: grouped by a label, or to one number.
+func (r metricRule) query(by string, more map[string]string, namespace string) string {
+	if namespace != "" {
+		more = maps.Clone(more)
+		if more == nil {
+			more = map[string]string{}
+		}
+		more["namespace"] = namespace
+	}
+	labels := strings.TrimSuffix(strings.TrimPrefix(r.selector(more), r.series), "}")
+	labels = strings.TrimPrefix(labels, "{")
+	text := r.metricsQuery
+	if text == "" {
+		text = "sum(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>)"
+	}
+	text = strings.NewReplacer("<<.Series>>", r.series, "<<.LabelMatchers>>", labels, "<<.GroupBy>>", by).Replace(text)
+	return strings.TrimSpace(text)
+}
+
+// replicas are kube-state-metrics' names for those of a workload.
+var replicas = regexp.MustCompile(`\bkube_(deployment|statefulset)_(?:status_replicas|spec_replicas|replicas)\w*`)
+
+// leader is the workload whose replicas the metric counts, as follow names it.
+func (r metricRule) leader(more map[string]string) (string, bool) {
+	text := r.query("", more, "")
+	found := replicas.FindStringSubmatch(text)
+	if found == nil {
+		return "", false
+	}
+	name := regexp.MustCompile(`\b` + found[1] + `\s*=\s*"([^"]+)"`).FindStringSubmatch(text + r.selector(more))
+	if name == nil {
+		return "", false
+	}
+	if found[1] == "statefulset" {
+		return "statefulset/" + name[1], true
+	}
+	return name[1], true
+}

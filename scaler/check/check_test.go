@@ -1,0 +1,204 @@
+package check
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	clean   = "testdata/clean.yaml"
+	rollout = `
+---
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {name: whisper}
+spec:
+  scaleTargetRef: {name: whisper}
+  minReplicaCount: 1
+  advanced:
+    horizontalPodAutoscalerConfig:
+      behavior: {scaleUp: {tolerance: "0"}, scaleDown: {tolerance: "0"}}
+  triggers:
+    - {type: external-push, metadata: {engine: vllm}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: whisper}
+spec:
+  strategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 20%}}
+  template:
+    spec:
+      terminationGracePeriodSeconds: 60
+      containers: [{resources: {requests: {amd.com/gpu: 1}}}]
+`
+)
+
+func hpa(name, owner string) string {
+	return fmt.Sprintf(`
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: %s, namespace: llm%s}
+spec:
+  scaleTargetRef: {kind: StatefulSet, name: vllm}
+`, name, owner)
+}
+
+// cases break each rule, by changes to what is clean: old and new by turns; an old of
+// "" adds to the end.
+var cases = []struct {
+	rule    string
+	name    string
+	changes []string
+}{
+	{"shape", "a number given as text", []string{"maxReplicaCount: 8", `maxReplicaCount: "8 or so"`}},
+	{"shape", "metadata that are no string", []string{"targetFromEnv: TARGET", "target: 5"}},
+	{"metadata", "an unknown key", []string{"targetFromEnv: TARGET", `tarket: "5"`}},
+	{"metadata", "a target of 0", []string{"targetFromEnv: TARGET", `target: "0"`}},
+	{"metadata", "out of the environment", []string{`value: "5"`, `value: "0"`}},
+	{"metadata", "an engine without its port", []string{"engine: vllm", "engine: queue-depth\n        inflightQuery: sum(x)", "        targetFromEnv: TARGET\n", ""}},
+	{"external", "no stream", []string{"- type: external-push\n      metadata:\n        scalerAddress: inference-scaler.keda.svc:9090\n        engine", "- type: external\n      metadata:\n        scalerAddress: inference-scaler.keda.svc:9090\n        engine"}},
+	{"metric-type", "the value of one pod", []string{"    - type: external-push\n      metadata:\n        scalerAddress: inference-scaler.keda.svc:9090\n        engine", "    - type: external-push\n      metricType: Value\n      metadata:\n        scalerAddress: inference-scaler.keda.svc:9090\n        engine"}},
+	{"cached-metrics", "what was polled", []string{"    - type: external-push\n      metadata:\n        scalerAddress: inference-scaler.keda.svc:9090\n        engine", "    - type: external-push\n      useCachedMetrics: true\n      metadata:\n        scalerAddress: inference-scaler.keda.svc:9090\n        engine"}},
+	{"fallback-zero", "nothing is left", []string{"replicas: 2}", "replicas: 0}"}},
+	{"two-autoscalers", "an HPA beside it", []string{"", hpa("vllm", "")}},
+	{"two-autoscalers", "two ScaledObjects", []string{"scaleTargetRef: {name: api-server}", "scaleTargetRef: {kind: StatefulSet, name: vllm}"}},
+	{"bounds", "less than the least", []string{"minReplicaCount: 1\n  maxReplicaCount: 4", "minReplicaCount: 5\n  maxReplicaCount: 4"}},
+	{"bounds", "idle with as many", []string{"minReplicaCount: 1\n  maxReplicaCount: 4", "minReplicaCount: 1\n  idleReplicaCount: 1\n  maxReplicaCount: 4"}},
+
+	{"zero-unseen", "no upstream", []string{"        upstream: service/api-server:http\n", "", "    - type: external-push # of another scaler\n      metadata: {scalerAddress: other.keda.svc:9090, anything: goes}\n", ""}},
+	{"zero-unseen", "not said to be 0", []string{"        upstream: service/api-server:http\n", "", "    - type: external-push # of another scaler\n      metadata: {scalerAddress: other.keda.svc:9090, anything: goes}\n", "    - {type: cpu, metricType: Utilization, metadata: {value: \"70\"}}\n", "  minReplicaCount: 0\n", ""}},
+	{"zero-in-flight", "an engine that cannot tell", []string{"engine: vllm", "engine: queue-depth\n        port: \"8000\""}},
+	{"zero-in-flight", "a query for all", []string{"engine: vllm", "query: sum(waiting)\n        port: \"8000\""}},
+	{"cooldown", "shorter than the startup probe allows", []string{"cooldownPeriod: 600", "cooldownPeriod: 240"}},
+	{"cooldown", "shorter than models take", []string{"cooldownPeriod: 600", "cooldownPeriod: 60", "              startupProbe: {periodSeconds: 10, failureThreshold: 30}\n", ""}},
+	{"formula", "asleep at work", []string{"  advanced:\n    horizontalPodAutoscalerConfig:\n      behavior:\n        scaleUp:\n", "  advanced:\n    scalingModifiers: {formula: \"max(a, b)\", target: \"1\"}\n    horizontalPodAutoscalerConfig:\n      behavior:\n        scaleUp:\n"}},
+
+	{"tolerance", "of one direction", []string{"tolerance: 0\n", "tolerance: 0.1\n"}},
+	{"tolerance", "of none", []string{"      behavior:\n        scaleUp: {tolerance: \"0\"}\n        scaleDown: {tolerance: \"0\"}\n", "      name: own\n"}},
+	{"slow-growth", "a pod a minute", []string{"{type: Percent, value: 100, periodSeconds: 15}", "{type: Pods, value: 1, periodSeconds: 60}"}},
+	{"slow-growth", "never", []string{"tolerance: \"0\"\n          policies", "tolerance: \"0\"\n          selectPolicy: Disabled\n          policies"}},
+	{"slow-growth", "not within a day", []string{"{type: Percent, value: 100, periodSeconds: 15}", "{type: Pods, value: 0, periodSeconds: 60}"}},
+	{"statefulset-order", "one by one", []string{"      podManagementPolicy: Parallel\n", ""}},
+	{"surge", "no pod ends before", []string{"", rollout}},
+
+	{"workload", "none of its name", []string{"    kind: StatefulSet\n    name: vllm", "    kind: StatefulSet\n    name: vlllm"}},
+	{"port", "none of the container's", []string{"containerPort: 8000", "containerPort: 80"}},
+	{"gpu-request", "none", []string{"              resources: {limits: {nvidia.com/gpu: 1}}\n", ""}},
+	{"gpus-per-replica", "beside a request", []string{"engine: vllm", "engine: vllm\n        gpusPerReplica: \"2\""}},
+	{"grace-period", "too short", []string{"terminationGracePeriodSeconds: 120\n          containers: [", "terminationGracePeriodSeconds: 20\n          containers: ["}},
+	{"grace-period", "the default", []string{"          terminationGracePeriodSeconds: 120\n          containers: [", "          containers: ["}},
+}
+
+func TestRules(t *testing.T) {
+	text, err := os.ReadFile(clean)
+	require.NoError(t, err)
+	require.Equal(t, Report{Findings: []Finding{}, Alone: []string{}, ScaledObjects: 2}, run(t, string(text), Options{Complete: true}))
+
+	broken := map[string]bool{}
+	var golden strings.Builder
+	for _, c := range cases {
+		report := run(t, change(t, string(text), c.changes), Options{Complete: c.rule == "workload"})
+		fmt.Fprintf(&golden, "== %s: %s\n", c.rule, c.name)
+		require.NoError(t, report.Text(&golden))
+		rules := map[string]bool{}
+		for _, f := range report.Findings {
+			rules[f.Rule] = true
+			require.Positive(t, f.Line)
+		}
+		require.Equal(t, map[string]bool{c.rule: true}, rules, c.name)
+		broken[c.rule] = true
+	}
+	for _, r := range Rules {
+		require.True(t, broken[r.Name], "no case breaks %s", r.Name)
+	}
+	compare(t, "testdata/rules.golden", golden.String())
+}
+
+func TestWhatIsNoFault(t *testing.T) {
+	text, err := os.ReadFile(clean)
+	require.NoError(t, err)
+	other := "    - type: external-push # of another scaler\n      metadata: {scalerAddress: other.keda.svc:9090, anything: goes}\n"
+	for name, changes := range map[string][]string{
+		"demand that is pushed":               {"upstream: service/api-server:http", "upstreamEngine: demand", other, ""},
+		"a schedule wakes it":                 {"        upstream: service/api-server:http\n", "", other, "    - {type: cron, metadata: {}}\n"},
+		"its own query at Prometheus":         {"engine: vllm", "query: sum(x)\n        prometheusAddress: http://prometheus:9090", "        upstream: service/api-server:http\n", "", other, ""},
+		"the HPA that KEDA made":              {"", hpa("keda-hpa-vllm", ", ownerReferences: [{kind: ScaledObject, name: vllm}]")},
+		"the HPA that KEDA takes over":        {"", hpa("old", ""), "  name: vllm\n  namespace: llm\n", "  name: vllm\n  namespace: llm\n  annotations: {scaledobject.keda.sh/transfer-hpa-ownership: \"true\"}\n", "    horizontalPodAutoscalerConfig:\n      behavior:\n        scaleUp:\n", "    horizontalPodAutoscalerConfig:\n      name: old\n      behavior:\n        scaleUp:\n"},
+		"a workload of another namespace":     {"metadata: {name: vllm, namespace: llm}\n    spec:\n      podManagementPolicy: Parallel", "metadata: {name: vllm, namespace: other}\n    spec:"},
+		"pods that need no GPU":               {"engine: vllm", "engine: vllm\n        gpuCapacity: \"off\"", "              resources: {limits: {nvidia.com/gpu: 1}}\n", ""},
+		"pods that hold GPUs without a word":  {"engine: vllm", "engine: vllm\n        gpusPerReplica: \"1\"", "              resources: {limits: {nvidia.com/gpu: 1}}\n", ""},
+		"a variable from elsewhere":           {"env: [{name: TARGET, value: \"5\"}]", "env: [{name: TARGET, valueFrom: {}}]"},
+		"a rollout that makes room":           {"", strings.Replace(rollout, "maxSurge: 1, maxUnavailable: 20%", "maxSurge: 0, maxUnavailable: 1", 1)},
+		"a rollout that ends all pods first":  {"", strings.Replace(rollout, "rollingUpdate: {maxSurge: 1, maxUnavailable: 20%}", "type: Recreate", 1)},
+		"a formula for what never sleeps":     {"minReplicaCount: 0", "minReplicaCount: 1", "  advanced:\n    horizontalPodAutoscalerConfig:\n      behavior:\n        scaleUp:\n", "  advanced:\n    scalingModifiers: {formula: \"max(a, b)\"}\n    horizontalPodAutoscalerConfig:\n      behavior:\n        scaleUp:\n"},
+		"a short cooldown of what never does": {"minReplicaCount: 0", "minReplicaCount: 1", "cooldownPeriod: 600", "cooldownPeriod: 0"},
+	} {
+		require.Empty(t, run(t, change(t, string(text), changes), Options{}).Findings, name)
+	}
+}
+
+func TestRead(t *testing.T) {
+	_, err := Read("f.yaml", strings.NewReader("kind: ScaledObject\nspec: {"))
+	require.ErrorContains(t, err, "f.yaml: yaml: line 2")
+	docs, err := Read("f.json", strings.NewReader(`{"kind": "List", "items": [{"kind": "Pod", "metadata": {"name": "a"}}, {"kind": "Pod"}]}`))
+	require.NoError(t, err)
+	require.Len(t, docs, 2)
+	require.Equal(t, "Pod a", docs[0].String())
+	for _, nothing := range []string{"", "---\n---\n", "# a comment", "- a\n- list", "text", "a: {kind: b}"} {
+		docs, err := Read("f", strings.NewReader(nothing))
+		require.NoError(t, err)
+		require.Empty(t, docs, nothing)
+	}
+}
+
+// FuzzCheck: whatever a file holds, it is read or refused, and neither hangs nor panics.
+func FuzzCheck(f *testing.F) {
+	text, err := os.ReadFile(clean)
+	require.NoError(f, err)
+	f.Add(string(text))
+	for _, c := range cases {
+		f.Add(strings.Join(c.changes, "\n"))
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		docs, err := Read("fuzz", strings.NewReader(text))
+		if err != nil {
+			return
+		}
+		report := Check(docs, Options{Complete: true})
+		require.LessOrEqual(t, report.ScaledObjects, len(docs))
+		_, _, _ = Replacement{}.Replace(docs)
+	})
+}
+
+func run(t *testing.T, text string, o Options) Report {
+	docs, err := Read("file.yaml", strings.NewReader(text))
+	require.NoError(t, err)
+	return Check(docs, o)
+}
+
+func change(t *testing.T, text string, changes []string) string {
+	for i := 0; i < len(changes); i += 2 {
+		if changes[i] == "" {
+			text += changes[i+1]
+			continue
+		}
+		require.Contains(t, text, changes[i])
+		text = strings.Replace(text, changes[i], changes[i+1], 1)
+	}
+	return text
+}
+
+func compare(t *testing.T, file, got string) {
+	if os.Getenv("UPDATE") != "" {
+		require.NoError(t, os.WriteFile(file, []byte(got), 0o600))
+		return
+	}
+	want, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got)
+}

@@ -1,0 +1,164 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Document is one Kubernetes object, as it was given.
+type Document struct {
+	file string
+	root *yaml.Node
+	meta metadata
+	kind string
+}
+
+type metadata struct {
+	Name, Namespace string
+	Annotations     map[string]string
+	OwnerReferences []struct{ Kind, Name string } `yaml:"ownerReferences"`
+}
+
+// Read returns the objects of a YAML or JSON stream, those of a List one by one.
+// What has no kind, such as the values of a chart, is none. The file is what
+// findings call it, empty for what has no lines; the error names it, and the line.
+func Read(file string, r io.Reader) ([]*Document, error) {
+	var all []*Document
+	dec := yaml.NewDecoder(r)
+	for {
+		var node yaml.Node
+		err := dec.Decode(&node)
+		if errors.Is(err, io.EOF) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		if len(node.Content) == 0 {
+			continue
+		}
+		found, err := objects(file, node.Content[0])
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		all = append(all, found...)
+	}
+}
+
+func objects(file string, root *yaml.Node) ([]*Document, error) {
+	if root.Kind != yaml.MappingNode {
+		return nil, nil
+	}
+	var head struct {
+		Kind     string
+		Metadata metadata
+		Items    []yaml.Node
+	}
+	// A list of other things has items too, and values of a chart may be of any shape.
+	if child(root, "kind") == nil {
+		return nil, nil
+	}
+	if err := root.Decode(&head); err != nil {
+		return nil, err
+	}
+	if head.Items == nil {
+		return []*Document{{file: file, root: root, meta: head.Metadata, kind: head.Kind}}, nil
+	}
+	var all []*Document
+	for i := range head.Items {
+		found, err := objects(file, &head.Items[i])
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	return all, nil
+}
+
+func (d *Document) String() string {
+	if d.meta.Namespace == "" {
+		return d.kind + " " + d.meta.Name
+	}
+	return d.kind + " " + d.meta.Namespace + "/" + d.meta.Name
+}
+
+// with reports whether the two are of one namespace, as far as they say: what
+// applies them may fill it in.
+func (d *Document) with(other *Document) bool {
+	return d.meta.Namespace == other.meta.Namespace || d.meta.Namespace == "" || other.meta.Namespace == ""
+}
+
+// line is where the path leads, or as far as there is anything: keys of mappings
+// as strings, indices of sequences as ints.
+func (d *Document) line(path ...any) int {
+	if d.file == "" {
+		return 0
+	}
+	node, line := d.root, d.root.Line
+	for _, step := range path {
+		switch step := step.(type) {
+		case string:
+			key, value := entry(node, step)
+			if key == nil {
+				return line
+			}
+			node, line = value, key.Line
+		case int:
+			if node.Kind != yaml.SequenceNode || step >= len(node.Content) {
+				return line
+			}
+			node = node.Content[step]
+			line = node.Line
+		}
+	}
+	return line
+}
+
+// entry returns a mapping's key and value, nil where there is none.
+func entry(node *yaml.Node, name string) (key, value *yaml.Node) {
+	if node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	if node.Kind != yaml.MappingNode {
+		return nil, nil
+	}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		if node.Content[i].Value == name {
+			return node.Content[i], node.Content[i+1]
+		}
+	}
+	return nil, nil
+}
+
+func child(node *yaml.Node, name string) *yaml.Node {
+	_, value := entry(node, name)
+	return value
+}
+
+// mistyped is one line of what yaml says of values of the wrong type.
+var mistyped = regexp.MustCompile(`^line (\d+): (.*)$`)
+
+// decode reads the object; values of a wrong type are left out, and reported.
+func (d *Document) decode(to any, report func(line int, text string)) {
+	err := d.root.Decode(to)
+	var wrong *yaml.TypeError
+	if errors.As(err, &wrong) {
+		for _, e := range wrong.Errors {
+			text, line := fmt.Sprint(e), d.root.Line
+			if m := mistyped.FindStringSubmatch(text); m != nil {
+				line, _ = strconv.Atoi(m[1])
+				text = m[2]
+			}
+			report(line, text)
+		}
+		return
+	}
+	if err != nil {
+		report(d.root.Line, err.Error())
+	}
+}

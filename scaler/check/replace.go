@@ -1,0 +1,313 @@
+package check
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/scaler/preset"
+)
+
+// ErrNoHPA: there is none among the documents.
+var ErrNoHPA = errors.New("no HorizontalPodAutoscaler among what was given")
+
+// Replacement is how the ScaledObjects that take HPAs' places are written.
+type Replacement struct {
+	// ScalerAddress is where KEDA finds the scaler.
+	ScalerAddress string
+	// Port is where the pods serve their metrics, 0 where it is not known and only
+	// an engine's own will do.
+	Port int
+	// Adapter is prometheus-adapter's configuration, nil without one.
+	Adapter *Adapter
+}
+
+// Replace writes the ScaledObject that takes each HPA's place, as YAML, with what a
+// person should know of it as comments. Open are the questions that are left, and
+// without an answer to which the text is not complete.
+func (r Replacement) Replace(docs []*Document) (text []byte, open []string, err error) {
+	var out bytes.Buffer
+	for _, doc := range docs {
+		if doc.kind != "HorizontalPodAutoscaler" {
+			continue
+		}
+		if out.Len() > 0 {
+			out.WriteString("---\n")
+		}
+		c := conversion{Replacement: r, doc: doc}
+		if err := c.write(&out); err != nil {
+			return nil, nil, fmt.Errorf("%s: %s: %w", doc.file, doc, err)
+		}
+		for _, q := range c.open {
+			open = append(open, doc.String()+": "+q)
+		}
+	}
+	if out.Len() == 0 {
+		return nil, nil, ErrNoHPA
+	}
+	return out.Bytes(), open, nil
+}
+
+// conversion of one HPA.
+type conversion struct {
+	Replacement
+	doc         *Document
+	notes, open []string
+}
+
+// The ScaledObject as it is written, in the order that people write it in.
+type newScaledObject struct {
+	APIVersion string `yaml:"apiVersion"`
+	Kind       string
+	Metadata   struct {
+		Name        string
+		Namespace   string `yaml:",omitempty"`
+		Annotations map[string]string
+	}
+	Spec struct {
+		ScaleTargetRef  newTarget `yaml:"scaleTargetRef"`
+		MinReplicaCount int       `yaml:"minReplicaCount"`
+		MaxReplicaCount int       `yaml:"maxReplicaCount"`
+		Advanced        struct {
+			HPA struct {
+				Name     string
+				Behavior yaml.Node
+			} `yaml:"horizontalPodAutoscalerConfig"`
+		}
+		Triggers []newTrigger
+	}
+}
+
+type newTarget struct {
+	APIVersion string `yaml:"apiVersion,omitempty"`
+	Kind, Name string
+}
+
+type newTrigger struct {
+	Type       string
+	MetricType string `yaml:"metricType,omitempty"`
+	Metadata   yaml.Node
+}
+
+func (c *conversion) write(out *bytes.Buffer) error {
+	var hpa struct{ Spec hpaSpec }
+	var wrong []error
+	c.doc.decode(&hpa, func(line int, text string) { wrong = append(wrong, fmt.Errorf("line %d: %s", line, text)) })
+	if len(wrong) > 0 {
+		return errors.Join(wrong...)
+	}
+	if len(hpa.Spec.Metrics) == 0 {
+		return errors.New("no spec.metrics; wanted: an HPA of autoscaling/v2")
+	}
+	so := newScaledObject{APIVersion: "keda.sh/v1alpha1", Kind: "ScaledObject"}
+	so.Metadata.Name, so.Metadata.Namespace = hpa.Spec.ScaleTargetRef.Name, c.doc.meta.Namespace
+	so.Metadata.Annotations = map[string]string{"scaledobject.keda.sh/transfer-hpa-ownership": "true"}
+	so.Spec.ScaleTargetRef = newTarget(hpa.Spec.ScaleTargetRef)
+	so.Spec.MinReplicaCount = or(hpa.Spec.MinReplicas, 1)
+	so.Spec.MaxReplicaCount = hpa.Spec.MaxReplicas
+	so.Spec.Advanced.HPA.Name = c.doc.meta.Name
+	so.Spec.Advanced.HPA.Behavior = withTolerance(hpa.Spec.Behavior)
+	for _, m := range hpa.Spec.Metrics {
+		if t, ok := c.trigger(m); ok && !slices.ContainsFunc(so.Spec.Triggers, t.equal) {
+			so.Spec.Triggers = append(so.Spec.Triggers, t)
+		}
+	}
+	for _, note := range append(c.notes, c.open...) {
+		fmt.Fprintf(out, "# %s\n", note)
+	}
+	enc := yaml.NewEncoder(out)
+	enc.SetIndent(2)
+	if err := enc.Encode(so); err != nil {
+		return err
+	}
+	return enc.Close()
+}
+
+func (t newTrigger) equal(other newTrigger) bool {
+	a, _ := yaml.Marshal(t)
+	b, _ := yaml.Marshal(other)
+	return bytes.Equal(a, b)
+}
+
+// withTolerance is a behavior that acts on every difference.
+func withTolerance(behavior yaml.Node) yaml.Node {
+	if behavior.Kind != yaml.MappingNode {
+		behavior = yaml.Node{Kind: yaml.MappingNode}
+	}
+	for _, direction := range []string{"scaleUp", "scaleDown"} {
+		rules := child(&behavior, direction)
+		if rules == nil {
+			rules = &yaml.Node{Kind: yaml.MappingNode}
+			behavior.Content = append(behavior.Content, scalar(direction), rules)
+		}
+		if child(rules, "tolerance") == nil {
+			rules.Content = append(rules.Content, scalar("tolerance"), quoted("0"))
+		}
+	}
+	return behavior
+}
+
+func scalar(text string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Value: text} }
+
+// quoted is a string whatever it looks like.
+func quoted(text string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Style: yaml.DoubleQuotedStyle, Value: text}
+}
+
+// keyed is a trigger's metadata, in this order; pairs of a key and its value.
+func keyed(pairs ...string) yaml.Node {
+	node := yaml.Node{Kind: yaml.MappingNode}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		value := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: pairs[i+1]}
+		if _, err := strconv.ParseFloat(pairs[i+1], 64); err == nil {
+			value.Style = yaml.DoubleQuotedStyle
+		}
+		node.Content = append(node.Content, scalar(pairs[i]), value)
+	}
+	return node
+}
+
+func (c *conversion) trigger(m hpaMetric) (newTrigger, bool) {
+	switch {
+	case m.Resource != nil:
+		return c.resource(m.Resource)
+	case m.ContainerResource != nil:
+		return c.resource(m.ContainerResource)
+	case m.Pods != nil:
+		return c.ofPods(m.Pods)
+	case m.External != nil:
+		return c.ofCluster(m.External)
+	case m.Object != nil:
+		return c.ofCluster(m.Object)
+	}
+	c.openf("a metric of type %s is not known", m.Type)
+	return newTrigger{}, false
+}
+
+// resource is what KEDA passes on to the HPA as it is.
+func (c *conversion) resource(m *resourceMetric) (newTrigger, bool) {
+	value := m.Target.AverageValue
+	if m.Target.Type == "Utilization" {
+		value = strconv.Itoa(m.Target.AverageUtilization)
+	}
+	pairs := []string{"value", value}
+	if m.Container != "" {
+		pairs = append(pairs, "containerName", m.Container)
+	}
+	return newTrigger{Type: m.Name, MetricType: m.Target.Type, Metadata: keyed(pairs...)}, true
+}
+
+// ofPods is a metric that each pod has: an engine's, or read by a query.
+func (c *conversion) ofPods(m *customMetric) (newTrigger, bool) {
+	target, ok := c.average(m)
+	if !ok {
+		return newTrigger{}, false
+	}
+	rule, found := c.Adapter.ofPods(m.Metric.Name)
+	if engine, ok := engineOf(rule.series); ok {
+		c.notef("%s is part of what engine %s counts (inference-scaler why shows all of it)", rule.series, engine)
+		return c.external(c.port(engine, "engine", engine, "target", target)...), true
+	}
+	query := "sum by (pod) (" + rule.selector(m.Metric.Selector.MatchLabels) + ")"
+	if found && rule.metricsQuery != "" {
+		query = rule.query("pod", m.Metric.Selector.MatchLabels, "")
+	}
+	if _, err := metricsource.ParseQuery(query); err != nil {
+		c.openf("metric %s: %v", m.Metric.Name, err)
+	}
+	return c.external(c.port("", "query", query, "target", target)...), true
+}
+
+// ofCluster is a metric that belongs to no pod: the replicas of a leader, an engine's
+// sum, or what Prometheus is asked for.
+func (c *conversion) ofCluster(m *customMetric) (newTrigger, bool) {
+	target, ok := c.average(m)
+	if !ok {
+		return newTrigger{}, false
+	}
+	rule, found := c.Adapter.ofCluster(m.Metric.Name)
+	if leader, ok := rule.leader(m.Metric.Selector.MatchLabels); ok {
+		return c.external("follow", leader, "ratio", target), true
+	}
+	if engine, ok := engineOf(rule.series); ok {
+		c.notef("%s is part of what engine %s counts, read from the pods themselves", rule.series, engine)
+		return c.external(c.port(engine, "engine", engine, "target", target)...), true
+	}
+	if !found || c.Adapter.address() == "" {
+		c.openf("metric %s: what it is, prometheus-adapter's values tell; give them as a second file, with prometheus.url", m.Metric.Name)
+		return newTrigger{}, false
+	}
+	query := rule.query("", m.Metric.Selector.MatchLabels, c.doc.meta.Namespace)
+	if _, err := metricsource.ParseRemoteQuery(query); err != nil {
+		c.openf("metric %s: %v", m.Metric.Name, err)
+	}
+	c.notef("%s must be allowed: serve --upstream-allow", c.Adapter.address())
+	return c.external("query", query, "target", target, "prometheusAddress", c.Adapter.address()), true
+}
+
+// average is the target, in plain digits; an HPA with any other multiplies by its ready pods.
+func (c *conversion) average(m *customMetric) (string, bool) {
+	if m.Target.Type != "AverageValue" || m.Target.AverageValue == "" {
+		c.openf("metric %s has a target of type %s: how much each replica should carry is not known", m.Metric.Name, m.Target.Type)
+		return "", false
+	}
+	text := m.Target.AverageValue
+	if milli, ok := strings.CutSuffix(text, "m"); ok {
+		if n, err := strconv.ParseFloat(milli, 64); err == nil {
+			return strconv.FormatFloat(n/1000, 'f', -1, 64), true
+		}
+	}
+	return text, true
+}
+
+func (c *conversion) external(pairs ...string) newTrigger {
+	return newTrigger{Type: "external-push", Metadata: keyed(append([]string{"scalerAddress", c.ScalerAddress}, pairs...)...)}
+}
+
+// port adds where the pods are read, where the engine does not say.
+func (c *conversion) port(engine string, pairs ...string) []string {
+	p, _ := preset.Lookup(engine)
+	switch {
+	case c.Port != 0:
+		return append(pairs, "port", strconv.Itoa(c.Port))
+	case p.Port == 0:
+		c.openf("the port that the pods serve their metrics at is missing, which no HPA tells: --port")
+	}
+	return pairs
+}
+
+func (c *conversion) notef(format string, args ...any) {
+	c.notes = append(c.notes, fmt.Sprintf(format, args...))
+}
+
+func (c *conversion) openf(format string, args ...any) {
+	if text := fmt.Sprintf(format, args...); !slices.Contains(c.open, text) {
+		c.open = append(c.open, text)
+	}
+}
+
+// engineOf is the one engine whose load the metric is part of.
+func engineOf(metric string) (string, bool) {
+	var engines []string
+	for _, name := range preset.Names() {
+		p, _ := preset.Lookup(name)
+		query, err := metricsource.ParseQuery(p.Load.PromQL)
+		if err != nil {
+			continue
+		}
+		exact, match := metricsource.NewWant(metricsource.Idle{}, []*metricsource.Query{query}, nil).Names()
+		if slices.Contains(exact, metric) || match != nil && match(metric) {
+			engines = append(engines, name)
+		}
+	}
+	if len(engines) != 1 {
+		return "", false
+	}
+	return engines[0], true
+}

@@ -1,0 +1,212 @@
+package check
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/inference-scaler/inference-scaler/scaler/capacity"
+	"github.com/inference-scaler/inference-scaler/scaler/sim"
+)
+
+// Rules about zero, growing and shrinking.
+
+// zeroUnseen: some trigger has to see demand where there is no pod. What is not ours
+// may (a schedule, a queue), but for CPU and memory, which pods alone have.
+func zeroUnseen(s *subject) {
+	if !s.sleeps() {
+		return
+	}
+	if slices.ContainsFunc(s.spec.Triggers, func(t triggerSpec) bool { return !isOurs(t) && t.Type != "cpu" && t.Type != "memory" }) {
+		return
+	}
+	for _, o := range s.ours {
+		upstream := o.says("upstream") || o.says("upstreamEngine") || o.says("upstreamQuery")
+		if upstream || o.says("prometheusAddress") && !o.says("engine") {
+			return
+		}
+	}
+	given := "is 0"
+	if s.spec.MinReplicaCount == nil && s.spec.IdleReplicaCount == nil {
+		given = "is not given, which means 0"
+	}
+	s.at([]any{s.zeroKey()}, "%s %s, and no trigger sees demand while there is no pod; wanted: an upstream, or upstreamEngine: demand where demand is pushed, or 1", s.zeroKey(), given)
+}
+
+// zeroKey is the key that lets the workload come to zero.
+func (s *subject) zeroKey() string {
+	if s.spec.IdleReplicaCount != nil {
+		return "idleReplicaCount"
+	}
+	return "minReplicaCount"
+}
+
+func zeroInFlight(s *subject) {
+	if !s.sleeps() {
+		return
+	}
+	for _, o := range s.parsed() {
+		switch {
+		case o.parsed.InFlight == nil:
+			s.at([]any{"triggers", o.at, "metadata", "engine"}, "%s does not tell what its pods are working on, so the workload never sleeps; wanted: an inflightQuery, or a minReplicaCount of 1", o.parsed.Engine)
+		case o.says("query") && !o.says("inflightQuery") && o.parsed.Engine == "" && o.parsed.Prometheus == nil:
+			s.at([]any{"triggers", o.at, "metadata", "query"}, "the query is taken for all work in flight: if it counts waiting work alone, the workload is put to sleep while it works; wanted: an inflightQuery that counts running work too")
+		}
+	}
+}
+
+func cooldown(s *subject) {
+	if !s.sleeps() {
+		return
+	}
+	period := 300 // KEDA's default
+	if n := s.spec.CooldownPeriod; n != nil {
+		period = *n
+	}
+	if load, said := s.modelLoad(); time.Duration(period)*time.Second < load {
+		s.at([]any{"cooldownPeriod"}, "cooldownPeriod: %d, and %s until a pod is ready (%s): a fleet that sleeps between two requests loads its model for each; wanted: %g or more", period, load, said, load.Seconds())
+	}
+}
+
+// modelLoad is how long a pod may take until it is ready: what its startup probe allows.
+func (s *subject) modelLoad() (load time.Duration, said string) {
+	if s.workload != nil {
+		for _, c := range s.workload.spec.Template.Spec.Containers {
+			if p := c.StartupProbe; p != nil {
+				seconds := p.InitialDelaySeconds + or(p.PeriodSeconds, 10)*or(p.FailureThreshold, 3)
+				load = max(load, time.Duration(seconds)*time.Second)
+			}
+		}
+	}
+	if load > 0 {
+		return load, "its startup probe allows as much"
+	}
+	return s.ModelLoad, "--model-load says how long"
+}
+
+func formula(s *subject) {
+	if s.spec.Advanced.ScalingModifiers.Formula != "" && s.sleeps() {
+		s.at([]any{"advanced", "scalingModifiers", "formula"}, "KEDA goes by the formula's value, and puts the workload to sleep while requests run; wanted: no formula (the largest trigger wins without one), or a minReplicaCount of 1")
+	}
+}
+
+func tolerance(s *subject) {
+	b := s.spec.Advanced.HPA.Behavior
+	var missing []string
+	for _, direction := range []struct {
+		name  string
+		rules *scalingRules
+	}{{"scaleUp", b.ScaleUp}, {"scaleDown", b.ScaleDown}} {
+		if direction.rules == nil || !isZero(direction.rules.Tolerance) {
+			missing = append(missing, direction.name)
+		}
+	}
+	if len(missing) == 0 {
+		return
+	}
+	s.at([]any{"advanced", "horizontalPodAutoscalerConfig", "behavior", missing[0], "tolerance"},
+		"no tolerance: \"0\" in %s (Kubernetes 1.35 and later): the HPA swallows every change of less than 10 %% of the replicas", list(missing, " and "))
+}
+
+// isZero reports whether a quantity is 0, as in 0, "0" or 0.0; an empty one is not given.
+func isZero(quantity string) bool {
+	n, err := strconv.ParseFloat(quantity, 64)
+	return err == nil && n == 0
+}
+
+// hpaSync is the HPA's default period (--horizontal-pod-autoscaler-sync-period).
+const hpaSync = 15 * time.Second
+
+func slowGrowth(s *subject) {
+	least, most, _ := s.bounds()
+	rules := s.growth()
+	path := []any{"advanced", "horizontalPodAutoscalerConfig", "behavior", "scaleUp"}
+	takes, ever := rules.TimeToGrow(max(least, 1), most, hpaSync)
+	switch {
+	case rules.Select == sim.SelectDisabled:
+		s.at(append(path, "selectPolicy"), "selectPolicy: Disabled keeps the fleet from ever growing; wanted: Max")
+	case !ever:
+		s.at(append(path, "policies"), "the policies do not let the fleet grow from %d to %d replicas within a day", max(least, 1), most)
+	case takes > s.Burst:
+		s.at(append(path, "policies"), "from %d to %d replicas the policies take %s at best, with a window of %s; wanted: %s or less (--burst), as by 100 %% or 4 pods per 15 s, whichever is more",
+			max(least, 1), most, takes, rules.Window, s.Burst)
+	}
+}
+
+// growth is the behavior's scaleUp, with what Kubernetes fills in.
+func (s *subject) growth() sim.Rules {
+	rules := sim.DefaultBehavior().Up
+	up := s.spec.Advanced.HPA.Behavior.ScaleUp
+	if up == nil {
+		return rules
+	}
+	rules.Window = time.Duration(or(up.StabilizationWindowSeconds, 0)) * time.Second
+	rules.Select = map[string]sim.Select{"Min": sim.SelectMin, "Disabled": sim.SelectDisabled}[up.SelectPolicy]
+	if len(up.Policies) > 0 {
+		rules.Policies = nil
+	}
+	for _, p := range up.Policies {
+		rules.Policies = append(rules.Policies, sim.Policy{Type: sim.PolicyType(p.Type), Value: p.Value, Period: time.Duration(p.PeriodSeconds) * time.Second})
+	}
+	return rules
+}
+
+func statefulSetOrder(s *subject) {
+	if s.workload != nil && s.workload.doc.kind == "StatefulSet" && s.workload.spec.PodManagementPolicy != "Parallel" {
+		s.onWorkload([]any{"podManagementPolicy"}, "pods start one after the other, each when the last is ready; wanted: podManagementPolicy: Parallel (only a new StatefulSet takes it)")
+	}
+}
+
+func surge(s *subject) {
+	if s.workload == nil || s.workload.doc.kind != "Deployment" || s.workload.spec.Strategy.Type == "Recreate" {
+		return
+	}
+	rolling := s.workload.spec.Strategy.RollingUpdate
+	least, most, _ := s.bounds()
+	s.gpus(func(o ours, device capacity.Device) {
+		if device.PerReplica == 0 {
+			return
+		}
+		for n := min(most, 100); n >= max(least, 1); n-- { // beyond 100 every percentage is a pod
+			if share(rolling.MaxUnavailable, n, math.Floor) == 0 && share(rolling.MaxSurge, n, math.Ceil) > 0 {
+				s.onWorkload([]any{"strategy"}, "a rollout of %d replicas ends no pod before another is ready, which full GPUs have no room for; wanted: rollingUpdate with maxSurge: 0 and maxUnavailable: 1, or Recreate", n)
+				return
+			}
+		}
+	})
+}
+
+// share is a number of replicas, or a share of them, 25 % where nothing is said.
+func share(text string, of int, round func(float64) float64) int {
+	if text == "" {
+		text = "25%"
+	}
+	percent, ok := strings.CutSuffix(text, "%")
+	n, err := strconv.Atoi(percent)
+	if err != nil {
+		return 1 // the API server refuses it
+	}
+	if ok {
+		n = int(round(float64(n) * float64(of) / 100))
+	}
+	return n
+}
+
+func or(n *int, otherwise int) int {
+	if n == nil {
+		return otherwise
+	}
+	return *n
+}
+
+// list writes numbers or names between commas.
+func list[T any](all []T, separator string) string {
+	texts := make([]string, len(all))
+	for i, one := range all {
+		texts[i] = fmt.Sprint(one)
+	}
+	return strings.Join(texts, separator)
+}

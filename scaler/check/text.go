@@ -1,0 +1,45 @@
+package check
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Count returns how many findings are errors, and how many warnings.
+func (r *Report) Count() (failures, warnings int) {
+	for _, f := range r.Findings {
+		if f.Severity == Error {
+			failures++
+		} else {
+			warnings++
+		}
+	}
+	return failures, warnings
+}
+
+// Text writes the findings for people, a line each as compilers do, and what they
+// come to.
+func (r *Report) Text(w io.Writer) error {
+	var b strings.Builder
+	for _, f := range r.Findings {
+		if f.File != "" {
+			fmt.Fprintf(&b, "%s:%d: ", f.File, f.Line)
+		}
+		fmt.Fprintf(&b, "%s: %s: %s [%s]\n", f.Severity, f.Object, f.Message, f.Rule)
+	}
+	failures, warnings := r.Count()
+	fmt.Fprintf(&b, "%s checked: %s, %s\n", plural(r.ScaledObjects, "ScaledObject"), plural(failures, "error"), plural(warnings, "warning"))
+	for _, alone := range r.Alone {
+		fmt.Fprintf(&b, "not given, and not looked at: %s\n", alone)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
