@@ -131,7 +131,7 @@ func (p *pushing) run(ctx, working context.Context, g *errgroup.Group) {
 		host, port, _ := net.SplitHostPort(p.flags.peers) // checked before
 		return p.store.Relay(ctx, push.Peers{
 			Host: host, Port: port, Self: os.Getenv("POD_IP"), Token: p.tokens.Peer,
-			Credentials: func() (credentials.TransportCredentials, error) { return p.tls.replica(host) }, Logger: p.logger,
+			Credentials: func() credentials.TransportCredentials { return p.tls.replica(host) }, Logger: p.logger,
 		})
 	})
 }

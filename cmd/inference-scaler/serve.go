@@ -82,7 +82,7 @@ func serve(ctx context.Context, f serveFlags) error {
 	if err != nil {
 		return err
 	}
-	tls, err := newServerTLS(f.tlsCert, f.tlsKey, f.tlsClientCA)
+	tls, err := newServerTLS(f.tlsCert, f.tlsKey, f.tlsClientCA, logger)
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"sync/atomic"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -14,19 +16,37 @@ import (
 // serverTLS is that of the listeners for KEDA and for reports: plaintext without a
 // certificate, mutual TLS with a CA for callers. The files are read for every new
 // connection, so that a renewed certificate counts from the next one on and
-// nothing that is open is dropped. The zero serverTLS is plaintext.
-type serverTLS struct{ cert, key, clientCA string }
+// nothing that is open is dropped. While they cannot be read, as between the
+// renewal of the certificate and that of its key, what was read last stands. The
+// zero serverTLS is plaintext.
+type serverTLS struct {
+	cert, key, clientCA string
+	last                *atomic.Pointer[tls.Config]
+	logger              *slog.Logger
+}
 
-func newServerTLS(cert, key, clientCA string) (serverTLS, error) {
-	t := serverTLS{cert, key, clientCA}
-	if t == (serverTLS{}) {
-		return t, nil
+func newServerTLS(cert, key, clientCA string, logger *slog.Logger) (serverTLS, error) {
+	if cert == "" && key == "" && clientCA == "" {
+		return serverTLS{}, nil
 	}
+	t := serverTLS{cert, key, clientCA, &atomic.Pointer[tls.Config]{}, logger}
 	if cert == "" || key == "" {
 		return t, errors.New("--tls-cert and --tls-key: wanted: both, or neither; --tls-client-ca needs them")
 	}
-	_, err := t.load()
+	cfg, err := t.load()
+	t.last.Store(cfg)
 	return t, err
+}
+
+// current is what the files say now, or else said last.
+func (t serverTLS) current() *tls.Config {
+	cfg, err := t.load()
+	if err != nil {
+		t.logger.Error("TLS as it was read last stands", "err", err)
+		return t.last.Load()
+	}
+	t.last.Store(cfg)
+	return cfg
 }
 
 // mutual reports whether callers show a certificate.
@@ -61,11 +81,9 @@ func (t serverTLS) config(protocols ...string) *tls.Config {
 		MinVersion: tls.VersionTLS12,
 		NextProtos: protocols,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-			cfg, err := t.load()
-			if cfg != nil {
-				cfg.NextProtos = protocols
-			}
-			return cfg, err
+			cfg := t.current().Clone()
+			cfg.NextProtos = protocols
+			return cfg, nil
 		},
 	}
 }
@@ -81,19 +99,14 @@ func (t serverTLS) server() credentials.TransportCredentials {
 // replica are the credentials towards another replica of this scaler, which has the
 // same certificate: it names the Service by which the replicas find each other. Its
 // issuer is the client CA, if there is one, else one that this machine trusts.
-func (t serverTLS) replica(service string) (credentials.TransportCredentials, error) {
+func (t serverTLS) replica(service string) credentials.TransportCredentials {
 	if t == (serverTLS{}) {
-		return insecure.NewCredentials(), nil
-	}
-	own, err := t.load()
-	if err != nil {
-		return nil, err
+		return insecure.NewCredentials()
 	}
 	return credentials.NewTLS(&tls.Config{
-		MinVersion: tls.VersionTLS12, ServerName: service, RootCAs: own.ClientCAs,
+		MinVersion: tls.VersionTLS12, ServerName: service, RootCAs: t.current().ClientCAs,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			pair, err := tls.LoadX509KeyPair(t.cert, t.key)
-			return &pair, err
+			return &t.current().Certificates[0], nil
 		},
-	}), nil
+	})
 }

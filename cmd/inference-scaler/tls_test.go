@@ -80,10 +80,11 @@ func TestMutualTLS(t *testing.T) {
 	ca.issue(file("client.pem"), file("client.key"), 3)
 	stranger.issue(file("stranger.pem"), file("stranger.key"), 4)
 
-	loaded, err := newServerTLS(file("server.pem"), file("server.key"), file("ca.pem"))
+	loaded, err := newServerTLS(file("server.pem"), file("server.key"), file("ca.pem"), slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	s := scaler.New(scaler.Options{Scraper: scrape.New(scrape.Options{})})
-	server := newGRPCServer(s, health.NewServer(), loaded.server(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	healthServer := health.NewServer()
+	server := newGRPCServer(s, healthServer, loaded.server(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	go func() { _ = server.Serve(listener) }()
@@ -119,9 +120,30 @@ func TestMutualTLS(t *testing.T) {
 	require.Error(t, call(as("stranger")), "another authority's")
 	require.Error(t, call(insecure.NewCredentials()), "plaintext")
 
+	// A stream that is open stays so, whatever becomes of the files.
+	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(as("client")))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	stream, err := healthpb.NewHealthClient(conn).Watch(t.Context(), &healthpb.HealthCheckRequest{})
+	require.NoError(t, err)
+	_, err = stream.Recv()
+	require.NoError(t, err)
+
 	ca.issue(file("server.pem"), file("server.key"), 5)
 	require.NoError(t, call(as("client")))
 	require.Equal(t, big.NewInt(5), seen, "a renewed certificate counts from the next connection on")
+
+	ca.issue(file("server.pem"), file("other.key"), 6)
+	require.NoError(t, call(as("client")))
+	require.Equal(t, big.NewInt(5), seen, "a certificate without its key does not count yet")
+	require.NoError(t, os.Remove(file("ca.pem")))
+	require.Error(t, call(as("")), "callers have to show a certificate even so")
+	require.NoError(t, call(as("client")))
+
+	healthServer.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+	update, err := stream.Recv()
+	require.NoError(t, err)
+	require.Equal(t, healthpb.HealthCheckResponse_NOT_SERVING, update.Status)
 }
 
 func TestServerCredentialsRefuse(t *testing.T) {
@@ -137,7 +159,7 @@ func TestServerCredentialsRefuse(t *testing.T) {
 		{file("server.pem"), file("server.key"), file("missing.pem"), "--tls-client-ca"},
 		{file("server.pem"), file("server.key"), file("empty.pem"), "holds no PEM certificate"},
 	} {
-		_, err := newServerTLS(tc.cert, tc.key, tc.clientCA)
+		_, err := newServerTLS(tc.cert, tc.key, tc.clientCA, slog.New(slog.DiscardHandler))
 		require.ErrorContains(t, err, tc.want)
 	}
 }

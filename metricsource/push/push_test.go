@@ -22,7 +22,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -389,7 +388,7 @@ func TestRelay(t *testing.T) {
 	running.Go(func() {
 		require.NoError(t, here.Relay(ctx, Peers{
 			Host: "replicas", Port: port, Self: "10.0.0.1",
-			Token: func() string { return peerToken }, Credentials: func() (credentials.TransportCredentials, error) { return insecure.NewCredentials(), nil },
+			Token: func() string { return peerToken }, Credentials: insecure.NewCredentials,
 			LookUp: func(context.Context, string) ([]string, error) { return []string{"10.0.0.1", host}, nil },
 			Logger: slog.New(slog.DiscardHandler),
 		}))

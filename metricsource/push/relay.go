@@ -29,7 +29,7 @@ type Peers struct {
 	// Self is this replica's own address.
 	Self        string
 	Token       func() string                                            // that may report for every namespace; empty for none
-	Credentials func() (credentials.TransportCredentials, error)         // asked for each connection
+	Credentials func() credentials.TransportCredentials                  // asked for each connection
 	LookUp      func(ctx context.Context, host string) ([]string, error) // nil: the resolver's
 	Logger      *slog.Logger
 }
@@ -110,11 +110,7 @@ func (s *Store) Relay(ctx context.Context, p Peers) error {
 
 // relayTo keeps a stream to one replica until it breaks; the next look-up tries again.
 func (s *Store) relayTo(ctx context.Context, address string, p Peers) error {
-	creds, err := p.Credentials()
-	if err != nil {
-		return err
-	}
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(creds),
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(p.Credentials()),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}))
 	if err != nil {
 		return err

@@ -1,8 +1,11 @@
 package e2e
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -14,8 +17,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/inference-scaler/inference-scaler/test/e2e/controlplane"
 )
@@ -96,19 +103,21 @@ func TestChartWithMutualTLS(t *testing.T) {
 	})
 	secret(namespace, "scaler-tls", "server")
 	require.NoError(t, s.cluster.Apply(t.Context(), namespace, string(text)))
-	var address string
+	var pods []corev1.Pod
 	s.wait("the chart's scaler is ready", func() error {
 		d, err := s.cluster.Kube.AppsV1().Deployments(namespace).Get(t.Context(), "chart-inference-scaler", metav1.GetOptions{})
 		if err != nil || d.Status.ReadyReplicas != 2 {
 			return fmt.Errorf("%d of 2 replicas are: %w", d.Status.ReadyReplicas, err)
 		}
-		pods, err := s.cluster.Kube.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{})
-		if err != nil || len(pods.Items) == 0 {
-			return fmt.Errorf("no pods: %w", err)
+		list, err := s.cluster.Kube.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{})
+		if err != nil || len(list.Items) != 2 {
+			return fmt.Errorf("%d pods: %w", len(list.Items), err)
 		}
-		address = pods.Items[0].Status.PodIP
+		pods = list.Items
 		return nil
 	})
+	address := pods[0].Status.PodIP
+	require.Error(t, plaintext(t.Context(), address), "plaintext")
 	require.Error(t, handshake(address, &tls.Config{InsecureSkipVerify: true}), "no certificate")
 	own, err := tls.X509KeyPair(read("keda.crt"), read("keda.key"))
 	require.NoError(t, err)
@@ -142,6 +151,40 @@ spec:
 	})
 	f.finish()
 	f.atReplicas(1)
+
+	// A renewed certificate counts for new connections, and drops no stream.
+	opened := func() (sum float64) {
+		for _, pod := range pods {
+			n, err := s.metric("http://"+pod.Status.PodIP+":8080/metrics", streamsOpened)
+			require.NoError(t, err)
+			sum += n
+		}
+		return sum
+	}
+	before := opened()
+	require.Positive(t, before)
+	require.NoError(t, authority.Issue("server", "scaler", host))
+	_, err = s.cluster.Kube.CoreV1().Secrets(namespace).Patch(t.Context(), "scaler-tls", types.MergePatchType,
+		fmt.Appendf(nil, `{"data": {"tls.crt": %q, "tls.key": %q}}`, base64.StdEncoding.EncodeToString(read("server.crt")), base64.StdEncoding.EncodeToString(read("server.key"))), metav1.PatchOptions{})
+	require.NoError(t, err)
+	renewed, err := tls.X509KeyPair(read("server.crt"), read("server.key"))
+	require.NoError(t, err)
+	for _, pod := range pods {
+		s.wait("the renewed certificate is shown", func() error {
+			shown := errors.New("it is not")
+			err := handshake(pod.Status.PodIP, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{own}, VerifyConnection: func(state tls.ConnectionState) error {
+				if bytes.Equal(state.PeerCertificates[0].Raw, renewed.Certificate[0]) {
+					shown = nil
+				}
+				return nil
+			}})
+			return cmp.Or(err, shown)
+		})
+	}
+	f.burst(100)
+	f.atReplicas(3)
+	f.finish()
+	require.Equal(t, before, opened(), "no stream was opened again")
 	logs, err := filepath.Glob(filepath.Join(s.dir, namespace+"_*.log"))
 	require.NoError(t, err)
 	require.Len(t, logs, 2)
@@ -151,6 +194,22 @@ spec:
 		require.NotContains(t, string(text), "not allowed", log)
 		require.NotContains(t, string(text), "level=ERROR", log)
 	}
+}
+
+// streamsOpened counts the streams that KEDA has opened at a scaler.
+const streamsOpened = `grpc_server_started_total{grpc_method="StreamIsActive",grpc_service="externalscaler.ExternalScaler",grpc_type="server_stream"}`
+
+// plaintext calls a scaler without TLS.
+func plaintext(ctx context.Context, ip string) error {
+	conn, err := grpc.NewClient(net.JoinHostPort(ip, "9090"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	_, err = healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
+	return err
 }
 
 // handshake opens a connection to KEDA's listener, and reads until the server refuses it,

@@ -1,6 +1,7 @@
 package kubelet
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -254,6 +255,9 @@ func (a *Agent) attend(ctx context.Context, pod *corev1.Pod, p *process.Process,
 			return true
 		case <-tick.C:
 			tell(probe(ctx))
+			if _, err := a.mountSecrets(ctx, pod); err != nil {
+				a.Log.Warn("a pod's Secrets", "pod", pod.Namespace+"/"+pod.Name, "err", err)
+			}
 		}
 	}
 }
@@ -326,8 +330,8 @@ func (a *Agent) command(ctx context.Context, pod *corev1.Pod) (process.Command, 
 	}, nil
 }
 
-// mountSecrets makes a folder of each Secret that is mounted, and returns what leads
-// arguments there: "=/tls/" to "=FOLDER/", in pairs.
+// mountSecrets makes a folder of each Secret that is mounted, or brings it up to date,
+// and returns what leads arguments there: "=/tls/" to "=FOLDER/", in pairs.
 func (a *Agent) mountSecrets(ctx context.Context, pod *corev1.Pod) (lead []string, err error) {
 	for _, v := range pod.Spec.Volumes {
 		if v.Secret == nil {
@@ -342,7 +346,7 @@ func (a *Agent) mountSecrets(ctx context.Context, pod *corev1.Pod) (lead []strin
 			return nil, err
 		}
 		for key, data := range s.Data {
-			if err := os.WriteFile(filepath.Join(dir, key), data, 0o600); err != nil {
+			if err := replace(filepath.Join(dir, key), data); err != nil {
 				return nil, err
 			}
 		}
@@ -353,6 +357,18 @@ func (a *Agent) mountSecrets(ctx context.Context, pod *corev1.Pod) (lead []strin
 		}
 	}
 	return lead, nil
+}
+
+// replace gives a file other contents, so that nobody reads the half of it.
+func replace(file string, data []byte) error {
+	if old, err := os.ReadFile(file); err == nil && bytes.Equal(old, data) {
+		return nil
+	}
+	next := file + ".next"
+	if err := os.WriteFile(next, data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(next, file)
 }
 
 // kubeconfig writes one for the pod's service account, as its mounted token would be.
