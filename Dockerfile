@@ -1,5 +1,6 @@
-# The image of inference-scaler: one static binary, as nobody, on nothing but
-# certificates. `docker buildx build --platform linux/amd64,linux/arm64 .` makes both.
+# The image of inference-scaler: one static binary, as nobody, on nothing. `docker
+# buildx build --platform linux/amd64,linux/arm64 .` makes both; `make image` makes
+# the same without a container engine, with a bill of materials.
 FROM --platform=$BUILDPLATFORM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
@@ -9,7 +10,7 @@ COPY . .
 ARG TARGETOS TARGETARCH
 RUN GOOS=$TARGETOS GOARCH=$TARGETARCH make build BIN=/out/inference-scaler LDFLAGS='-s -w'
 
-FROM gcr.io/distroless/static-debian12:nonroot
+FROM scratch
 LABEL org.opencontainers.image.title="inference-scaler" \
       org.opencontainers.image.description="A KEDA external scaler for GPU inference fleets" \
       org.opencontainers.image.source="https://github.com/inference-scaler/inference-scaler" \

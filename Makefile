@@ -38,6 +38,14 @@ test-chart: ## Render and lint the Helm chart with Helm's own code (compiles Hel
 test-scheduler: ## Check what is counted as room against kube-scheduler's own code (compiles parts of Kubernetes: minutes, the first time)
 	CGO_ENABLED=0 $(GO) -C test/scheduler test -trimpath -vet=off -count=1 -timeout 15m -v ./...
 
+.PHONY: image
+image: ## Build the image without a container engine: an OCI layout in bin/image, for amd64 and arm64, with bills of materials
+	CGO_ENABLED=0 $(GO) -C test/image run -trimpath .
+
+.PHONY: test-image
+test-image: ## Build the image by the Dockerfile's own steps, and look into it
+	CGO_ENABLED=0 $(GO) -C test/image test -trimpath -vet=off -count=1 -timeout 30m -v ./...
+
 # The scenarios that break what all share run one after the other, the others side
 # by side: they wait, most of the time.
 E2E := CGO_ENABLED=0 INFERENCE_SCALER=$(CURDIR)/$(BIN) $(GO) -C test/e2e test -trimpath -vet=off -count=1 -parallel 10 -timeout 80m -v .
