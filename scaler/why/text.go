@@ -145,6 +145,9 @@ func (e *Explanation) HPA() string {
 	if wl.MaxReplicas > 0 && wanted > wl.MaxReplicas {
 		wanted, why = wl.MaxReplicas, ", its maximum"
 	}
+	if wanted == wl.Replicas {
+		return fmt.Sprintf("%d replicas as now%s", wanted, why)
+	}
 	return fmt.Sprintf("from %d to %d replicas%s, as fast as its behavior lets it", wl.Replicas, wanted, why)
 }
 

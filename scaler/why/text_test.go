@@ -27,7 +27,7 @@ func TestHPA(t *testing.T) {
 		{0, 0, 4, "from 4 to 2 replicas, its minimum, as fast as"},
 		{100, 20, 4, "from 4 to 10 replicas, its maximum, as fast as"},
 		{52, 11, 10, "10 replicas as now: 52/5 over 10 is within its tolerance of 10 %"},
-		{50, 10, 10, "from 10 to 10 replicas"},
+		{50, 10, 10, "10 replicas as now"},
 		{11, 3, 0, "KEDA will wake the workload"},
 	} {
 		e := explained(tc.value, tc.decided, tc.replicas)

@@ -66,66 +66,101 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// The chart's own installation works with the rights that it grants, and no others: KEDA
-// calls it over mutual TLS, it limits what it is asked for to the GPUs, and tells of that
-// in an event. Without a certificate nobody is answered.
-//
-// It runs alone: a second installation that watches all namespaces tells of the others'
-// ScaledObjects, too, in events of its own.
-func TestChartWithMutualTLS(t *testing.T) {
-	s := begin(t)
-	const namespace, host = "chart-e2e", "chart-inference-scaler.chart-e2e.svc"
-	dir := t.TempDir()
-	authority, err := controlplane.NewAuthority(dir, "ca")
-	require.NoError(t, err)
-	require.NoError(t, authority.Issue("server", "scaler", host))
-	require.NoError(t, authority.Issue("keda", "keda-operator", "keda-operator"))
-	read := func(name string) []byte {
-		data, err := os.ReadFile(filepath.Join(dir, name))
-		require.NoError(t, err)
-		return data
-	}
-	secret := func(namespace, name, of string) {
-		_, err := s.cluster.Kube.CoreV1().Secrets(namespace).Create(t.Context(), &corev1.Secret{
-			ObjectMeta: metav1.ObjectMeta{Name: name},
-			Data:       map[string][]byte{"ca.crt": read("ca.crt"), "tls.crt": read(of + ".crt"), "tls.key": read(of + ".key")},
-		}, metav1.CreateOptions{})
-		require.NoError(t, err)
-	}
-	text, err := os.ReadFile(chartRenderings + "e2e.yaml")
-	require.NoError(t, err)
-	s.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: " + namespace + "}\n")
-	t.Cleanup(func() {
+const (
+	chartNamespace = "chart-e2e"
+	chartHost      = "chart-inference-scaler.chart-e2e.svc"
+)
+
+// chart is an installation of the chart, from one of its renderings. It watches all
+// namespaces, and tells of the others' ScaledObjects in events of its own: scenarios
+// with one run alone.
+type chart struct {
+	*scenario
+	pods []corev1.Pod
+	// Of the CA that the scaler's certificate and KEDA's are of.
+	authority *controlplane.Authority
+	dir       string
+}
+
+// install applies the rendering, and waits until its two replicas are ready.
+func (s *scenario) install(rendering string) *chart {
+	s.Helper()
+	c := &chart{scenario: s, dir: s.TempDir()}
+	var err error
+	c.authority, err = controlplane.NewAuthority(c.dir, "ca")
+	require.NoError(s, err)
+	require.NoError(s, c.authority.Issue("server", "scaler", chartHost))
+	require.NoError(s, c.authority.Issue("keda", "keda-operator", "keda-operator"))
+	text, err := os.ReadFile(chartRenderings + rendering)
+	require.NoError(s, err)
+	s.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: " + chartNamespace + "}\n")
+	s.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		_ = s.cluster.Delete(ctx, namespace, string(text))
-		_ = s.cluster.Kube.CoreV1().Secrets(namespace).Delete(ctx, "scaler-tls", metav1.DeleteOptions{})
+		_ = s.cluster.Delete(ctx, chartNamespace, string(text))
+		_ = s.cluster.Kube.CoreV1().Secrets(chartNamespace).Delete(ctx, "scaler-tls", metav1.DeleteOptions{})
 	})
-	secret(namespace, "scaler-tls", "server")
-	require.NoError(t, s.cluster.Apply(t.Context(), namespace, string(text)))
-	var pods []corev1.Pod
+	c.secret(chartNamespace, "scaler-tls", "server")
+	require.NoError(s, s.cluster.Apply(s.Context(), chartNamespace, string(text)))
 	s.wait("the chart's scaler is ready", func() error {
-		d, err := s.cluster.Kube.AppsV1().Deployments(namespace).Get(t.Context(), "chart-inference-scaler", metav1.GetOptions{})
+		d, err := s.cluster.Kube.AppsV1().Deployments(chartNamespace).Get(s.Context(), "chart-inference-scaler", metav1.GetOptions{})
 		if err != nil || d.Status.ReadyReplicas != 2 {
 			return fmt.Errorf("%d of 2 replicas are: %w", d.Status.ReadyReplicas, err)
 		}
-		list, err := s.cluster.Kube.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{})
+		list, err := s.cluster.Kube.CoreV1().Pods(chartNamespace).List(s.Context(), metav1.ListOptions{})
 		if err != nil || len(list.Items) != 2 {
 			return fmt.Errorf("%d pods: %w", len(list.Items), err)
 		}
-		pods = list.Items
+		c.pods = list.Items
 		return nil
 	})
-	address := pods[0].Status.PodIP
+	s.scaler = scalerInstall{Namespace: chartNamespace}
+	return c
+}
+
+func (c *chart) read(name string) []byte {
+	data, err := os.ReadFile(filepath.Join(c.dir, name))
+	require.NoError(c, err)
+	return data
+}
+
+// secret makes one of what was issued to somebody.
+func (c *chart) secret(namespace, name, of string) {
+	c.Helper()
+	_, err := c.cluster.Kube.CoreV1().Secrets(namespace).Create(c.Context(), &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Data:       map[string][]byte{"ca.crt": c.read("ca.crt"), "tls.crt": c.read(of + ".crt"), "tls.key": c.read(of + ".key")},
+	}, metav1.CreateOptions{})
+	require.NoError(c, err)
+}
+
+// allowed checks that no replica was ever refused what it wanted to read or do.
+func (c *chart) allowed() {
+	c.Helper()
+	for _, pod := range c.pods {
+		text, err := os.ReadFile(filepath.Join(c.environment.dir, chartNamespace+"_"+pod.Name+".log"))
+		require.NoError(c, err)
+		require.NotContains(c, string(text), "not allowed", pod.Name)
+		require.NotContains(c, string(text), "level=ERROR", pod.Name)
+	}
+}
+
+// The chart's own installation works with the rights that it grants, and no others: KEDA
+// calls it over mutual TLS, it limits what it is asked for to the GPUs, and tells of that
+// in an event. Without a certificate nobody is answered, and a renewed one drops nothing.
+func TestChartWithMutualTLS(t *testing.T) {
+	s := begin(t)
+	c := s.install("e2e.yaml")
+	address := c.pods[0].Status.PodIP
 	require.Error(t, plaintext(t.Context(), address), "plaintext")
 	require.Error(t, handshake(address, &tls.Config{InsecureSkipVerify: true}), "no certificate")
-	own, err := tls.X509KeyPair(read("keda.crt"), read("keda.key"))
+	own, err := tls.X509KeyPair(c.read("keda.crt"), c.read("keda.key"))
 	require.NoError(t, err)
 	require.NoError(t, handshake(address, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{own}}))
 
 	s.provide(3)
 	f := s.fleet(workload{Nodes: s.namespace})
-	secret(s.namespace, "scaler-client", "keda")
+	c.secret(s.namespace, "scaler-client", "keda")
 	s.apply(`apiVersion: keda.sh/v1alpha1
 kind: TriggerAuthentication
 metadata: {name: scaler}
@@ -135,8 +170,7 @@ spec:
     - {parameter: tlsClientCert, name: scaler-client, key: tls.crt}
     - {parameter: tlsClientKey, name: scaler-client, key: tls.key}
 `)
-	f.scaler = scalerInstall{Namespace: namespace}
-	trigger := strings.ReplaceAll(push(`enableTLS: "true"`, "engine: lightning-asr", "hold: 1s"), "$SCALER", host+":9090")
+	trigger := strings.ReplaceAll(push(`enableTLS: "true"`, "engine: lightning-asr", "hold: 1s"), "$SCALER", chartHost+":9090")
 	f.scale(quick{min: 1, max: 20, triggers: trigger + "    authenticationRef: {name: scaler}\n"}.String())
 	f.atReplicas(1)
 	f.burst(100)
@@ -154,7 +188,7 @@ spec:
 
 	// A renewed certificate counts for new connections, and drops no stream.
 	opened := func() (sum float64) {
-		for _, pod := range pods {
+		for _, pod := range c.pods {
 			n, err := s.metric("http://"+pod.Status.PodIP+":8080/metrics", streamsOpened)
 			require.NoError(t, err)
 			sum += n
@@ -163,13 +197,13 @@ spec:
 	}
 	before := opened()
 	require.Positive(t, before)
-	require.NoError(t, authority.Issue("server", "scaler", host))
-	_, err = s.cluster.Kube.CoreV1().Secrets(namespace).Patch(t.Context(), "scaler-tls", types.MergePatchType,
-		fmt.Appendf(nil, `{"data": {"tls.crt": %q, "tls.key": %q}}`, base64.StdEncoding.EncodeToString(read("server.crt")), base64.StdEncoding.EncodeToString(read("server.key"))), metav1.PatchOptions{})
+	require.NoError(t, c.authority.Issue("server", "scaler", chartHost))
+	_, err = s.cluster.Kube.CoreV1().Secrets(chartNamespace).Patch(t.Context(), "scaler-tls", types.MergePatchType,
+		fmt.Appendf(nil, `{"data": {"tls.crt": %q, "tls.key": %q}}`, base64.StdEncoding.EncodeToString(c.read("server.crt")), base64.StdEncoding.EncodeToString(c.read("server.key"))), metav1.PatchOptions{})
 	require.NoError(t, err)
-	renewed, err := tls.X509KeyPair(read("server.crt"), read("server.key"))
+	renewed, err := tls.X509KeyPair(c.read("server.crt"), c.read("server.key"))
 	require.NoError(t, err)
-	for _, pod := range pods {
+	for _, pod := range c.pods {
 		s.wait("the renewed certificate is shown", func() error {
 			shown := errors.New("it is not")
 			err := handshake(pod.Status.PodIP, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{own}, VerifyConnection: func(state tls.ConnectionState) error {
@@ -185,15 +219,7 @@ spec:
 	f.atReplicas(3)
 	f.finish()
 	require.Equal(t, before, opened(), "no stream was opened again")
-	logs, err := filepath.Glob(filepath.Join(s.dir, namespace+"_*.log"))
-	require.NoError(t, err)
-	require.Len(t, logs, 2)
-	for _, log := range logs {
-		text, err := os.ReadFile(log)
-		require.NoError(t, err)
-		require.NotContains(t, string(text), "not allowed", log)
-		require.NotContains(t, string(text), "level=ERROR", log)
-	}
+	c.allowed()
 }
 
 // streamsOpened counts the streams that KEDA has opened at a scaler.

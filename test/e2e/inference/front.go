@@ -34,16 +34,41 @@ func (s *Simulator) front(ctx context.Context, pod *corev1.Pod) error {
 	f := s.fleet(pod.Namespace, pod.Annotations[FrontAnnotation])
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
-		stats := f.Stats()
+		var stats Stats
+		if s.holds(uid) {
+			stats = f.Stats()
+		}
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		_, _ = fmt.Fprintf(w, "demand_queued_requests %d\ndemand_inflight_requests %d\ndemand_requests_total %d\n",
 			stats.Backlog+stats.StreamQueue, stats.InFlight(), stats.Arrived)
 	})
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	s.joined++
+	server := &front{Server: http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}, of: f, joined: s.joined}
 	s.fronts[uid] = server
 	go func() { _ = server.Serve(listener) }() // ends when it is closed
 	go func() { s.report(pod, s.SetReady(ctx, pod.Namespace, pod.Name)) }()
 	return nil
+}
+
+// front is one API server of a fleet.
+type front struct {
+	http.Server
+	of     *Fleet
+	joined int
+}
+
+// holds reports whether the API server is the one that all that waits is at: the first
+// that came. A request waits at one of them alone.
+func (s *Simulator) holds(uid string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	own := s.fronts[uid]
+	for _, other := range s.fronts {
+		if own == nil || other.of == own.of && other.joined < own.joined {
+			return false
+		}
+	}
+	return own != nil
 }
 
 func (s *Simulator) removeFront(pod *corev1.Pod) {

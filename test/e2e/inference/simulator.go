@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"strconv"
 	"sync"
 	"time"
@@ -33,7 +32,8 @@ type Simulator struct {
 	expositions map[string]*exposition
 	mu          sync.Mutex
 	fleets      map[string]*Fleet
-	fronts      map[string]*http.Server // by pod UID
+	fronts      map[string]*front // by pod UID
+	joined      int               // fronts, so far
 }
 
 // Watch takes what the informer says of pods, until ctx is done.
@@ -42,7 +42,7 @@ func (s *Simulator) Watch(ctx context.Context, pods cache.SharedIndexInformer) e
 	if s.expositions, err = loadEngines(); err != nil {
 		return err
 	}
-	s.fleets, s.fronts = map[string]*Fleet{}, map[string]*http.Server{}
+	s.fleets, s.fronts = map[string]*Fleet{}, map[string]*front{}
 	set := func(obj any) {
 		switch pod, ok := obj.(*corev1.Pod); {
 		case !ok:

@@ -1,0 +1,99 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// What a new user does who has the README alone: install the chart, apply the examples,
+// send load, watch the ASR come from zero and its API servers from one, within the GPUs,
+// and ask why; then the same over mutual TLS.
+func TestNewUser(t *testing.T) {
+	t.Run("plaintext", func(t *testing.T) {
+		s := begin(t)
+		c := s.install("e2e-plaintext.yaml")
+		s.trial(c, func(example string) string { return example })
+	})
+	t.Run("mtls", func(t *testing.T) {
+		s := begin(t)
+		c := s.install("e2e.yaml")
+		// As examples/mtls has it.
+		c.secret(s.namespace, "inference-scaler-keda", "keda")
+		authentication, scaledObject, found := strings.Cut(example(t, "mtls"), "---\n")
+		require.True(t, found)
+		s.apply(authentication)
+		require.Contains(t, scaledObject, "        enableTLS: \"true\"\n")
+		require.Contains(t, scaledObject, "      authenticationRef:\n        name: inference-scaler\n")
+		s.trial(c, func(example string) string {
+			return regexp.MustCompile(`(?m)^      metadata:$`).ReplaceAllString(example,
+				"      authenticationRef:\n        name: inference-scaler\n      metadata:\n        enableTLS: \"true\"")
+		})
+	})
+}
+
+// example is the YAML of one, for whatever namespace it is applied to.
+func example(t *testing.T, name string) string {
+	text, err := os.ReadFile("../../examples/" + name + "/scaledobject.yaml")
+	require.NoError(t, err)
+	text = regexp.MustCompile(`(?m)^  namespace: .*\n`).ReplaceAll(text, nil)
+	require.Contains(t, string(text), "inference-scaler.keda.svc:9090")
+	return strings.ReplaceAll(string(text), "inference-scaler.keda.svc:9090", chartHost+":9090")
+}
+
+func (s *scenario) trial(c *chart, edited func(example string) string) {
+	s.provide(4, 2)
+	asr := s.fleet(workload{Replicas: 0, Nodes: s.namespace, Startup: 2 * time.Second})
+	asr.front("api-server")
+	api := s.newFleet(workload{Kind: "Deployment", Name: "api-server"})
+	api.timeline = newTimeline(s.Context(), api)
+	s.fleets = append(s.fleets, api)
+
+	asr.object = edited(example(s.T, "scale-to-zero"))
+	_, api.object, _ = strings.Cut(edited(example(s.T, "lightning-asr")), "---\n")
+	require.Contains(s, api.object, "follow: lightning-asr")
+	for _, f := range []*fleet{asr, api} {
+		s.apply(f.object)
+		s.wait("KEDA has made the HPA of "+f.Name, func() error {
+			_, err := f.hpa()
+			return err
+		})
+	}
+	checked := s.product("check", "--cluster", "--kubeconfig", s.cluster.Kubeconfig, "--namespace", s.namespace, "--fail-on", "error")
+	require.Contains(s, checked, "2 ScaledObjects checked: 0 errors")
+
+	settle := asr.allPlaced()
+	asr.stays(0, 5*time.Second)
+	api.stays(1, time.Second)
+	begun := time.Now()
+	asr.burst(150)
+	woken := asr.until("awake", func(m moment) bool { return m.Replicas > 0 })
+	asr.atReplicas(6)
+	api.atReplicas(3)
+	asr.figure("0 → 1 after %.2f s", woken.Sub(begun).Seconds())
+	asr.ready(6)
+	asr.stays(6, 10*time.Second)
+	settle()
+
+	said := s.product("why", "--address", "http://"+c.pods[0].Status.PodIP+":8080", s.namespace)
+	require.Contains(s, said, "capacity  room for 6")
+	require.Regexp(s, `load +0 → 150 +0 → 30 `, said)
+	require.Regexp(s, `capacity +150 → 30 +30 → 6 `, said)
+	require.Regexp(s, `follow +0 → 6 +0 → 3 +lightning-asr wants 6 and has 6`, said)
+	s.Log(said)
+	c.allowed()
+	asr.finish()
+}
+
+// product runs a command of the real binary, and returns what it prints.
+func (s *scenario) product(args ...string) string {
+	s.Helper()
+	out, err := exec.CommandContext(s.Context(), os.Getenv(scalerEnv), args...).CombinedOutput()
+	require.NoError(s, err, string(out))
+	return string(out)
+}
