@@ -6,12 +6,14 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,8 +23,10 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/inference-scaler/inference-scaler/test/e2e/controlplane"
 )
@@ -67,7 +71,7 @@ func TestExamples(t *testing.T) {
 }
 
 const (
-	chartNamespace = "chart-e2e"
+	chartNamespace = controlplane.AuditedNamespace
 	chartHost      = "chart-inference-scaler.chart-e2e.svc"
 )
 
@@ -220,6 +224,58 @@ spec:
 	f.finish()
 	require.Equal(t, before, opened(), "no stream was opened again")
 	c.allowed()
+	c.usesAll("e2e.yaml")
+}
+
+// usesAll waits until the installation has made use of every right that its rendering
+// grants: it grants nothing more than it needs. That it needs nothing more, allowed says.
+func (c *chart) usesAll(rendering string) {
+	c.Helper()
+	text, err := os.ReadFile(chartRenderings + rendering)
+	require.NoError(c, err)
+	var granted []string
+	for _, doc := range strings.Split(string(text), "---\n") {
+		var role struct {
+			Kind  string
+			Rules []rbacv1.PolicyRule
+		}
+		require.NoError(c, yaml.Unmarshal([]byte(doc), &role))
+		for _, r := range role.Rules {
+			for _, group := range r.APIGroups {
+				for _, resource := range r.Resources {
+					for _, verb := range r.Verbs {
+						granted = append(granted, verb+" "+group+"/"+resource)
+					}
+				}
+			}
+		}
+	}
+	require.Greater(c, len(granted), 20)
+	c.wait("every right has been used", func() error {
+		log, err := os.ReadFile(c.cluster.AuditLog)
+		if err != nil {
+			return err
+		}
+		used := map[string]bool{}
+		for line := range strings.Lines(string(log)) {
+			var e struct {
+				Verb      string
+				ObjectRef struct{ APIGroup, Resource string }
+			}
+			if json.Unmarshal([]byte(line), &e) == nil { // the last may not be whole yet
+				used[e.Verb+" "+e.ObjectRef.APIGroup+"/"+e.ObjectRef.Resource] = true
+			}
+		}
+		idle := slices.DeleteFunc(slices.Clone(granted), func(right string) bool {
+			// Where the API server streams its lists, a watch begins with one.
+			resource, list := strings.CutPrefix(right, "list ")
+			return used[right] || list && used["watch "+resource]
+		})
+		if len(idle) > 0 {
+			return fmt.Errorf("not used: %v", idle)
+		}
+		return nil
+	})
 }
 
 // streamsOpened counts the streams that KEDA has opened at a scaler.

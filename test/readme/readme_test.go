@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"sigs.k8s.io/yaml"
 
 	"github.com/inference-scaler/inference-scaler/scaler/check"
 	"github.com/inference-scaler/inference-scaler/scaler/preset"
@@ -144,61 +143,41 @@ func metrics(promql string) string {
 	return strings.Join(all, " ")
 }
 
-func TestExamplesAreTaken(t *testing.T) {
-	count := 0
-	err := filepath.WalkDir("../../examples", func(file string, _ fs.DirEntry, err error) error {
-		if err != nil || filepath.Ext(file) != ".yaml" {
-			return err
-		}
-		text, err := os.ReadFile(file)
+func TestExamplesAndRenderingsHaveNothingToMend(t *testing.T) {
+	for dir, least := range map[string]int{"../../examples": 12, "../chart/testdata": 5} {
+		count := 0
+		err := filepath.WalkDir(dir, func(file string, _ fs.DirEntry, err error) error {
+			if err != nil || filepath.Ext(file) != ".yaml" {
+				return err
+			}
+			text, err := os.ReadFile(file)
+			require.NoError(t, err)
+			report := checked(t, file, string(text))
+			require.Empty(t, report.Findings)
+			count += report.ScaledObjects
+			return nil
+		})
 		require.NoError(t, err)
-		count += checkTriggers(t, file, string(text))
-		return nil
-	})
-	require.NoError(t, err)
-	require.GreaterOrEqual(t, count, 12)
+		require.GreaterOrEqual(t, count, least, dir)
+	}
 }
 
-func TestTheREADMEsTriggersAreTaken(t *testing.T) {
+func TestWhatTheREADMEShowsIsTaken(t *testing.T) {
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
 	count := 0
 	for _, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
-		count += checkTriggers(t, path, block[1])
+		report := checked(t, path, block[1])
+		count += report.ScaledObjects
+		for _, f := range report.Findings {
+			require.Equal(t, "tolerance", f.Rule, "what the text below it is about: %s", f.Message)
+		}
 	}
 	require.NotZero(t, count)
 }
 
-func checkTriggers(t *testing.T, file, text string) int {
-	count := 0
-	for _, doc := range regexp.MustCompile(`(?m)^---$`).Split(text, -1) {
-		count += checkObject(t, file, doc)
-	}
-	return count
-}
-
-// checkObject takes a ScaledObject, with any triggers of ours, and whatever comes with it.
-func checkObject(t *testing.T, file, text string) int {
-	var so struct {
-		Kind string
-		Spec struct {
-			Triggers []struct {
-				Type     string
-				Metadata map[string]string
-			}
-		}
-	}
-	require.NoError(t, yaml.UnmarshalStrict([]byte(text), &map[string]any{}), file)
-	require.NoError(t, yaml.Unmarshal([]byte(text), &so), file)
-	require.Contains(t, []string{"ScaledObject", "TriggerAuthentication", "Secret", ""}, so.Kind, file)
-	count := 0
-	for _, tr := range so.Spec.Triggers {
-		require.NotEqual(t, "external", tr.Type, "%s: external-push alone opens the stream", file)
-		if tr.Type == "external-push" {
-			count++
-			_, err := trigger.Parse(tr.Metadata)
-			require.NoError(t, err, file)
-		}
-	}
-	return count
+func checked(t *testing.T, file, text string) check.Report {
+	docs, err := check.Read(file, strings.NewReader(text))
+	require.NoError(t, err)
+	return check.Check(docs, check.Options{})
 }

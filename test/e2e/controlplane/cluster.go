@@ -51,6 +51,8 @@ type Cluster struct {
 	Dynamic    dynamic.Interface
 	Config     *rest.Config
 	Kubeconfig string // the admin's: a file
+	// AuditLog has a line of JSON for each request of the service accounts of AuditedNamespace.
+	AuditLog string
 
 	opts   Options
 	mapper *restmapper.DeferredDiscoveryRESTMapper
@@ -68,6 +70,7 @@ func Start(ctx context.Context, opts Options) (_ *Cluster, err error) {
 	c := &Cluster{
 		opts: opts, sync: opts.Sync, running: map[string]*process.Process{},
 		Kubeconfig: filepath.Join(opts.Dir, "kubeconfig"),
+		AuditLog:   filepath.Join(opts.Dir, "audit.log"),
 	}
 	if err := c.prepare(); err != nil {
 		return nil, err
@@ -91,6 +94,17 @@ func Start(ctx context.Context, opts Options) (_ *Cluster, err error) {
 	return c, nil
 }
 
+// AuditedNamespace is the one whose service accounts' requests are noted.
+const AuditedNamespace = "chart-e2e"
+
+const auditPolicy = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - {level: Metadata, userGroups: ["system:serviceaccounts:` + AuditedNamespace + `"]}
+  - {level: None}
+`
+
 // prepare writes the files that the components read.
 func (c *Cluster) prepare() error {
 	pki := filepath.Join(c.opts.Dir, "pki")
@@ -104,6 +118,7 @@ func (c *Cluster) prepare() error {
 	for name, text := range map[string]string{
 		c.Kubeconfig: kubeconfig(filepath.Join(pki, "ca.crt")),
 		filepath.Join(c.opts.Dir, "scheduler.yaml"): schedulerConfig(c.Kubeconfig),
+		filepath.Join(c.opts.Dir, "audit.yaml"):     auditPolicy,
 		filepath.Join(c.opts.Dir, "stages.yaml"):    string(nodeStages) + "\n---\n" + podStages,
 		filepath.Join(pki, "tokens.csv"):            adminToken + `,admin,admin,"system:masters"` + "\n",
 	} {

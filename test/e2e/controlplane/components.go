@@ -77,6 +77,7 @@ func (c *Cluster) commands() map[string]process.Command {
 		"--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group",
 		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
 		"--proxy-client-cert-file=" + pki("front-proxy.crt"), "--proxy-client-key-file=" + pki("front-proxy.key"),
+		"--audit-policy-file=" + filepath.Join(c.opts.Dir, "audit.yaml"), "--audit-log-path=" + c.AuditLog,
 	})
 	add(ControllerManager, "kube", []string{
 		"--bind-address=127.0.0.1", "--leader-elect=false", "--use-service-account-credentials=true",
