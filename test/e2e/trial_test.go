@@ -41,9 +41,16 @@ func TestNewUser(t *testing.T) {
 func example(t *testing.T, name string) string {
 	text, err := os.ReadFile("../../examples/" + name + "/scaledobject.yaml")
 	require.NoError(t, err)
-	text = regexp.MustCompile(`(?m)^  namespace: .*\n`).ReplaceAll(text, nil)
-	require.Contains(t, string(text), "inference-scaler.keda.svc:9090")
-	return strings.ReplaceAll(string(text), "inference-scaler.keda.svc:9090", chartHost+":9090")
+	require.Contains(t, string(text), exampleAddress)
+	return regexp.MustCompile(`(?m)^  namespace: .*\n`).ReplaceAllString(string(text), "")
+}
+
+// exampleAddress is where examples find the scaler, and where the run has its own.
+const exampleAddress = "inference-scaler.keda.svc:9090"
+
+// there has an example find the chart's installation.
+func there(example string) string {
+	return strings.ReplaceAll(example, exampleAddress, chartHost+":9090")
 }
 
 func (s *scenario) trial(c *chart, edited func(example string) string) {
@@ -54,8 +61,8 @@ func (s *scenario) trial(c *chart, edited func(example string) string) {
 	api.timeline = newTimeline(s.Context(), api)
 	s.fleets = append(s.fleets, api)
 
-	asr.object = edited(example(s.T, "scale-to-zero"))
-	_, api.object, _ = strings.Cut(edited(example(s.T, "lightning-asr")), "---\n")
+	asr.object = there(edited(example(s.T, "scale-to-zero")))
+	_, api.object, _ = strings.Cut(there(edited(example(s.T, "lightning-asr"))), "---\n")
 	require.Contains(s, api.object, "follow: lightning-asr")
 	for _, f := range []*fleet{asr, api} {
 		s.apply(f.object)
@@ -88,6 +95,52 @@ func (s *scenario) trial(c *chart, edited func(example string) string) {
 	s.Log(said)
 	c.allowed()
 	asr.finish()
+}
+
+// Examples as they stand scale the fleets that they name: from 20 requests, of which a
+// pod serves 9 at once and has a queue of 11 at a target of 5, exactly 3 replicas.
+func TestExamplesScale(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"vllm", "sglang"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := begin(t)
+			f := s.fleet(workload{Kind: "StatefulSet", Engine: name, Slots: 9, Replicas: 1})
+			f.object = example(t, name)
+			s.apply(f.object)
+			f.until("the scaler answers", func(m moment) bool { return m.Wanted >= 0 })
+			settle := f.never("more than 3 replicas", func(m moment) bool { return m.Replicas > 3 })
+			f.burst(20)
+			f.atReplicas(3)
+			f.ready(3)
+			settle()
+			f.finish()
+		})
+	}
+	// What two fleets are short of they share.
+	t.Run("gpu-shared", func(t *testing.T) {
+		t.Parallel()
+		s := begin(t)
+		s.provide(4, 2)
+		s.apply(example(t, "gpu-shared"))
+		var fleets []*fleet
+		for _, name := range []string{"llama", "whisper"} {
+			f := s.fleet(workload{Name: name, Engine: "vllm", Nodes: s.namespace, Replicas: 1})
+			fleets = append(fleets, f)
+			f.until("the scaler answers", func(m moment) bool { return m.Wanted >= 0 })
+		}
+		for _, f := range fleets {
+			defer f.allPlaced()()
+			f.burst(300)
+		}
+		for _, f := range fleets {
+			f.atReplicas(3)
+			f.ready(3)
+		}
+		for _, f := range fleets {
+			f.stays(3, 10*time.Second)
+		}
+	})
 }
 
 // product runs a command of the real binary, and returns what it prints.
