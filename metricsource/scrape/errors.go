@@ -35,6 +35,7 @@ var (
 	errTooLarge    = fmt.Errorf("the body is larger than %d MiB", maxBody>>20)
 	errEncoded     = errors.New("the body is compressed, although identity was asked for")
 	errIncomplete  = errors.New("the body is cut off: an OpenMetrics body ends with # EOF")
+	errNoRoom      = errors.New("no room for the body")
 	errTimeout     = errors.New("no answer in time")
 	errNotAnswered = errors.New("not read yet")
 )
@@ -58,7 +59,7 @@ func reason(err error) string {
 		return "syntax"
 	case errors.As(err, &status):
 		return "status"
-	case errors.Is(err, errTooLarge), errors.Is(err, metricsource.ErrTooManySeries):
+	case errors.Is(err, errTooLarge), errors.Is(err, errNoRoom), errors.Is(err, metricsource.ErrTooManySeries):
 		return "too_large"
 	case errors.As(err, &op), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "connection"

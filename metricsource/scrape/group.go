@@ -59,6 +59,7 @@ type Group struct {
 	phase   time.Duration
 	every   atomic.Int64        // the interval, in ns
 	slots   *semaphore.Weighted // of the scraper's, those that one group may hold
+	bodies  bodySlots           // likewise
 
 	mu      sync.Mutex
 	targets map[string]*target
@@ -75,6 +76,7 @@ func (s *Scraper) Open(cfg Config) *Group {
 		names:   exposition.NewNames(exact, match),
 		phase:   rand.N(cfg.Interval),
 		slots:   semaphore.NewWeighted(maxInFlightOfGroup),
+		bodies:  newBodySlots(2),
 		targets: map[string]*target{},
 	}
 	g.every.Store(int64(cfg.Interval))

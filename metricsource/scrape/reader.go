@@ -4,22 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/metricsource/exposition"
 )
 
 const (
-	maxBody = 16 << 20
-	// maxPooledBody keeps one huge body from staying in memory for good.
-	maxPooledBody = 1 << 20
 	// A filter of more names, or of a longer query string, is not asked for: a
 	// set of names is kept in one word, and servers refuse long URLs.
 	maxFilterNames  = 64
@@ -29,8 +23,6 @@ const (
 	// prometheus_client sends it to whoever mentions it, and it is the longer one.
 	accept = "text/plain;version=0.0.4,*/*;q=0.1"
 )
-
-var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // reading is what one good reading of a target yields.
 type reading struct {
@@ -148,19 +140,12 @@ func (r *reader) fetch(ctx context.Context, req *http.Request) (reading, error) 
 		return reading{}, errEncoded
 	}
 	body := bodies.Get().(*bytes.Buffer)
-	defer func() {
-		if body.Cap() <= maxPooledBody {
-			body.Reset()
-			bodies.Put(body)
-		}
-	}()
-	n, err := body.ReadFrom(io.LimitReader(resp.Body, maxBody+1))
-	r.target.group.scraper.metrics.bytes.Add(float64(n))
+	defer free(body)
+	group := r.target.group
+	err = readBody(ctx, body, resp.Body, group.bodies, group.scraper.bodies)
+	group.scraper.metrics.bytes.Add(float64(body.Len()))
 	if err != nil {
-		return reading{}, fmt.Errorf("reading the body: %w", err)
-	}
-	if n > maxBody {
-		return reading{}, errTooLarge
+		return reading{}, err
 	}
 	format, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // what it cannot parse is read as text
 	return r.parse(body.Bytes(), format)

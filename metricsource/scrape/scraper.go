@@ -38,6 +38,7 @@ type Scraper struct {
 	opts    Options
 	metrics *metrics
 	slots   *semaphore.Weighted
+	bodies  bodySlots
 	queue   *schedule.Queue[*target] // those being read are not in it
 }
 
@@ -50,6 +51,7 @@ func New(opts Options) *Scraper {
 		opts:    opts,
 		metrics: newMetrics(opts.Registerer),
 		slots:   semaphore.NewWeighted(maxInFlight),
+		bodies:  newBodySlots(1),
 		queue:   schedule.New[*target](),
 	}
 }

@@ -127,7 +127,7 @@ func (t *target) read(ctx context.Context, slots *semaphore.Weighted) {
 	// The request, the dial and the handshake have the same limit; which of them
 	// is told of first means nothing.
 	var late interface{ Timeout() bool }
-	if err != nil && (errors.Is(context.Cause(ctx), errTimeout) || errors.As(err, &late) && late.Timeout()) {
+	if err != nil && !errors.Is(err, errNoRoom) && (errors.Is(context.Cause(ctx), errTimeout) || errors.As(err, &late) && late.Timeout()) {
 		err = errTimeout
 	}
 	var op *net.OpError
