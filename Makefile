@@ -7,6 +7,7 @@ GO ?= go
 BIN := bin/inference-scaler
 LDFLAGS ?=
 FUZZTIME ?= 30s
+CHAOS_SEEDS ?= 4000
 
 .PHONY: help
 help: ## List the targets
@@ -58,6 +59,10 @@ e2e: build ## Run all scenarios on a real Kubernetes with a real KEDA; RUN=TestS
 .PHONY: e2e-smoke
 e2e-smoke: build ## Run those scenarios that every change has to pass
 	$(E2E) -run '^Test(Spike|Decline|ScalerRestart|PodsUnreachable)$$'
+
+.PHONY: chaos
+chaos: ## Let anything happen to a fleet, in CHAOS_SEEDS (4000) sequences of events; CHAOS_SEED=N repeats one
+	CHAOS_SEEDS=$(CHAOS_SEEDS) $(GO) test -count=1 -timeout 30m -run '^TestChaos$$' ./scaler
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (30s)

@@ -127,7 +127,12 @@ type messages struct {
 }
 
 func (w *world) streamIsActive(metadata map[string]string) *messages {
-	stream, err := w.client.StreamIsActive(context.Background(), ref(metadata))
+	return w.streamIn(context.Background(), metadata)
+}
+
+// streamIn opens a stream that ends with the context.
+func (w *world) streamIn(ctx context.Context, metadata map[string]string) *messages {
+	stream, err := w.client.StreamIsActive(ctx, ref(metadata))
 	require.NoError(w.t, err)
 	begun := time.Now()
 	m := &messages{}
