@@ -129,8 +129,9 @@ func TestExamplesScale(t *testing.T) {
 			fleets = append(fleets, f)
 			f.until("the scaler answers", func(m moment) bool { return m.Wanted >= 0 })
 		}
+		var settle []func()
 		for _, f := range fleets {
-			defer f.allPlaced()()
+			settle = append(settle, f.allPlaced())
 			f.burst(300)
 		}
 		for _, f := range fleets {
@@ -139,6 +140,9 @@ func TestExamplesScale(t *testing.T) {
 		}
 		for _, f := range fleets {
 			f.stays(3, 10*time.Second)
+		}
+		for _, none := range settle {
+			none()
 		}
 	})
 }
