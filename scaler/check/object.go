@@ -143,7 +143,8 @@ type customMetric struct {
 	Metric struct {
 		Name     string
 		Selector struct {
-			MatchLabels map[string]string `yaml:"matchLabels"`
+			MatchLabels      map[string]string `yaml:"matchLabels"`
+			MatchExpressions []yaml.Node       `yaml:"matchExpressions"`
 		}
 	}
 	Target metricTarget

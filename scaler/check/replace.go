@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/scaler/preset"
+	"github.com/inference-scaler/inference-scaler/scaler/trigger"
 )
 
 // ErrNoHPA: there is none among the documents.
@@ -211,15 +212,12 @@ func (c *conversion) ofPods(m *customMetric) (newTrigger, bool) {
 	}
 	rule, found := c.Adapter.ofPods(m.Metric.Name)
 	if engine, ok := engineOf(rule.series); ok {
-		c.notef("%s is part of what engine %s counts (inference-scaler why shows all of it)", rule.series, engine)
+		c.ofEngine(m, rule, engine)
 		return c.external(c.port(engine, "engine", engine, "target", target)...), true
 	}
 	query := "sum by (pod) (" + rule.selector(m.Metric.Selector.MatchLabels) + ")"
 	if found && rule.metricsQuery != "" {
 		query = rule.query("pod", m.Metric.Selector.MatchLabels, "")
-	}
-	if _, err := metricsource.ParseQuery(query); err != nil {
-		c.openf("metric %s: %v", m.Metric.Name, err)
 	}
 	return c.external(c.port("", "query", query, "target", target)...), true
 }
@@ -236,7 +234,7 @@ func (c *conversion) ofCluster(m *customMetric) (newTrigger, bool) {
 		return c.external("follow", leader, "ratio", target), true
 	}
 	if engine, ok := engineOf(rule.series); ok {
-		c.notef("%s is part of what engine %s counts, read from the pods themselves", rule.series, engine)
+		c.ofEngine(m, rule, engine)
 		return c.external(c.port(engine, "engine", engine, "target", target)...), true
 	}
 	if !found || c.Adapter.address() == "" {
@@ -244,11 +242,16 @@ func (c *conversion) ofCluster(m *customMetric) (newTrigger, bool) {
 		return newTrigger{}, false
 	}
 	query := rule.query("", m.Metric.Selector.MatchLabels, c.doc.meta.Namespace)
-	if _, err := metricsource.ParseRemoteQuery(query); err != nil {
-		c.openf("metric %s: %v", m.Metric.Name, err)
-	}
 	c.notef("%s must be allowed: serve --upstream-allow", c.Adapter.address())
 	return c.external("query", query, "target", target, "prometheusAddress", c.Adapter.address()), true
+}
+
+// ofEngine notes what the engine does other than the metric did.
+func (c *conversion) ofEngine(m *customMetric, rule metricRule, engine string) {
+	c.notef("%s is part of what engine %s counts, read from the pods themselves (inference-scaler why shows all of it)", rule.series, engine)
+	if len(m.Metric.Selector.MatchLabels) > 0 {
+		c.notef("metric %s had a selector: the engine counts all that a pod has, whatever its labels", m.Metric.Name)
+	}
 }
 
 // average is the target, in plain digits; an HPA with any other multiplies by its ready pods.
@@ -257,17 +260,33 @@ func (c *conversion) average(m *customMetric) (string, bool) {
 		c.openf("metric %s has a target of type %s: how much each replica should carry is not known", m.Metric.Name, m.Target.Type)
 		return "", false
 	}
-	text := m.Target.AverageValue
-	if milli, ok := strings.CutSuffix(text, "m"); ok {
-		if n, err := strconv.ParseFloat(milli, 64); err == nil {
-			return strconv.FormatFloat(n/1000, 'f', -1, 64), true
-		}
+	if len(m.Metric.Selector.MatchExpressions) > 0 {
+		c.openf("metric %s has a selector with matchExpressions, and matchLabels alone are carried over", m.Metric.Name)
 	}
-	return text, true
+	quantity, err := resource.ParseQuantity(m.Target.AverageValue)
+	if err != nil {
+		c.openf("metric %s: averageValue %q: %v", m.Metric.Name, m.Target.AverageValue, err)
+		return "", false
+	}
+	return strconv.FormatFloat(quantity.AsApproximateFloat64(), 'f', -1, 64), true
 }
 
+// external is a trigger of this scaler. What it would refuse of it is left open.
 func (c *conversion) external(pairs ...string) newTrigger {
-	return newTrigger{Type: "external-push", Metadata: keyed(append([]string{"scalerAddress", c.ScalerAddress}, pairs...)...)}
+	pairs = append([]string{"scalerAddress", c.ScalerAddress}, pairs...)
+	values := map[string]string{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		values[pairs[i]] = pairs[i+1]
+	}
+	var faults trigger.Faults
+	if _, err := trigger.Parse(values); errors.As(err, &faults) {
+		for _, f := range faults {
+			if f.Key != "port" { // which is asked for already
+				c.openf("%s", f)
+			}
+		}
+	}
+	return newTrigger{Type: "external-push", Metadata: keyed(pairs...)}
 }
 
 // port adds where the pods are read, where the engine does not say.

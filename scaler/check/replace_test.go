@@ -38,11 +38,14 @@ func TestReplace(t *testing.T) {
 func TestReplaceLeavesQuestionsOpen(t *testing.T) {
 	const head = "kind: HorizontalPodAutoscaler\nmetadata: {name: a}\nspec:\n  scaleTargetRef: {kind: Deployment, name: b}\n  metrics:\n"
 	for metric, want := range map[string]string{
-		"{type: Pods, pods: {metric: {name: ai_request_queue_depth}, target: {type: AverageValue, averageValue: 5}}}": "HorizontalPodAutoscaler a: the port that the pods serve their metrics at is missing, which no HPA tells: --port",
-		"{type: Pods, pods: {metric: {name: num_requests_waiting}, target: {type: AverageValue, averageValue: 5}}}":   "the port that the pods serve",
-		"{type: External, external: {metric: {name: queue}, target: {type: AverageValue, averageValue: 5}}}":          "metric queue: what it is, prometheus-adapter's values tell; give them as a second file, with prometheus.url",
-		"{type: External, external: {metric: {name: vllm_num_requests_waiting}, target: {type: Value, value: 5}}}":    "metric vllm_num_requests_waiting has a target of type Value: how much each replica should carry is not known",
-		"{type: Pods, pods: {metric: {name: 1metric}, target: {type: AverageValue, averageValue: 5}}}":                "metric 1metric: ",
+		"{type: Pods, pods: {metric: {name: ai_request_queue_depth}, target: {type: AverageValue, averageValue: 5}}}":                                                                 "HorizontalPodAutoscaler a: the port that the pods serve their metrics at is missing, which no HPA tells: --port",
+		"{type: Pods, pods: {metric: {name: num_requests_waiting}, target: {type: AverageValue, averageValue: 5}}}":                                                                   "the port that the pods serve",
+		"{type: External, external: {metric: {name: queue}, target: {type: AverageValue, averageValue: 5}}}":                                                                          "metric queue: what it is, prometheus-adapter's values tell; give them as a second file, with prometheus.url",
+		"{type: External, external: {metric: {name: vllm_num_requests_waiting}, target: {type: Value, value: 5}}}":                                                                    "metric vllm_num_requests_waiting has a target of type Value: how much each replica should carry is not known",
+		"{type: Pods, pods: {metric: {name: 1metric}, target: {type: AverageValue, averageValue: 5}}}":                                                                                "query: ",
+		"{type: Pods, pods: {metric: {name: vllm:num_requests_waiting}, target: {type: AverageValue, averageValue: many}}}":                                                           `metric vllm:num_requests_waiting: averageValue "many"`,
+		"{type: Pods, pods: {metric: {name: vllm:num_requests_waiting}, target: {type: AverageValue, averageValue: 4Mi}}}":                                                            `target: "4194304"; wanted: a number from 0.001 to 1000000`,
+		"{type: Pods, pods: {metric: {name: vllm:num_requests_waiting, selector: {matchExpressions: [{key: a, operator: Exists}]}}, target: {type: AverageValue, averageValue: 1k}}}": "metric vllm:num_requests_waiting has a selector with matchExpressions",
 		"{type: Strange}": "a metric of type Strange is not known",
 	} {
 		text, open, err := Replacement{}.Replace(documents(t, head+"    - "+metric+"\n"))

@@ -33,7 +33,7 @@ func TestParseEveryPreset(t *testing.T) {
 		metadata := map[string]string{"engine": engine, "port": "9000"}
 		if p, _ := preset.Lookup(engine); p.Target == 0 {
 			_, err := Parse(metadata)
-			require.EqualError(t, err, "target: missing; wanted: the load that one replica should carry, a number from 0.001 to 1e+06", engine)
+			require.EqualError(t, err, "target: missing; wanted: the load that one replica should carry, a number from 0.001 to 1000000", engine)
 			metadata["target"] = "5"
 		}
 		_, err := Parse(metadata)
@@ -97,13 +97,13 @@ func TestParseRefuses(t *testing.T) {
 		{base("Target", "5"), `unknown key "Target"; did you mean "target"?`},
 		{base("inFlightQuery", "x"), `unknown key "inFlightQuery"; did you mean "inflightQuery"?`},
 		{base("target", ""), `target: empty; leave the key out for its default`},
-		{base("target", "0"), `target: "0"; wanted: a number from 0.001 to 1e+06`},
+		{base("target", "0"), `target: "0"; wanted: a number from 0.001 to 1000000`},
 		{base("target", "-1"), `target: "-1"; wanted:`},
 		{base("target", "NaN"), `target: "NaN"; wanted:`},
 		{base("target", "Inf"), `target: "Inf"; wanted:`},
 		{base("target", "five"), `target: "five"; wanted:`},
 		{base("target", "5", "targetFromEnv", "6"), `target: given twice, as target and as targetFromEnv`},
-		{base("activation", "-1"), `activation: "-1"; wanted: a number from 0 to 1e+09`},
+		{base("activation", "-1"), `activation: "-1"; wanted: a number from 0 to 1000000000`},
 		{base("interval", "0"), `interval: "0"; wanted: a duration from 100ms to 1m0s`},
 		{base("interval", "5"), `interval: "5" (a duration has a unit: 5s); wanted:`},
 		{base("interval", "1ms"), `interval: "1ms"; wanted:`},

@@ -36,7 +36,7 @@ func (p *parser) targets(t *Trigger) {
 	t.Target = wholeThousandths(t.Target)
 	unknown := p.values["engine"] != "" && t.Engine == "" // and said so
 	if t.Target == 0 && p.values["target"] == "" && !unknown && p.sized() {
-		p.failf("target", "missing; wanted: the load that one replica should carry, a number from %g to %g", MinTarget, MaxTarget)
+		p.failf("target", "missing; wanted: the load that one replica should carry, a number from %s to %s", plain(MinTarget), plain(MaxTarget))
 	}
 	p.number("activation", &t.Activation, 0, maxActivation)
 
@@ -172,7 +172,7 @@ func (p *parser) number(key string, to *float64, low, high float64) {
 	}
 	v, err := strconv.ParseFloat(text, 64)
 	if err != nil || !(v >= low && v <= high) {
-		p.failf(key, "%q; wanted: a number from %g to %g", clip(text), low, high)
+		p.failf(key, "%q; wanted: a number from %s to %s", clip(text), plain(low), plain(high))
 		return
 	}
 	*to = v
@@ -186,3 +186,6 @@ func clip(s string) string {
 	}
 	return s[:most] + "…"
 }
+
+// plain writes a number with all its digits.
+func plain(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) }

@@ -66,7 +66,7 @@ var only = map[string][]string{
 	"k8s.io/client-go/": {"metricsource/kubernetes"},
 	"sigs.k8s.io/":      {"metricsource/kubernetes"},
 	// What the scheduler looks at is told in Kubernetes' own types, and judged by its own helpers.
-	"k8s.io/":              {"metricsource", "metricsource/kubernetes", "scaler/capacity"},
+	"k8s.io/":              {"metricsource", "metricsource/kubernetes", "scaler/capacity", "scaler/check"},
 	"github.com/kedacore/": {"scaler", "scaler/sim"},
 	"github.com/prometheus/prometheus/": {
 		"metricsource", "metricsource/exposition", "metricsource/push", "metricsource/scrape", "scaler",
