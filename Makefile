@@ -8,6 +8,7 @@ BIN := bin/inference-scaler
 LDFLAGS ?=
 FUZZTIME ?= 30s
 CHAOS_SEEDS ?= 4000
+CHAOS_FIRST ?= $(shell echo $$RANDOM$$RANDOM)
 
 .PHONY: help
 help: ## List the targets
@@ -61,8 +62,8 @@ e2e-smoke: build ## Run those scenarios that every change has to pass
 	$(E2E) -run '^Test(Spike|Decline|ScalerRestart|PodsUnreachable)$$'
 
 .PHONY: chaos
-chaos: ## Let anything happen to a fleet, in CHAOS_SEEDS (4000) sequences of events; CHAOS_SEED=N repeats one
-	CHAOS_SEEDS=$(CHAOS_SEEDS) $(GO) test -count=1 -timeout 30m -run '^TestChaos$$' ./scaler
+chaos: ## Let anything happen to a fleet, in CHAOS_SEEDS (4000) sequences of events; CHAOS_FIRST=N CHAOS_SEEDS=1 repeats one
+	CHAOS_FIRST=$(CHAOS_FIRST) CHAOS_SEEDS=$(CHAOS_SEEDS) $(GO) test -count=1 -timeout 30m -run '^TestChaos$$' ./scaler
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (30s)

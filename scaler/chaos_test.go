@@ -70,24 +70,13 @@ const (
 	settled = 3 * time.Second
 )
 
-// What must hold whatever happens, in CHAOS_SEEDS sequences of events: never 0 from missing data, never above what was asked
+// What must hold whatever happens, in CHAOS_SEEDS sequences of events from that of
+// CHAOS_FIRST on: never 0 from missing data, never above what was asked
 // for, no edge of a stream lost, and nothing left at the end, which the bubble sees to.
 func TestChaos(t *testing.T) {
-	seeds := 300
-	if text := os.Getenv("CHAOS_SEEDS"); text != "" {
-		n, err := strconv.Atoi(text)
-		require.NoError(t, err)
-		seeds = n
-	}
-	first := rand.Uint64N(1 << 32)
-	if text := os.Getenv("CHAOS_SEED"); text != "" {
-		n, err := strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err)
-		first, seeds = n, 1
-	}
-	for i := range uint64(seeds) {
-		seed := first + i
-		ok := t.Run(fmt.Sprintf("CHAOS_SEED=%d", seed), func(t *testing.T) {
+	first, seeds := fromEnv(t, "CHAOS_FIRST", 1), fromEnv(t, "CHAOS_SEEDS", 300)
+	for seed := first; seed < first+seeds; seed++ {
+		ok := t.Run(fmt.Sprintf("CHAOS_FIRST=%d", seed), func(t *testing.T) {
 			inBubble(t, true, func(t *testing.T, w *world) {
 				c := &chaos{world: w, r: rand.New(rand.NewPCG(seed, 3)), pods: map[string]*chaoticPod{}, had: map[string][]peak{}}
 				c.metadata = map[string]string{"engine": "lightning-asr", "target": "5", "hold": chaosHold.String()}
@@ -116,6 +105,16 @@ func TestChaos(t *testing.T) {
 			return // one is enough to look at
 		}
 	}
+}
+
+func fromEnv(t *testing.T, name string, otherwise uint64) uint64 {
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	require.NoError(t, err, name)
+	return n
 }
 
 func (c *chaos) note(format string, args ...any) {
