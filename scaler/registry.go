@@ -56,12 +56,16 @@ func (s *Scaler) open(o object, metadata map[string]string, declared bool) (*liv
 	if l, ok := s.triggers.Load(k); ok {
 		return l.(*live), nil
 	}
+	if !declared {
+		declared = s.isDeclared(o, metadata)
+	}
+	// Before the metadata are looked at: to refuse a flood must cost next to nothing.
+	if err := s.hasRoom(o, declared); err != nil {
+		return nil, err
+	}
 	t, err := trigger.Parse(metadata)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errMetadata, err)
-	}
-	if !declared {
-		declared = s.isDeclared(o, metadata)
 	}
 	if t.Prometheus != nil && (s.opts.Cluster == nil || s.opts.Prometheus == nil) {
 		return nil, fmt.Errorf("%w: prometheusAddress: %q; this scaler runs without Kubernetes, and would not know how many replicas there are", errMetadata, t.Prometheus.Address)
@@ -80,8 +84,8 @@ func (s *Scaler) open(o object, metadata map[string]string, declared bool) (*liv
 	if l, ok := s.byObject[o][k]; ok { // opened by another call meanwhile
 		return l, nil
 	}
-	if !declared && (len(s.byObject[o]) >= maxPerObject || s.opts.Cluster != nil && s.undeclared() >= maxUndeclared) || s.count >= maxTriggers {
-		return nil, fmt.Errorf("%w: at most %d for a ScaledObject, %d that none declares, and %d in all", errTooMany, maxPerObject, maxUndeclared, maxTriggers)
+	if err := s.room(o, declared); err != nil {
+		return nil, err
 	}
 	l := newLive(s, o, k, maps.Clone(metadata), t)
 	l.declared.Store(declared)
@@ -103,6 +107,20 @@ func (s *Scaler) open(o object, metadata map[string]string, declared bool) (*liv
 	s.wake(l, 0)
 	s.opts.Logger.Info("trigger opened", "namespace", o.namespace, "scaledObject", o.name, "trigger", l.label, "declared", declared)
 	return l, nil
+}
+
+func (s *Scaler) hasRoom(o object, declared bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.room(o, declared)
+}
+
+// room says why there is none for another trigger. The caller holds the lock.
+func (s *Scaler) room(o object, declared bool) error {
+	if !declared && (len(s.byObject[o]) >= maxPerObject || s.opts.Cluster != nil && s.undeclared() >= maxUndeclared) || s.count >= maxTriggers {
+		return fmt.Errorf("%w: at most %d for a ScaledObject, %d that none declares, and %d in all", errTooMany, maxPerObject, maxUndeclared, maxTriggers)
+	}
+	return nil
 }
 
 func (s *Scaler) isDeclared(o object, metadata map[string]string) bool {

@@ -25,6 +25,9 @@ import (
 // maxMessage is more than any metadata that a trigger accepts.
 const maxMessage = 128 << 10
 
+// maxHeaders is more than a token and what tracing adds.
+const maxHeaders = 64 << 10
+
 func newGRPCServer(s *scaler.Scaler, healthy *health.Server, creds credentials.TransportCredentials, reg prometheus.Registerer, logger *slog.Logger) *grpc.Server {
 	calls := grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram())
 	reg.MustRegister(calls)
@@ -48,6 +51,7 @@ func grpcOptions(creds credentials.TransportCredentials, largest int, logger *sl
 	return []grpc.ServerOption{
 		grpc.Creds(creds),
 		grpc.MaxRecvMsgSize(largest),
+		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.ConnectionTimeout(10 * time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),

@@ -131,7 +131,7 @@ func serve(ctx context.Context, f serveFlags) error {
 	if recorder != nil {
 		g.Go(func() error { return recorder.Run(working) })
 	}
-	g.Go(func() error { return grpcServer.Serve(grpcListener) })
+	g.Go(func() error { return grpcServer.Serve(newCrowd(grpcListener, "grpc", reg)) })
 	g.Go(func() error {
 		if err := httpServer.Serve(httpListener); !errors.Is(err, http.ErrServerClosed) {
 			return err
