@@ -26,6 +26,24 @@ type adapterRule struct {
 	SeriesQuery  string `yaml:"seriesQuery"`
 	MetricsQuery string `yaml:"metricsQuery"`
 	Name         struct{ Matches, As string }
+	Resources    struct {
+		Namespaced *bool
+		Overrides  map[string]struct{ Resource string }
+	}
+}
+
+// namespaceLabel is the label by which the rule keeps to the HPA's namespace, empty where
+// it does not.
+func (r adapterRule) namespaceLabel() string {
+	if r.Resources.Namespaced != nil && !*r.Resources.Namespaced {
+		return ""
+	}
+	for label, of := range r.Resources.Overrides {
+		if of.Resource == "namespace" || of.Resource == "namespaces" {
+			return label
+		}
+	}
+	return "namespace"
 }
 
 // ReadAdapter reads the values of its chart, or its configuration file, whose rules
@@ -66,7 +84,10 @@ func (a *Adapter) address() string {
 		return ""
 	}
 	address := strings.TrimSuffix(a.prometheus.URL, "/")
-	if a.prometheus.Port != 0 && !strings.Contains(strings.TrimPrefix(strings.TrimPrefix(address, "http://"), "https://"), ":") {
+	if a.prometheus.Port == 0 {
+		a.prometheus.Port = 9090 // the chart's default, which values that were changed do not repeat
+	}
+	if !strings.Contains(strings.TrimPrefix(strings.TrimPrefix(address, "http://"), "https://"), ":") {
 		address += ":" + strconv.Itoa(a.prometheus.Port)
 	}
 	return address + strings.TrimSuffix(a.prometheus.Path, "/")
@@ -78,9 +99,19 @@ type metricRule struct {
 	series       string   // its name
 	matchers     []string // of its labels
 	metricsQuery string
+	// namespaceLabel keeps it to the HPA's namespace; empty: nothing does.
+	namespaceLabel string
 }
 
-// ofPods finds the rule of a metric that pods have, and ofCluster that of any other.
+// plain reports whether the rule does no more than to add the series up, over time at most.
+func (r metricRule) plain() bool {
+	return r.metricsQuery == "" || plainQuery.MatchString(r.metricsQuery)
+}
+
+var plainQuery = regexp.MustCompile(`^\s*(sum|avg|max|avg_over_time|max_over_time|\(|\s|<<\s*\.(Series|GroupBy)\s*>>|\{\s*<<\s*\.LabelMatchers\s*>>\s*\}|\[\w+\]|by|\))*\s*$`)
+
+// ofPods finds the rule of a metric that pods have, and ofCluster that of any other: an
+// external one's, or an object's.
 func (a *Adapter) ofPods(metric string) (metricRule, bool) {
 	if a == nil {
 		return metricRule{series: metric}, false
@@ -88,9 +119,12 @@ func (a *Adapter) ofPods(metric string) (metricRule, bool) {
 	return find(a.custom, metric)
 }
 
-func (a *Adapter) ofCluster(metric string) (metricRule, bool) {
+func (a *Adapter) ofCluster(metric string, object bool) (metricRule, bool) {
 	if a == nil {
 		return metricRule{series: metric}, false
+	}
+	if object {
+		return find(slices.Concat(a.custom, a.external), metric)
 	}
 	return find(slices.Concat(a.external, a.custom), metric)
 }
@@ -99,7 +133,7 @@ func find(rules []adapterRule, metric string) (metricRule, bool) {
 	for _, rule := range rules {
 		series, matchers := splitSelector(rule.SeriesQuery)
 		if series != "" && rule.rename(series) == metric {
-			return metricRule{series, matchers, rule.MetricsQuery}, true
+			return metricRule{series, matchers, rule.MetricsQuery, rule.namespaceLabel()}, true
 		}
 	}
 	return metricRule{series: metric}, false
@@ -110,6 +144,7 @@ func find(rules []adapterRule, metric string) (metricRule, bool) {
 func splitSelector(selector string) (name string, matchers []string) {
 	name, rest, _ := strings.Cut(strings.TrimSpace(selector), "{")
 	for _, m := range matcher.FindAllString(strings.TrimSuffix(rest, "}"), -1) {
+		m = strings.ReplaceAll(m, "'", `"`)
 		switch {
 		case strings.HasPrefix(m, "__name__=\""):
 			name = strings.Trim(strings.TrimPrefix(m, "__name__="), `"`)
@@ -120,7 +155,7 @@ func splitSelector(selector string) (name string, matchers []string) {
 	return name, matchers
 }
 
-var matcher = regexp.MustCompile(`[a-zA-Z_][a-zA-Z0-9_]*\s*(=~|!~|!=|=)\s*"(\\.|[^"\\])*"`)
+var matcher = regexp.MustCompile(`[a-zA-Z_][a-zA-Z0-9_]*\s*(=~|!~|!=|=)\s*("(\\.|[^"\\])*"|'[^'"]*')`)
 
 // rename is what the adapter calls the series.
 func (r adapterRule) rename(series string) string {
@@ -158,12 +193,12 @@ func (r metricRule) selector(more map[string]string) string {
 
 // query is the rule's, filled in for one workload: grouped by a label, or to one number.
 func (r metricRule) query(by string, more map[string]string, namespace string) string {
-	if namespace != "" {
+	if namespace != "" && r.namespaceLabel != "" {
 		more = maps.Clone(more)
 		if more == nil {
 			more = map[string]string{}
 		}
-		more["namespace"] = namespace
+		more[r.namespaceLabel] = namespace
 	}
 	labels := strings.TrimSuffix(strings.TrimPrefix(r.selector(more), r.series), "}")
 	labels = strings.TrimPrefix(labels, "{")
@@ -171,12 +206,20 @@ func (r metricRule) query(by string, more map[string]string, namespace string) s
 	if text == "" {
 		text = "sum(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>)"
 	}
-	text = strings.NewReplacer("<<.Series>>", r.series, "<<.LabelMatchers>>", labels, "<<.GroupBy>>", by).Replace(text)
+	if labels == "" {
+		text = noMatchers.ReplaceAllString(text, "")
+	}
+	for name, value := range map[string]string{"Series": r.series, "LabelMatchers": labels, "GroupBy": by} {
+		text = regexp.MustCompile(`<<\s*\.`+name+`\s*>>`).ReplaceAllLiteralString(text, value)
+	}
 	return strings.TrimSpace(text)
 }
 
-// replicas are kube-state-metrics' names for those of a workload.
-var replicas = regexp.MustCompile(`\bkube_(deployment|statefulset)_(?:status_replicas|spec_replicas|replicas)\w*`)
+// noMatchers is where there are none, and a comma after them.
+var noMatchers = regexp.MustCompile(`<<\s*\.LabelMatchers\s*>>\s*,?`)
+
+// replicas is a sum of kube-state-metrics' numbers of a workload's replicas, and nothing else.
+var replicas = regexp.MustCompile(`^(?:(?:sum|max|avg)\s*\()?\s*kube_(deployment|statefulset)_(?:status_replicas|spec_replicas|replicas)(?:_available|_ready|_current)?\s*(?:\{[^}]*\})?\s*\)?\s*(?:by \(\))?$`)
 
 // leader is the workload whose replicas the metric counts, as follow names it.
 func (r metricRule) leader(more map[string]string) (string, bool) {

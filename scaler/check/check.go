@@ -74,6 +74,9 @@ func Check(docs []*Document, o Options) Report {
 		}
 		s := newSubject(doc, docs, o.defaults())
 		if len(s.ours) == 0 {
+			if s.shapeless { // whose it is could not be read either
+				report.Findings = append(report.Findings, s.take()...)
+			}
 			continue
 		}
 		report.ScaledObjects++
@@ -119,6 +122,9 @@ type ours struct {
 	faults trigger.Faults
 }
 
+// known are the kinds of workloads whose shape is. Of others it is enough that they exist.
+func known(kind string) bool { return kind == "Deployment" || kind == "StatefulSet" }
+
 // says reports whether the metadata have the key, in either way.
 func (o ours) says(key string) bool {
 	_, plain := o.Metadata[key]
@@ -131,13 +137,16 @@ type workload struct {
 	spec workloadSpec
 }
 
-// env is what a variable of the pods is set to; false where it is not, or to what
-// stands elsewhere.
-func (w *workload) env(name string) (string, bool) {
+// env is what a variable of the workload's container is set to, the first one's where KEDA is
+// not told another; false where it is not set, or to what stands elsewhere.
+func (w *workload) env(containerName, name string) (string, bool) {
 	if w == nil {
 		return "", false
 	}
-	for _, c := range w.spec.Template.Spec.Containers {
+	for i, c := range w.spec.Template.Spec.Containers {
+		if c.Name != containerName && (containerName != "" || i > 0) {
+			continue
+		}
 		for _, e := range c.Env {
 			if e.Name == name && e.Value != "" {
 				return e.Value, true
@@ -157,11 +166,12 @@ func newSubject(doc *Document, docs []*Document, o Options) *subject {
 		switch {
 		case other == doc || !other.with(doc):
 		case other.kind == ref.kind() && other.meta.Name == ref.Name:
-			w := &workload{doc: other}
-			var object struct{ Spec workloadSpec }
-			s.decode(other, &object)
-			w.spec = object.Spec
-			s.workload = w
+			s.workload = &workload{doc: other}
+			if known(other.kind) {
+				var object struct{ Spec workloadSpec }
+				s.decode(other, &object)
+				s.workload.spec = object.Spec
+			}
 		case s.isRival(other):
 			s.rivals = append(s.rivals, other)
 		}
@@ -174,8 +184,8 @@ func newSubject(doc *Document, docs []*Document, o Options) *subject {
 	return s
 }
 
-// shape is the rule that values of a wrong type break.
-var shape = Rule{Name: "shape", Severity: Error, Doc: "a value is of another type than the API server takes"}
+// shape is the rule that values of a wrong type break. It is broken while they are read.
+var shape = Rule{Name: "shape", Severity: Error, Doc: "a value is of another type than the API server takes", check: func(*subject) {}}
 
 func (s *subject) decode(doc *Document, to any) {
 	s.rule = shape
@@ -191,31 +201,34 @@ func isOurs(t triggerSpec) bool {
 	if t.Type != "external" && t.Type != "external-push" {
 		return false
 	}
-	address := t.Metadata["scalerAddress"]
-	if strings.Contains(address.Value, "inference-scaler") {
+	if strings.Contains(resolved(t.Metadata["scalerAddress"]).Value, "inference-scaler") {
 		return true
 	}
-	for _, key := range []string{"engine", "query", "follow"} {
-		if _, ok := t.Metadata[key]; ok {
-			return true
-		}
+	has := func(key string) bool { _, ok := t.Metadata[key]; return ok }
+	return has("engine") || has("follow") || has("query") && has("target")
+}
+
+// resolved is the value that an alias stands for.
+func resolved(node yaml.Node) yaml.Node {
+	if node.Kind == yaml.AliasNode {
+		return *node.Alias
 	}
-	return false
+	return node
 }
 
 func (s *subject) parse(at int, t triggerSpec) ours {
 	o := ours{at: at, triggerSpec: t}
 	values := map[string]string{}
-	var unknown []string
+	var unknown []string // keys
 	for _, key := range slices.Sorted(maps.Keys(t.Metadata)) {
-		node := t.Metadata[key]
+		node := resolved(t.Metadata[key])
 		if node.Kind != yaml.ScalarNode || node.Tag != "!!str" {
 			s.at([]any{"triggers", at, "metadata", key}, "%s: %s is no string, and the API server takes nothing else; wanted: %q", key, node.Value, node.Value)
 		}
 		values[key] = node.Value
 		// KEDA looks such a value up in the environment of the workload's pods.
 		if name, ok := strings.CutSuffix(key, "FromEnv"); ok {
-			if values[key], ok = s.workload.env(node.Value); !ok {
+			if values[key], ok = s.workload.env(s.spec.ScaleTargetRef.EnvSourceContainerName, node.Value); !ok {
 				delete(values, key)
 				unknown = append(unknown, name)
 			}
@@ -225,7 +238,9 @@ func (s *subject) parse(at int, t triggerSpec) ours {
 	if o.parsed, err = trigger.Parse(values); err != nil {
 		errors.As(err, &o.faults)
 	}
-	o.faults = slices.DeleteFunc(o.faults, func(f *trigger.Fault) bool { return slices.Contains(unknown, f.Key) })
+	if len(unknown) > 0 { // what is missing, and what goes with what, only KEDA gets to know
+		o.faults = slices.DeleteFunc(o.faults, func(f *trigger.Fault) bool { return !o.says(f.Key) || strings.Contains(f.Error(), "means nothing") })
+	}
 	return o
 }
 
@@ -236,9 +251,10 @@ func (s *subject) isRival(other *Document) bool {
 			ScaleTargetRef targetRef `yaml:"scaleTargetRef"`
 		}
 	}
-	if other.kind != "ScaledObject" && other.kind != "HorizontalPodAutoscaler" || other.root.Decode(&object) != nil {
+	if other.kind != "ScaledObject" && other.kind != "HorizontalPodAutoscaler" {
 		return false
 	}
+	other.decode(&object, func(int, string) {}) // as far as it can be
 	ref := object.Spec.ScaleTargetRef
 	if ref.kind() != s.spec.ScaleTargetRef.kind() || ref.Name != s.spec.ScaleTargetRef.Name {
 		return false

@@ -132,6 +132,11 @@ func TestWhatIsNoFault(t *testing.T) {
 		"a workload of another namespace":     {"metadata: {name: vllm, namespace: llm}\n    spec:\n      podManagementPolicy: Parallel", "metadata: {name: vllm, namespace: other}\n    spec:"},
 		"pods that need no GPU":               {"engine: vllm", "engine: vllm\n        gpuCapacity: \"off\"", "              resources: {limits: {nvidia.com/gpu: 1}}\n", ""},
 		"pods that hold GPUs without a word":  {"engine: vllm", "engine: vllm\n        gpusPerReplica: \"1\"", "              resources: {limits: {nvidia.com/gpu: 1}}\n", ""},
+		"all from elsewhere":                  {"engine: vllm", "followFromEnv: L\n        ratio: \"2\"", "        targetFromEnv: TARGET\n", ""},
+		"aliases":                             {"engine: vllm", "engine: *e", "apiVersion: keda.sh/v1alpha1", "x: &e vllm\napiVersion: keda.sh/v1alpha1"},
+		"a sidecar's port":                    {"ports: [{containerPort: 8000}]", "ports: [{containerPort: 80}]", "          containers:\n            - name: vllm", "          initContainers: [{name: proxy, restartPolicy: Always, ports: [{containerPort: 8000}]}]\n          containers:\n            - name: vllm"},
+		"KEDA keeps what is":                  {"replicas: 2}", "replicas: 0, behavior: currentReplicas}"},
+		"it never shrinks":                    {"tolerance: 0\n", "selectPolicy: Disabled\n"},
 		"a variable from elsewhere":           {"env: [{name: TARGET, value: \"5\"}]", "env: [{name: TARGET, valueFrom: {}}]"},
 		"a rollout that makes room":           {"", strings.Replace(rollout, "maxSurge: 1, maxUnavailable: 20%", "maxSurge: 0, maxUnavailable: 1", 1)},
 		"a rollout that ends all pods first":  {"", strings.Replace(rollout, "rollingUpdate: {maxSurge: 1, maxUnavailable: 20%}", "type: Recreate", 1)},
@@ -140,6 +145,17 @@ func TestWhatIsNoFault(t *testing.T) {
 	} {
 		require.Empty(t, run(t, change(t, string(text), changes), Options{}).Findings, name)
 	}
+}
+
+// What cannot be read is no clean bill, though nobody can tell whose it is.
+func TestUnreadable(t *testing.T) {
+	for _, text := range []string{
+		"kind: ScaledObject\nmetadata: {name: a}\nspec: []\n", "kind: ScaledObject\nmetadata: {name: a}\nspec: {triggers: {type: external-push}}\n",
+	} {
+		require.Equal(t, "shape", run(t, text, Options{}).Findings[0].Rule, text)
+	}
+	_, err := Read("f", strings.NewReader("kind: List\nitems: &a\n- kind: List\n  items: *a\n"))
+	require.Error(t, err)
 }
 
 func TestRead(t *testing.T) {

@@ -42,7 +42,7 @@ func Read(file string, r io.Reader) ([]*Document, error) {
 		if len(node.Content) == 0 {
 			continue
 		}
-		found, err := objects(file, node.Content[0])
+		found, err := objects(file, node.Content[0], 0)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
@@ -50,7 +50,13 @@ func Read(file string, r io.Reader) ([]*Document, error) {
 	}
 }
 
-func objects(file string, root *yaml.Node) ([]*Document, error) {
+// maxNested is how deep a List may hold Lists: it may hold itself, by an alias.
+const maxNested = 4
+
+func objects(file string, root *yaml.Node, depth int) ([]*Document, error) {
+	if depth > maxNested {
+		return nil, errors.New("a List within Lists within Lists")
+	}
 	if root.Kind != yaml.MappingNode {
 		return nil, nil
 	}
@@ -71,7 +77,7 @@ func objects(file string, root *yaml.Node) ([]*Document, error) {
 	}
 	var all []*Document
 	for i := range head.Items {
-		found, err := objects(file, &head.Items[i])
+		found, err := objects(file, &head.Items[i], depth+1)
 		if err != nil {
 			return nil, err
 		}

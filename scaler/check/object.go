@@ -1,6 +1,7 @@
 package check
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,8 +13,9 @@ import (
 // The shapes below are what rules look at, and no more: the API server knows the rest.
 
 type targetRef struct {
-	APIVersion string `yaml:"apiVersion"`
-	Kind, Name string
+	APIVersion             string `yaml:"apiVersion"`
+	Kind, Name             string
+	EnvSourceContainerName string `yaml:"envSourceContainerName"`
 }
 
 // kind is what KEDA takes for a scale target that does not say.
@@ -32,8 +34,11 @@ type scaledObjectSpec struct {
 	MinReplicaCount  *int      `yaml:"minReplicaCount"`
 	MaxReplicaCount  *int      `yaml:"maxReplicaCount"`
 	IdleReplicaCount *int      `yaml:"idleReplicaCount"`
-	Fallback         *struct{ Replicas int }
-	Advanced         struct {
+	Fallback         *struct {
+		Replicas int
+		Behavior string
+	}
+	Advanced struct {
 		HPA struct {
 			Name     string
 			Behavior behavior
@@ -81,11 +86,25 @@ type workloadSpec struct {
 type podSpec struct {
 	TerminationGracePeriodSeconds *int `yaml:"terminationGracePeriodSeconds"`
 	Containers                    []container
+	InitContainers                []container `yaml:"initContainers"`
+}
+
+// serving are the containers that run while the pod serves: sidecars may be among those
+// that start first.
+func (s *podSpec) serving() []container {
+	all := slices.Clone(s.Containers)
+	for _, c := range s.InitContainers {
+		if c.RestartPolicy == "Always" {
+			all = append(all, c)
+		}
+	}
+	return all
 }
 
 type container struct {
-	Name  string
-	Ports []struct {
+	Name          string
+	RestartPolicy string `yaml:"restartPolicy"`
+	Ports         []struct {
 		ContainerPort int `yaml:"containerPort"`
 	}
 	StartupProbe *struct {
@@ -101,7 +120,7 @@ type container struct {
 // resources are; what a container limits it requests.
 func (s *podSpec) template() *metricsource.PodTemplate {
 	sum := metricsource.Resources{}
-	for _, c := range s.Containers {
+	for _, c := range s.serving() {
 		for name, text := range c.Resources.Limits {
 			if n, err := strconv.ParseInt(text, 10, 64); err == nil && strings.Contains(name, "/") {
 				sum[name] += n
@@ -140,7 +159,8 @@ type resourceMetric struct {
 }
 
 type customMetric struct {
-	Metric struct {
+	DescribedObject struct{ Kind, Name string } `yaml:"describedObject"` // of an Object metric alone
+	Metric          struct {
 		Name     string
 		Selector struct {
 			MatchLabels      map[string]string `yaml:"matchLabels"`

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -41,7 +42,7 @@ func (r Replacement) Replace(docs []*Document) (text []byte, open []string, err 
 		if out.Len() > 0 {
 			out.WriteString("---\n")
 		}
-		c := conversion{Replacement: r, doc: doc}
+		c := conversion{Replacement: r, doc: doc, engines: map[string]string{}}
 		if err := c.write(&out); err != nil {
 			return nil, nil, fmt.Errorf("%s: %s: %w", doc.file, doc, err)
 		}
@@ -59,6 +60,8 @@ func (r Replacement) Replace(docs []*Document) (text []byte, open []string, err 
 type conversion struct {
 	Replacement
 	doc         *Document
+	target      string            // the workload's name
+	engines     map[string]string // that have a trigger, and the metric it is for
 	notes, open []string
 }
 
@@ -109,8 +112,12 @@ func (c *conversion) write(out *bytes.Buffer) error {
 	so := newScaledObject{APIVersion: "keda.sh/v1alpha1", Kind: "ScaledObject"}
 	so.Metadata.Name, so.Metadata.Namespace = hpa.Spec.ScaleTargetRef.Name, c.doc.meta.Namespace
 	so.Metadata.Annotations = map[string]string{"scaledobject.keda.sh/transfer-hpa-ownership": "true"}
-	so.Spec.ScaleTargetRef = newTarget(hpa.Spec.ScaleTargetRef)
+	so.Spec.ScaleTargetRef = newTarget{hpa.Spec.ScaleTargetRef.APIVersion, hpa.Spec.ScaleTargetRef.Kind, hpa.Spec.ScaleTargetRef.Name}
+	c.target = hpa.Spec.ScaleTargetRef.Name
 	so.Spec.MinReplicaCount = or(hpa.Spec.MinReplicas, 1)
+	if so.Spec.MinReplicaCount == 0 {
+		c.openf("minReplicas: 0: at zero replicas nothing shows demand but an upstream (examples/scale-to-zero)")
+	}
 	so.Spec.MaxReplicaCount = hpa.Spec.MaxReplicas
 	so.Spec.Advanced.HPA.Name = c.doc.meta.Name
 	so.Spec.Advanced.HPA.Behavior = withTolerance(hpa.Spec.Behavior)
@@ -120,7 +127,7 @@ func (c *conversion) write(out *bytes.Buffer) error {
 		}
 	}
 	for _, note := range append(c.notes, c.open...) {
-		fmt.Fprintf(out, "# %s\n", note)
+		fmt.Fprintf(out, "# %s\n", strings.Join(strings.Fields(note), " "))
 	}
 	enc := yaml.NewEncoder(out)
 	enc.SetIndent(2)
@@ -138,11 +145,20 @@ func (t newTrigger) equal(other newTrigger) bool {
 
 // withTolerance is a behavior that acts on every difference.
 func withTolerance(behavior yaml.Node) yaml.Node {
+	if aliased(&behavior) {
+		var values map[string]any // with what the aliases stand for
+		if behavior.Decode(&values) == nil && behavior.Encode(values) != nil {
+			behavior = yaml.Node{}
+		}
+	}
 	if behavior.Kind != yaml.MappingNode {
 		behavior = yaml.Node{Kind: yaml.MappingNode}
 	}
 	for _, direction := range []string{"scaleUp", "scaleDown"} {
 		rules := child(&behavior, direction)
+		if rules != nil && rules.Kind != yaml.MappingNode { // null
+			*rules = yaml.Node{Kind: yaml.MappingNode}
+		}
 		if rules == nil {
 			rules = &yaml.Node{Kind: yaml.MappingNode}
 			behavior.Content = append(behavior.Content, scalar(direction), rules)
@@ -152,6 +168,11 @@ func withTolerance(behavior yaml.Node) yaml.Node {
 		}
 	}
 	return behavior
+}
+
+// aliased reports whether anything in the node stands for what is elsewhere.
+func aliased(node *yaml.Node) bool {
+	return node.Kind == yaml.AliasNode || node.Anchor != "" || slices.ContainsFunc(node.Content, aliased)
 }
 
 func scalar(text string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Value: text} }
@@ -211,12 +232,14 @@ func (c *conversion) ofPods(m *customMetric) (newTrigger, bool) {
 		return newTrigger{}, false
 	}
 	rule, found := c.Adapter.ofPods(m.Metric.Name)
-	if engine, ok := engineOf(rule.series); ok {
-		c.ofEngine(m, rule, engine)
-		return c.external(c.port(engine, "engine", engine, "target", target)...), true
+	if engine, ok := engineOf(rule.series); ok && rule.plain() {
+		return c.ofEngine(m, rule, engine, target), true
+	}
+	if !found {
+		c.openf("metric %s: which series of the pods it is, no rule of prometheus-adapter tells; the one of its name is taken", m.Metric.Name)
 	}
 	query := "sum by (pod) (" + rule.selector(m.Metric.Selector.MatchLabels) + ")"
-	if found && rule.metricsQuery != "" {
+	if rule.metricsQuery != "" {
 		query = rule.query("pod", m.Metric.Selector.MatchLabels, "")
 	}
 	return c.external(c.port("", "query", query, "target", target)...), true
@@ -229,29 +252,39 @@ func (c *conversion) ofCluster(m *customMetric) (newTrigger, bool) {
 	if !ok {
 		return newTrigger{}, false
 	}
-	rule, found := c.Adapter.ofCluster(m.Metric.Name)
+	rule, found := c.Adapter.ofCluster(m.Metric.Name, m.DescribedObject.Name != "")
+	if d := m.DescribedObject; d.Name != "" && d.Name != c.target && d.Kind != "Namespace" {
+		c.openf("metric %s is of %s %s: whether the trigger means the same, no HPA tells", m.Metric.Name, d.Kind, d.Name)
+	}
 	if leader, ok := rule.leader(m.Metric.Selector.MatchLabels); ok {
 		return c.external("follow", leader, "ratio", target), true
 	}
-	if engine, ok := engineOf(rule.series); ok {
-		c.ofEngine(m, rule, engine)
-		return c.external(c.port(engine, "engine", engine, "target", target)...), true
+	if engine, ok := engineOf(rule.series); ok && rule.plain() {
+		return c.ofEngine(m, rule, engine, target), true
 	}
 	if !found || c.Adapter.address() == "" {
 		c.openf("metric %s: what it is, prometheus-adapter's values tell; give them as a second file, with prometheus.url", m.Metric.Name)
 		return newTrigger{}, false
+	}
+	if c.doc.meta.Namespace == "" && rule.namespaceLabel != "" {
+		c.openf("metric %s: the HPA names no namespace, and the query asks for all", m.Metric.Name)
 	}
 	query := rule.query("", m.Metric.Selector.MatchLabels, c.doc.meta.Namespace)
 	c.notef("%s must be allowed: serve --upstream-allow", c.Adapter.address())
 	return c.external("query", query, "target", target, "prometheusAddress", c.Adapter.address()), true
 }
 
-// ofEngine notes what the engine does other than the metric did.
-func (c *conversion) ofEngine(m *customMetric, rule metricRule, engine string) {
+// ofEngine is the engine's trigger, with what it does other than the metric did.
+func (c *conversion) ofEngine(m *customMetric, rule metricRule, engine, target string) newTrigger {
 	c.notef("%s is part of what engine %s counts, read from the pods themselves (inference-scaler why shows all of it)", rule.series, engine)
-	if len(m.Metric.Selector.MatchLabels) > 0 {
-		c.notef("metric %s had a selector: the engine counts all that a pod has, whatever its labels", m.Metric.Name)
+	if len(m.Metric.Selector.MatchLabels)+len(rule.matchers) > 0 {
+		c.openf("metric %s had a selector: engine %s counts all that a pod has, whatever its labels", m.Metric.Name, engine)
 	}
+	if other, twice := c.engines[engine]; twice {
+		c.openf("metrics %s and %s are both part of what engine %s counts: one target for all of it is wanted", other, m.Metric.Name, engine)
+	}
+	c.engines[engine] = m.Metric.Name
+	return c.external(c.port(engine, "engine", engine, "target", target)...)
 }
 
 // average is the target, in plain digits; an HPA with any other multiplies by its ready pods.
@@ -268,7 +301,11 @@ func (c *conversion) average(m *customMetric) (string, bool) {
 		c.openf("metric %s: averageValue %q: %v", m.Metric.Name, m.Target.AverageValue, err)
 		return "", false
 	}
-	return strconv.FormatFloat(quantity.AsApproximateFloat64(), 'f', -1, 64), true
+	text := quantity.AsDec().String() // exact, where a float is not
+	if strings.Contains(text, ".") {
+		text = strings.TrimSuffix(strings.TrimRight(text, "0"), ".")
+	}
+	return text, true
 }
 
 // external is a trigger of this scaler. What it would refuse of it is left open.
@@ -311,14 +348,14 @@ func (c *conversion) openf(format string, args ...any) {
 	}
 }
 
-// engineOf is the one engine whose load the metric is part of.
+// engineOf is the one engine whose load, a count, the metric is part of.
 func engineOf(metric string) (string, bool) {
 	var engines []string
 	for _, name := range preset.Names() {
 		p, _ := preset.Lookup(name)
 		query, err := metricsource.ParseQuery(p.Load.PromQL)
-		if err != nil {
-			continue
+		if err != nil || strings.Contains(p.Load.PromQL, ") / ") {
+			continue // a share of what a replica can carry: its target is of another unit
 		}
 		exact, match := metricsource.NewWant(metricsource.Idle{}, []*metricsource.Query{query}, nil).Names()
 		if slices.Contains(exact, metric) || match != nil && match(metric) {

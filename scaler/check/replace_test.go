@@ -1,6 +1,7 @@
 package check
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -46,6 +47,10 @@ func TestReplaceLeavesQuestionsOpen(t *testing.T) {
 		"{type: Pods, pods: {metric: {name: vllm:num_requests_waiting}, target: {type: AverageValue, averageValue: many}}}":                                                           `metric vllm:num_requests_waiting: averageValue "many"`,
 		"{type: Pods, pods: {metric: {name: vllm:num_requests_waiting}, target: {type: AverageValue, averageValue: 4Mi}}}":                                                            `target: "4194304"; wanted: a number from 0.001 to 1000000`,
 		"{type: Pods, pods: {metric: {name: vllm:num_requests_waiting, selector: {matchExpressions: [{key: a, operator: Exists}]}}, target: {type: AverageValue, averageValue: 1k}}}": "metric vllm:num_requests_waiting has a selector with matchExpressions",
+		"{type: Pods, pods: {metric: {name: requests_per_second}, target: {type: AverageValue, averageValue: 5}}}":                                                                    "metric requests_per_second: which series of the pods it is, no rule of prometheus-adapter tells",
+		"{type: Pods, pods: {metric: {name: vllm:num_requests_waiting, selector: {matchLabels: {model_name: a}}}, target: {type: AverageValue, averageValue: 5}}}":                    "metric vllm:num_requests_waiting had a selector: engine vllm counts all that a pod has, whatever its labels",
+		"{type: Object, object: {describedObject: {kind: Ingress, name: main}, metric: {name: vllm:num_requests_waiting}, target: {type: AverageValue, averageValue: 5}}}":            "metric vllm:num_requests_waiting is of Ingress main",
+		"{type: Pods, pods: {metric: {name: engine_active_requests}, target: {type: AverageValue, averageValue: 40}}}":                                                                "the port that the pods serve",
 		"{type: Strange}": "a metric of type Strange is not known",
 	} {
 		text, open, err := Replacement{}.Replace(documents(t, head+"    - "+metric+"\n"))
@@ -67,12 +72,54 @@ func TestReplaceRefuses(t *testing.T) {
 	require.ErrorContains(t, err, "values.yaml: no rules")
 }
 
+// Each of an engine's metrics would be one trigger for all that the engine counts.
+func TestReplaceAsksForOneTarget(t *testing.T) {
+	const metric = "    - {type: Pods, pods: {metric: {name: %s}, target: {type: AverageValue, averageValue: 700m}}}\n"
+	text, open, err := Replacement{}.Replace(documents(t, "kind: HorizontalPodAutoscaler\nmetadata: {name: a}\nspec:\n  scaleTargetRef: {kind: Deployment, name: b}\n  metrics:\n"+
+		fmt.Sprintf(metric, "asr_active_requests")+fmt.Sprintf(metric, "asr_active_streams")))
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(open, "\n"), "metrics asr_active_requests and asr_active_streams are both part of what engine lightning-asr counts")
+	require.Contains(t, string(text), `target: "0.7"`)
+}
+
+// What an alias stands for is written out.
+func TestReplaceResolvesAliases(t *testing.T) {
+	const hpa = "kind: HorizontalPodAutoscaler\nmetadata: {name: %s}\nspec:\n  scaleTargetRef: {kind: Deployment, name: b}\n" +
+		"  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 70}}}]\n  behavior: %s\n"
+	indented := func(text string) string {
+		return "  - " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n    ") + "\n"
+	}
+	text, _, err := Replacement{}.Replace(documents(t, "kind: List\nitems:\n"+
+		indented(fmt.Sprintf(hpa, "a", "&b {scaleDown: {stabilizationWindowSeconds: 77}, scaleUp: null}"))+indented(fmt.Sprintf(hpa, "b", "*b"))))
+	require.NoError(t, err)
+	require.Equal(t, 2, strings.Count(string(text), "stabilizationWindowSeconds: 77"))
+	require.Equal(t, 4, strings.Count(string(text), `tolerance: "0"`))
+	require.Len(t, documents(t, string(text)), 2)
+}
+
+// A rule says more than a name: what it computes, of which series, in which namespace.
+func TestRulesBecomeQueries(t *testing.T) {
+	for _, tc := range []struct{ rule, want string }{
+		{"{seriesQuery: 'asr_active_requests{pod!=\"\"}', name: {as: m}, metricsQuery: '100 * sum(<< .Series >>{<<.LabelMatchers>>,code!~\"5..\"}) by (<<.GroupBy>>)'}", `query: 100 * sum(asr_active_requests{code!~"5.."}) by (pod)`},
+		{"{seriesQuery: \"jobs{namespace!='',queue='a'}\", name: {as: m}, metricsQuery: 'sum(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>)'}", `query: sum(jobs{queue="a"}) by (pod)`},
+	} {
+		adapter, err := ReadAdapter("a", strings.NewReader("rules: ["+tc.rule+"]"))
+		require.NoError(t, err)
+		text, open, err := Replacement{Adapter: adapter, Port: 80}.Replace(documents(t, "kind: HorizontalPodAutoscaler\nmetadata: {name: a}\nspec:\n  scaleTargetRef: {kind: Deployment, name: b}\n"+
+			"  metrics: [{type: Pods, pods: {metric: {name: m}, target: {type: AverageValue, averageValue: 5}}}]\n"))
+		require.NoError(t, err)
+		require.Empty(t, open)
+		require.Contains(t, string(text), tc.want)
+	}
+}
+
 // Without a rule the leader is told by the metric's own labels.
 func TestLeader(t *testing.T) {
 	for name, want := range map[string]string{
 		"kube_deployment_status_replicas": "asr", "kube_statefulset_replicas": "statefulset/asr", "kube_pod_info": "",
 	} {
-		rule, _ := (*Adapter)(nil).ofCluster(name)
+		rule, _ := (*Adapter)(nil).ofCluster(name, false)
+		require.Equal(t, name, rule.series)
 		leader, _ := rule.leader(map[string]string{"deployment": "asr", "statefulset": "asr"})
 		require.Equal(t, want, leader)
 	}

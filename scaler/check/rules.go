@@ -18,6 +18,7 @@ type Rule struct {
 // Rules are all of them, in the order of their documentation: about the trigger,
 // about zero, about growing and shrinking, about the workload.
 var Rules = []Rule{
+	shape,
 	{"metadata", Error, "the scaler refuses the trigger's metadata: an unknown key, a value out of range, a key that is missing", metadataRefused},
 	{"external", Warning, "`external` opens no stream: the workload wakes at KEDA's next poll, up to 30 s late; `external-push` opens one", external},
 	{"metric-type", Error, "any `metricType` but `AverageValue` multiplies the answer by the ready pods, or is refused", metricType},
@@ -76,7 +77,7 @@ func cachedMetrics(s *subject) {
 }
 
 func fallbackZero(s *subject) {
-	if f := s.spec.Fallback; f != nil && f.Replicas == 0 {
+	if f := s.spec.Fallback; f != nil && f.Replicas == 0 && (f.Behavior == "" || f.Behavior == "static") {
 		s.at([]any{"fallback", "replicas"}, "fallback.replicas: 0 takes the fleet to nothing when the scaler cannot be reached; wanted: what serves its usual load")
 	}
 }
@@ -104,13 +105,13 @@ func boundsInOrder(s *subject) {
 	switch {
 	case least > most || most < 1:
 		s.at([]any{"maxReplicaCount"}, "%d replicas at most and %d at least; wanted: a maxReplicaCount of 1 or more, and no smaller than minReplicaCount", most, least)
-	case s.spec.IdleReplicaCount != nil && idle >= max(least, 1):
+	case s.spec.IdleReplicaCount != nil && idle >= least:
 		s.at([]any{"idleReplicaCount"}, "%d when idle and %d at least; wanted: an idleReplicaCount below minReplicaCount", idle, least)
 	}
 }
 
 func workloadExists(s *subject) {
-	if s.Complete && s.workload == nil && slices.Contains([]string{"Deployment", "StatefulSet"}, s.spec.ScaleTargetRef.kind()) {
+	if s.Complete && s.workload == nil && known(s.spec.ScaleTargetRef.kind()) {
 		s.at([]any{"scaleTargetRef"}, "there is no %s in the namespace", s.spec.ScaleTargetRef)
 	}
 }
@@ -120,7 +121,7 @@ func port(s *subject) {
 		return
 	}
 	var declared []int
-	for _, c := range s.workload.spec.Template.Spec.Containers {
+	for _, c := range s.workload.spec.Template.Spec.serving() {
 		for _, p := range c.Ports {
 			declared = append(declared, p.ContainerPort)
 		}
@@ -135,7 +136,7 @@ func port(s *subject) {
 func gpuRequest(s *subject) {
 	s.gpus(func(o ours, device capacity.Device) {
 		if o.parsed.Engine != "" && device.PerReplica == 0 {
-			s.onWorkload([]any{"template", "spec", "containers"}, "no container requests a GPU, so the GPUs there are do not bound the fleet; wanted: resources.limits with nvidia.com/gpu or another, gpusPerReplica in the trigger, or gpuCapacity: \"off\" for pods that need none")
+			s.onWorkload([]any{"template", "spec", "containers"}, "no container requests a GPU, so the GPUs there are do not bound the fleet; wanted: resources.limits with nvidia.com/gpu or another (what is called otherwise, gpuResource names), gpusPerReplica in the trigger, or gpuCapacity: \"off\" for pods that need none")
 		}
 	})
 }

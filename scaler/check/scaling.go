@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/resource"
+
 	"github.com/inference-scaler/inference-scaler/scaler/capacity"
 	"github.com/inference-scaler/inference-scaler/scaler/sim"
 )
@@ -100,7 +102,7 @@ func tolerance(s *subject) {
 		name  string
 		rules *scalingRules
 	}{{"scaleUp", b.ScaleUp}, {"scaleDown", b.ScaleDown}} {
-		if direction.rules == nil || !isZero(direction.rules.Tolerance) {
+		if direction.rules == nil || direction.rules.SelectPolicy != "Disabled" && !isZero(direction.rules.Tolerance) {
 			missing = append(missing, direction.name)
 		}
 	}
@@ -111,10 +113,10 @@ func tolerance(s *subject) {
 		"no tolerance: \"0\" in %s (Kubernetes 1.35 and later): the HPA swallows every change of less than 10 %% of the replicas", list(missing, " and "))
 }
 
-// isZero reports whether a quantity is 0, as in 0, "0" or 0.0; an empty one is not given.
-func isZero(quantity string) bool {
-	n, err := strconv.ParseFloat(quantity, 64)
-	return err == nil && n == 0
+// isZero reports whether a quantity is 0, as in 0, "0" or 0m; an empty one is not given.
+func isZero(text string) bool {
+	quantity, err := resource.ParseQuantity(text)
+	return err == nil && quantity.IsZero()
 }
 
 // hpaSync is the HPA's default period (--horizontal-pod-autoscaler-sync-period).
