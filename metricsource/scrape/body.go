@@ -13,8 +13,9 @@ import (
 // Bodies are held in memory while they are read, and a target may make its own large, or
 // never end it. Of small ones there may be as many as there are readings under way; larger
 // ones wait for each other, and those of one group never hold all that there is for them.
-// A buffer is up to twice as large as what it holds, so that nobody can make them more than
-// 1024 × 256 KiB, 64 × 2 MiB and 4 × 16 MiB.
+// A buffer is up to twice as large as what it holds: while none is used again, they come to
+// 1024 × 256 KiB, 64 × 2 MiB and 4 × 16 MiB at most. A small body may get a buffer of up to
+// 1 MiB that a medium one has left.
 const (
 	smallBody  = 128 << 10 // vLLM's has 60 KB
 	mediumBody = 1 << 20   // SGLang's with 8 ranks has 480 KB

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -84,11 +85,9 @@ func (a *Adapter) address() string {
 		return ""
 	}
 	address := strings.TrimSuffix(a.prometheus.URL, "/")
-	if a.prometheus.Port == 0 {
-		a.prometheus.Port = 9090 // the chart's default, which values that were changed do not repeat
-	}
 	if !strings.Contains(strings.TrimPrefix(strings.TrimPrefix(address, "http://"), "https://"), ":") {
-		address += ":" + strconv.Itoa(a.prometheus.Port)
+		// The chart's default is not among values that were changed.
+		address += ":" + strconv.Itoa(cmp.Or(a.prometheus.Port, 9090))
 	}
 	return address + strings.TrimSuffix(a.prometheus.Path, "/")
 }
@@ -179,16 +178,13 @@ func (r adapterRule) rename(series string) string {
 // group is a reference to a group, which Go would read on into what follows.
 var group = regexp.MustCompile(`\$(\d+)`)
 
-// selector of the series, with more labels.
-func (r metricRule) selector(more map[string]string) string {
+// labels are the rule's matchers with more, between commas.
+func (r metricRule) labels(more map[string]string) string {
 	matchers := slices.Clone(r.matchers)
 	for _, name := range slices.Sorted(maps.Keys(more)) {
 		matchers = append(matchers, fmt.Sprintf("%s=%q", name, more[name]))
 	}
-	if strings.Contains(r.series, ":") || len(matchers) > 0 {
-		return r.series + "{" + strings.Join(matchers, ",") + "}"
-	}
-	return r.series
+	return strings.Join(matchers, ",")
 }
 
 // query is the rule's, filled in for one workload: grouped by a label, or to one number.
@@ -200,23 +196,25 @@ func (r metricRule) query(by string, more map[string]string, namespace string) s
 		}
 		more[r.namespaceLabel] = namespace
 	}
-	labels := strings.TrimSuffix(strings.TrimPrefix(r.selector(more), r.series), "}")
-	labels = strings.TrimPrefix(labels, "{")
-	text := r.metricsQuery
-	if text == "" {
-		text = "sum(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>)"
-	}
-	if labels == "" {
+	fill := map[string]string{"Series": r.series, "LabelMatchers": r.labels(more), "GroupBy": by}
+	text := cmp.Or(r.metricsQuery, "sum(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>)")
+	if fill["LabelMatchers"] == "" {
 		text = noMatchers.ReplaceAllString(text, "")
 	}
-	for name, value := range map[string]string{"Series": r.series, "LabelMatchers": labels, "GroupBy": by} {
-		text = regexp.MustCompile(`<<\s*\.`+name+`\s*>>`).ReplaceAllLiteralString(text, value)
-	}
-	return strings.TrimSpace(text)
+	return strings.TrimSpace(placeholder.ReplaceAllStringFunc(text, func(found string) string {
+		value, ok := fill[placeholder.FindStringSubmatch(found)[1]]
+		if !ok {
+			return found
+		}
+		return value
+	}))
 }
 
-// noMatchers is where there are none, and a comma after them.
-var noMatchers = regexp.MustCompile(`<<\s*\.LabelMatchers\s*>>\s*,?`)
+var (
+	placeholder = regexp.MustCompile(`<<\s*\.(\w+)\s*>>`)
+	// noMatchers is where there are none, and a comma after them.
+	noMatchers = regexp.MustCompile(`<<\s*\.LabelMatchers\s*>>\s*,?`)
+)
 
 // replicas is a sum of kube-state-metrics' numbers of a workload's replicas, and nothing else.
 var replicas = regexp.MustCompile(`^(?:(?:sum|max|avg)\s*\()?\s*kube_(deployment|statefulset)_(?:status_replicas|spec_replicas|replicas)(?:_available|_ready|_current)?\s*(?:\{[^}]*\})?\s*\)?\s*(?:by \(\))?$`)
@@ -228,7 +226,7 @@ func (r metricRule) leader(more map[string]string) (string, bool) {
 	if found == nil {
 		return "", false
 	}
-	name := regexp.MustCompile(`\b` + found[1] + `\s*=\s*"([^"]+)"`).FindStringSubmatch(text + r.selector(more))
+	name := regexp.MustCompile(`\b` + found[1] + `\s*=\s*"([^"]+)"`).FindStringSubmatch(text + r.labels(more))
 	if name == nil {
 		return "", false
 	}

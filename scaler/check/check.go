@@ -137,13 +137,21 @@ type workload struct {
 	spec workloadSpec
 }
 
-// env is what a variable of the workload's container is set to, the first one's where KEDA is
+// pods are the workload's, as its template has them; nil where it was not given, or has none.
+func (s *subject) pods() *podSpec {
+	if s.workload == nil || len(s.workload.spec.Template.Spec.Containers) == 0 {
+		return nil
+	}
+	return &s.workload.spec.Template.Spec
+}
+
+// env is what a variable of the pods' container is set to, the first one's where KEDA is
 // not told another; false where it is not set, or to what stands elsewhere.
-func (w *workload) env(containerName, name string) (string, bool) {
-	if w == nil {
+func (s *podSpec) env(containerName, name string) (string, bool) {
+	if s == nil {
 		return "", false
 	}
-	for i, c := range w.spec.Template.Spec.Containers {
+	for i, c := range s.Containers {
 		if c.Name != containerName && (containerName != "" || i > 0) {
 			continue
 		}
@@ -228,7 +236,7 @@ func (s *subject) parse(at int, t triggerSpec) ours {
 		values[key] = node.Value
 		// KEDA looks such a value up in the environment of the workload's pods.
 		if name, ok := strings.CutSuffix(key, "FromEnv"); ok {
-			if values[key], ok = s.workload.env(s.spec.ScaleTargetRef.EnvSourceContainerName, node.Value); !ok {
+			if values[key], ok = s.pods().env(s.spec.ScaleTargetRef.EnvSourceContainerName, node.Value); !ok {
 				delete(values, key)
 				unknown = append(unknown, name)
 			}
@@ -290,21 +298,11 @@ func (s *subject) take() []Finding {
 	return found
 }
 
-// min is the replicas that the workload never falls below while it is awake, and
-// idle what it falls to when it sleeps, the same where it does not.
+// bounds are the fewest and the most replicas while the workload is awake, with KEDA's
+// defaults, and those it falls to when it sleeps, the fewest where nothing else is said.
 func (s *subject) bounds() (least, most, idle int) {
-	least, most = 0, 100 // KEDA's defaults
-	if n := s.spec.MinReplicaCount; n != nil {
-		least = *n
-	}
-	if n := s.spec.MaxReplicaCount; n != nil {
-		most = *n
-	}
-	idle = least
-	if n := s.spec.IdleReplicaCount; n != nil {
-		idle = *n
-	}
-	return least, most, idle
+	least, most = or(s.spec.MinReplicaCount, 0), or(s.spec.MaxReplicaCount, 100)
+	return least, most, or(s.spec.IdleReplicaCount, least)
 }
 
 // sleeps reports whether the workload may come to zero replicas. A follower is

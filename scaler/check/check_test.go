@@ -10,7 +10,13 @@ import (
 )
 
 const (
-	clean   = "testdata/clean.yaml"
+	clean = "testdata/clean.yaml"
+	// In there: a trigger of another scaler, and the beginning of one of ours.
+	other = "    - type: external-push # of another scaler\n      metadata: {scalerAddress: other.keda.svc:9090, anything: goes}\n"
+	own   = "    - type: external-push\n" + ownMetadata
+
+	ownMetadata = "      metadata:\n        scalerAddress: inference-scaler.keda.svc:9090\n        engine"
+
 	rollout = `
 ---
 apiVersion: keda.sh/v1alpha1
@@ -61,17 +67,17 @@ var cases = []struct {
 	{"metadata", "a target of 0", []string{"targetFromEnv: TARGET", `target: "0"`}},
 	{"metadata", "out of the environment", []string{`value: "5"`, `value: "0"`}},
 	{"metadata", "an engine without its port", []string{"engine: vllm", "engine: queue-depth\n        inflightQuery: sum(x)", "        targetFromEnv: TARGET\n", ""}},
-	{"external", "no stream", []string{"- type: external-push\n      metadata:\n        scalerAddress: inference-scaler.keda.svc:9090\n        engine", "- type: external\n      metadata:\n        scalerAddress: inference-scaler.keda.svc:9090\n        engine"}},
-	{"metric-type", "the value of one pod", []string{"    - type: external-push\n      metadata:\n        scalerAddress: inference-scaler.keda.svc:9090\n        engine", "    - type: external-push\n      metricType: Value\n      metadata:\n        scalerAddress: inference-scaler.keda.svc:9090\n        engine"}},
-	{"cached-metrics", "what was polled", []string{"    - type: external-push\n      metadata:\n        scalerAddress: inference-scaler.keda.svc:9090\n        engine", "    - type: external-push\n      useCachedMetrics: true\n      metadata:\n        scalerAddress: inference-scaler.keda.svc:9090\n        engine"}},
+	{"external", "no stream", []string{own, "    - type: external\n" + ownMetadata}},
+	{"metric-type", "the value of one pod", []string{own, "    - type: external-push\n      metricType: Value\n" + ownMetadata}},
+	{"cached-metrics", "what was polled", []string{own, "    - type: external-push\n      useCachedMetrics: true\n" + ownMetadata}},
 	{"fallback-zero", "nothing is left", []string{"replicas: 2}", "replicas: 0}"}},
 	{"two-autoscalers", "an HPA beside it", []string{"", hpa("vllm", "")}},
 	{"two-autoscalers", "two ScaledObjects", []string{"scaleTargetRef: {name: api-server}", "scaleTargetRef: {kind: StatefulSet, name: vllm}"}},
 	{"bounds", "less than the least", []string{"minReplicaCount: 1\n  maxReplicaCount: 4", "minReplicaCount: 5\n  maxReplicaCount: 4"}},
 	{"bounds", "idle with as many", []string{"minReplicaCount: 1\n  maxReplicaCount: 4", "minReplicaCount: 1\n  idleReplicaCount: 1\n  maxReplicaCount: 4"}},
 
-	{"zero-unseen", "no upstream", []string{"        upstream: service/api-server:http\n", "", "    - type: external-push # of another scaler\n      metadata: {scalerAddress: other.keda.svc:9090, anything: goes}\n", ""}},
-	{"zero-unseen", "not said to be 0", []string{"        upstream: service/api-server:http\n", "", "    - type: external-push # of another scaler\n      metadata: {scalerAddress: other.keda.svc:9090, anything: goes}\n", "    - {type: cpu, metricType: Utilization, metadata: {value: \"70\"}}\n", "  minReplicaCount: 0\n", ""}},
+	{"zero-unseen", "no upstream", []string{"        upstream: service/api-server:http\n", "", other, ""}},
+	{"zero-unseen", "not said to be 0", []string{"        upstream: service/api-server:http\n", "", other, "    - {type: cpu, metricType: Utilization, metadata: {value: \"70\"}}\n", "  minReplicaCount: 0\n", ""}},
 	{"zero-in-flight", "an engine that cannot tell", []string{"engine: vllm", "engine: queue-depth\n        port: \"8000\""}},
 	{"zero-in-flight", "a query for all", []string{"engine: vllm", "query: sum(waiting)\n        port: \"8000\""}},
 	{"cooldown", "shorter than the startup probe allows", []string{"cooldownPeriod: 600", "cooldownPeriod: 240"}},
@@ -122,7 +128,6 @@ func TestRules(t *testing.T) {
 func TestWhatIsNoFault(t *testing.T) {
 	text, err := os.ReadFile(clean)
 	require.NoError(t, err)
-	other := "    - type: external-push # of another scaler\n      metadata: {scalerAddress: other.keda.svc:9090, anything: goes}\n"
 	for name, changes := range map[string][]string{
 		"demand that is pushed":               {"upstream: service/api-server:http", "upstreamEngine: demand", other, ""},
 		"a schedule wakes it":                 {"        upstream: service/api-server:http\n", "", other, "    - {type: cron, metadata: {}}\n"},

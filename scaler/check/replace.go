@@ -145,23 +145,21 @@ func (t newTrigger) equal(other newTrigger) bool {
 
 // withTolerance is a behavior that acts on every difference.
 func withTolerance(behavior yaml.Node) yaml.Node {
-	if aliased(&behavior) {
-		var values map[string]any // with what the aliases stand for
-		if behavior.Decode(&values) == nil && behavior.Encode(values) != nil {
-			behavior = yaml.Node{}
-		}
+	var values map[string]any // with what the aliases stand for
+	if aliased(&behavior) && behavior.Decode(&values) == nil {
+		_ = behavior.Encode(values) // what was decoded can be
 	}
 	if behavior.Kind != yaml.MappingNode {
 		behavior = yaml.Node{Kind: yaml.MappingNode}
 	}
 	for _, direction := range []string{"scaleUp", "scaleDown"} {
 		rules := child(&behavior, direction)
-		if rules != nil && rules.Kind != yaml.MappingNode { // null
-			*rules = yaml.Node{Kind: yaml.MappingNode}
-		}
 		if rules == nil {
-			rules = &yaml.Node{Kind: yaml.MappingNode}
+			rules = &yaml.Node{}
 			behavior.Content = append(behavior.Content, scalar(direction), rules)
+		}
+		if rules.Kind != yaml.MappingNode { // null, or new
+			*rules = yaml.Node{Kind: yaml.MappingNode}
 		}
 		if child(rules, "tolerance") == nil {
 			rules.Content = append(rules.Content, scalar("tolerance"), quoted("0"))
@@ -238,10 +236,7 @@ func (c *conversion) ofPods(m *customMetric) (newTrigger, bool) {
 	if !found {
 		c.openf("metric %s: which series of the pods it is, no rule of prometheus-adapter tells; the one of its name is taken", m.Metric.Name)
 	}
-	query := "sum by (pod) (" + rule.selector(m.Metric.Selector.MatchLabels) + ")"
-	if rule.metricsQuery != "" {
-		query = rule.query("pod", m.Metric.Selector.MatchLabels, "")
-	}
+	query := rule.query("pod", m.Metric.Selector.MatchLabels, "")
 	return c.external(c.port("", "query", query, "target", target)...), true
 }
 

@@ -2,6 +2,8 @@ package check
 
 import (
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/inference-scaler/inference-scaler/scaler/capacity"
 )
@@ -117,18 +119,19 @@ func workloadExists(s *subject) {
 }
 
 func port(s *subject) {
-	if s.workload == nil {
+	pods := s.pods()
+	if pods == nil {
 		return
 	}
-	var declared []int
-	for _, c := range s.workload.spec.Template.Spec.serving() {
+	var declared []string
+	for _, c := range pods.serving() {
 		for _, p := range c.Ports {
-			declared = append(declared, p.ContainerPort)
+			declared = append(declared, strconv.Itoa(p.ContainerPort))
 		}
 	}
 	for _, o := range s.parsed() {
-		if p := o.parsed.Port; p != 0 && len(o.parsed.Endpoints) == 0 && o.parsed.Prometheus == nil && len(declared) > 0 && !slices.Contains(declared, p) {
-			s.at([]any{"triggers", o.at, "metadata", "port"}, "port %d is read of each pod, and its containers declare %s; wanted: the one that serves metrics", p, list(declared, ", "))
+		if p := o.parsed.Port; p != 0 && len(o.parsed.Endpoints) == 0 && o.parsed.Prometheus == nil && len(declared) > 0 && !slices.Contains(declared, strconv.Itoa(p)) {
+			s.at([]any{"triggers", o.at, "metadata", "port"}, "port %d is read of each pod, and its containers declare %s; wanted: the one that serves metrics", p, strings.Join(declared, ", "))
 		}
 	}
 }
@@ -151,23 +154,25 @@ func gpusPerReplica(s *subject) {
 
 // gpus calls f for each trigger that looks at GPUs.
 func (s *subject) gpus(f func(ours, capacity.Device)) {
-	if s.workload == nil || len(s.workload.spec.Template.Spec.Containers) == 0 {
+	pods := s.pods()
+	if pods == nil {
 		return
 	}
 	for _, o := range s.parsed() {
 		if c := o.parsed.Capacity; c.Mode != "off" {
-			f(o, capacity.DeviceOf(s.workload.spec.Template.Spec.template(), c.Resource, c.PerReplica))
+			f(o, capacity.DeviceOf(pods.template(), c.Resource, c.PerReplica))
 		}
 	}
 }
 
 func gracePeriod(s *subject) {
-	if s.workload == nil || len(s.workload.spec.Template.Spec.Containers) == 0 {
+	pods := s.pods()
+	if pods == nil {
 		return
 	}
-	seconds, said := 30, " (the default)"
-	if n := s.workload.spec.Template.Spec.TerminationGracePeriodSeconds; n != nil {
-		seconds, said = *n, ""
+	seconds, said := or(pods.TerminationGracePeriodSeconds, 30), ""
+	if pods.TerminationGracePeriodSeconds == nil {
+		said = " (the default)"
 	}
 	if float64(seconds) < s.LongestRequest.Seconds() {
 		s.onWorkload([]any{"template", "spec", "terminationGracePeriodSeconds"},

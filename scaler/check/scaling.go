@@ -1,7 +1,6 @@
 package check
 
 import (
-	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -64,10 +63,7 @@ func cooldown(s *subject) {
 	if !s.sleeps() {
 		return
 	}
-	period := 300 // KEDA's default
-	if n := s.spec.CooldownPeriod; n != nil {
-		period = *n
-	}
+	period := or(s.spec.CooldownPeriod, 300) // KEDA's default
 	if load, said := s.modelLoad(); time.Duration(period)*time.Second < load {
 		s.at([]any{"cooldownPeriod"}, "cooldownPeriod: %d, and %s until a pod is ready (%s): a fleet that sleeps between two requests loads its model for each; wanted: %g or more", period, load, said, load.Seconds())
 	}
@@ -75,8 +71,8 @@ func cooldown(s *subject) {
 
 // modelLoad is how long a pod may take until it is ready: what its startup probe allows.
 func (s *subject) modelLoad() (load time.Duration, said string) {
-	if s.workload != nil {
-		for _, c := range s.workload.spec.Template.Spec.Containers {
+	if pods := s.pods(); pods != nil {
+		for _, c := range pods.Containers {
 			if p := c.StartupProbe; p != nil {
 				seconds := p.InitialDelaySeconds + or(p.PeriodSeconds, 10)*or(p.FailureThreshold, 3)
 				load = max(load, time.Duration(seconds)*time.Second)
@@ -110,7 +106,7 @@ func tolerance(s *subject) {
 		return
 	}
 	s.at([]any{"advanced", "horizontalPodAutoscalerConfig", "behavior", missing[0], "tolerance"},
-		"no tolerance: \"0\" in %s (Kubernetes 1.35 and later): the HPA swallows every change of less than 10 %% of the replicas", list(missing, " and "))
+		"no tolerance: \"0\" in %s (Kubernetes 1.35 and later): the HPA swallows every change of less than 10 %% of the replicas", strings.Join(missing, " and "))
 }
 
 // isZero reports whether a quantity is 0, as in 0, "0" or 0m; an empty one is not given.
@@ -202,13 +198,4 @@ func or(n *int, otherwise int) int {
 		return otherwise
 	}
 	return *n
-}
-
-// list writes numbers or names between commas.
-func list[T any](all []T, separator string) string {
-	texts := make([]string, len(all))
-	for i, one := range all {
-		texts[i] = fmt.Sprint(one)
-	}
-	return strings.Join(texts, separator)
 }
