@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes"
 	"github.com/inference-scaler/inference-scaler/scaler/check"
@@ -74,9 +75,9 @@ func checkCommand() *cobra.Command {
 	fl.StringVarP(&f.output, "output", "o", "text", "text or json")
 	fl.StringVar(&f.failOn, "fail-on", "warning", "exit with 1 for an error, or for a warning too, or never")
 	fl.StringSliceVar(&f.disable, "disable", nil, "rules that do not matter here")
-	fl.DurationVar(&f.options.LongestRequest, "longest-request", 0, "what a pod needs to end its work (default 1m)")
-	fl.DurationVar(&f.options.ModelLoad, "model-load", 0, "until a pod is ready, where no startup probe tells (default 2m)")
-	fl.DurationVar(&f.options.Burst, "burst", 0, "within what time a fleet should grow from its smallest to its largest (default 2m)")
+	fl.DurationVar(&f.options.LongestRequest, "longest-request", check.DefaultLongestRequest, "what a pod needs to end its work")
+	fl.DurationVar(&f.options.ModelLoad, "model-load", check.DefaultModelLoad, "until a pod is ready, where no startup probe tells")
+	fl.DurationVar(&f.options.Burst, "burst", check.DefaultBurst, "within what time a fleet should grow from its smallest to its largest")
 	fl.BoolVar(&f.fromHPA, "from-hpa", false, "print the ScaledObject that replaces an HPA")
 	fl.IntVar(&f.port, "port", 0, "with --from-hpa: where the pods serve their metrics")
 	fl.StringVar(&f.scalerAddress, "scaler-address", "inference-scaler.keda.svc:9090", "with --from-hpa: where KEDA finds the scaler")
@@ -84,6 +85,9 @@ func checkCommand() *cobra.Command {
 }
 
 func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
+	if err := f.fit(cmd.Flags()); err != nil {
+		return err
+	}
 	if err := f.validate(args); err != nil {
 		return err
 	}
@@ -115,6 +119,33 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
+// fit refuses flags that mean nothing in what is asked for.
+func (f *checkFlags) fit(given *pflag.FlagSet) error {
+	for _, mode := range []struct {
+		on    bool
+		means string
+		flags []string
+	}{
+		{f.fromHPA, "without --from-hpa", []string{"port", "scaler-address"}},
+		{f.cluster, "without --cluster", []string{"kubeconfig", "namespace"}},
+		{!f.fromHPA, "beside --from-hpa", []string{"output", "fail-on", "disable", "longest-request", "model-load", "burst"}},
+	} {
+		for _, name := range mode.flags {
+			if !mode.on && given.Changed(name) {
+				return fmt.Errorf("--%s: means nothing %s", name, mode.means)
+			}
+		}
+	}
+	if given.Changed("port") && f.port == 0 {
+		return errPort(f.port)
+	}
+	return nil
+}
+
+func errPort(port int) error {
+	return fmt.Errorf("--port: %d; wanted: a number from 1 to 65535", port)
+}
+
 func (f *checkFlags) validate(args []string) error {
 	switch {
 	case f.output != "text" && f.output != "json":
@@ -122,9 +153,9 @@ func (f *checkFlags) validate(args []string) error {
 	case !slices.Contains([]string{"error", "warning", "never"}, f.failOn):
 		return fmt.Errorf("--fail-on: %q; wanted: error, warning or never", f.failOn)
 	case f.port < 0 || f.port > 65535:
-		return fmt.Errorf("--port: %d; wanted: a number from 1 to 65535", f.port)
-	case f.options.LongestRequest < 0 || f.options.ModelLoad < 0 || f.options.Burst < 0:
-		return errors.New("--longest-request, --model-load and --burst: wanted: no negative duration")
+		return errPort(f.port)
+	case f.options.LongestRequest <= 0 || f.options.ModelLoad <= 0 || f.options.Burst <= 0:
+		return errors.New("--longest-request, --model-load and --burst: wanted: a duration above 0")
 	case f.fromHPA && (len(args) == 0 || len(args) > 2 || f.cluster):
 		return fmt.Errorf("--from-hpa: %d files; wanted: the HPA's, and perhaps prometheus-adapter's values", len(args))
 	case f.cluster && len(args) > 0:

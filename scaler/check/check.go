@@ -45,23 +45,30 @@ type Report struct {
 
 // Options are what no manifest tells. The zero value means the defaults.
 type Options struct {
-	// LongestRequest is what a pod needs to end its work, one minute by default.
+	// LongestRequest is what a pod needs to end its work.
 	LongestRequest time.Duration
 	// ModelLoad is how long a pod takes until it is ready, where no startup probe
-	// tells; two minutes by default.
+	// tells.
 	ModelLoad time.Duration
 	// Burst is within what time the policies shall let a fleet grow from its
-	// smallest to its largest, two minutes by default.
+	// smallest to its largest.
 	Burst time.Duration
 	// Complete: the documents are all that the cluster has, so that a workload which
 	// is not among them does not exist.
 	Complete bool
 }
 
+// The defaults of Options.
+const (
+	DefaultLongestRequest = time.Minute
+	DefaultModelLoad      = 2 * time.Minute
+	DefaultBurst          = 2 * time.Minute
+)
+
 func (o Options) defaults() Options {
-	o.LongestRequest = cmp.Or(o.LongestRequest, time.Minute)
-	o.ModelLoad = cmp.Or(o.ModelLoad, 2*time.Minute)
-	o.Burst = cmp.Or(o.Burst, 2*time.Minute)
+	o.LongestRequest = cmp.Or(o.LongestRequest, DefaultLongestRequest)
+	o.ModelLoad = cmp.Or(o.ModelLoad, DefaultModelLoad)
+	o.Burst = cmp.Or(o.Burst, DefaultBurst)
 	return o
 }
 

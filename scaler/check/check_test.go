@@ -163,6 +163,18 @@ func TestUnreadable(t *testing.T) {
 	require.Error(t, err)
 }
 
+// What a cluster holds has no file and no lines.
+func TestOfACluster(t *testing.T) {
+	text, err := os.ReadFile(clean)
+	require.NoError(t, err)
+	docs, err := Read("", strings.NewReader(change(t, string(text), []string{"", hpa("vllm", "")})))
+	require.NoError(t, err)
+	report := Check(docs, Options{Complete: true})
+	require.Len(t, report.Findings, 1)
+	require.Zero(t, report.Findings[0].Line)
+	require.Contains(t, report.Findings[0].Message, "HorizontalPodAutoscaler llm/vllm sizes StatefulSet vllm too")
+}
+
 func TestRead(t *testing.T) {
 	_, err := Read("f.yaml", strings.NewReader("kind: ScaledObject\nspec: {"))
 	require.ErrorContains(t, err, "f.yaml: yaml: line 2")

@@ -86,11 +86,14 @@ func fallbackZero(s *subject) {
 
 func twoAutoscalers(s *subject) {
 	for _, rival := range s.rivals {
-		where := rival.file
-		if where == s.doc.file {
-			where = "the same file"
+		where := " of " + rival.file
+		switch rival.file {
+		case "": // all is in the cluster
+			where = ""
+		case s.doc.file:
+			where = " of the same file"
 		}
-		s.at([]any{"scaleTargetRef"}, "%s of %s sizes %s too; wanted: one of them%s", rival, where, s.spec.ScaleTargetRef, handOver(rival))
+		s.at([]any{"scaleTargetRef"}, "%s%s sizes %s too; wanted: one of them%s", rival, where, s.spec.ScaleTargetRef, handOver(rival))
 	}
 }
 
