@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -94,21 +93,18 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 	if f.fromHPA {
 		return f.replace(cmd, args)
 	}
-	docs, err := f.documents(cmd, args)
-	if err != nil {
-		return err
+	docs, unread := f.documents(cmd, args)
+	if len(docs) == 0 && unread != nil {
+		return unread
 	}
 	f.options.Complete = f.cluster
 	report := check.Check(docs, f.options)
 	report.Findings = slices.DeleteFunc(report.Findings, func(found check.Finding) bool { return slices.Contains(f.disable, found.Rule) })
+	write := report.Text
 	if f.output == "json" {
-		enc := json.NewEncoder(cmd.OutOrStdout())
-		enc.SetIndent("", "  ")
-		err = enc.Encode(report)
-	} else {
-		err = report.Text(cmd.OutOrStdout())
+		write = report.JSON
 	}
-	if err != nil {
+	if err := errors.Join(write(cmd.OutOrStdout()), unread); err != nil {
 		return err
 	}
 	failures, warnings := report.Count()
@@ -175,25 +171,23 @@ func (f *checkFlags) validate(args []string) error {
 	return nil
 }
 
+// documents are what could be read; the error says what could not.
 func (f *checkFlags) documents(cmd *cobra.Command, args []string) ([]*check.Document, error) {
 	if f.cluster {
 		return f.ofCluster(cmd.Context())
 	}
 	var all []*check.Document
+	var unread []error
 	for _, arg := range args {
 		files, err := manifests(arg)
-		if err != nil {
-			return nil, err
-		}
+		unread = append(unread, err)
 		for _, file := range files {
 			docs, err := readManifests(cmd.InOrStdin(), file)
-			if err != nil {
-				return nil, err
-			}
+			unread = append(unread, err)
 			all = append(all, docs...)
 		}
 	}
-	return all, nil
+	return all, errors.Join(unread...)
 }
 
 func (f *checkFlags) ofCluster(ctx context.Context) ([]*check.Document, error) {
@@ -257,12 +251,12 @@ func (f *checkFlags) replace(cmd *cobra.Command, args []string) error {
 			return err
 		}
 	}
-	text, open, err := r.Replace(docs)
-	if err != nil {
-		return err
-	}
+	text, open, refused := r.Replace(docs)
 	if _, err := cmd.OutOrStdout().Write(text); err != nil {
 		return err
+	}
+	if refused != nil {
+		return refused
 	}
 	if len(open) > 0 {
 		return exit{exitFound, fmt.Errorf("not complete:\n  %s", strings.Join(open, "\n  "))}

@@ -182,6 +182,12 @@ func TestRead(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, docs, 2)
 	require.Equal(t, "Pod a", docs[0].String())
+	docs, err = Read("f.json", strings.NewReader(`{"kind": "Pod", "metadata": {"name": "\ud83d\ude00 \\ud83d\\ude00 \u00e9 \/"}}`))
+	require.NoError(t, err)
+	require.Equal(t, `Pod 😀 \ud83d\ude00 é /`, docs[0].String(), "pairs of escapes, which YAML has not")
+	docs, err = Read("f.yaml", strings.NewReader("kind: Pod\n---\nkind: {"))
+	require.ErrorContains(t, err, "f.yaml: yaml: line")
+	require.Len(t, docs, 1, "what stands before the fault")
 	for _, nothing := range []string{"", "---\n---\n", "# a comment", "- a\n- list", "text", "a: {kind: b}"} {
 		docs, err := Read("f", strings.NewReader(nothing))
 		require.NoError(t, err)

@@ -1,11 +1,13 @@
 package check
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"regexp"
 	"strconv"
+	"unicode/utf16"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -20,6 +22,7 @@ type Document struct {
 
 type metadata struct {
 	Name, Namespace string
+	Labels          map[string]string
 	Annotations     map[string]string
 	OwnerReferences []struct{ Kind, Name string } `yaml:"ownerReferences"`
 }
@@ -27,9 +30,14 @@ type metadata struct {
 // Read returns the objects of a YAML or JSON stream, those of a List one by one.
 // What has no kind, such as the values of a chart, is none. The file is what
 // findings call it, empty for what has no lines; the error names it, and the line.
+// Beside an error are the objects that stand before it.
 func Read(file string, r io.Reader) ([]*Document, error) {
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
 	var all []*Document
-	dec := yaml.NewDecoder(r)
+	dec := yaml.NewDecoder(bytes.NewReader(asYAML(text)))
 	for {
 		var node yaml.Node
 		err := dec.Decode(&node)
@@ -37,18 +45,41 @@ func Read(file string, r io.Reader) ([]*Document, error) {
 			return all, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
+			return all, fmt.Errorf("%s: %w", file, err)
 		}
 		if len(node.Content) == 0 {
 			continue
 		}
 		found, err := objects(file, node.Content[0], 0)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
+			return all, fmt.Errorf("%s: %w", file, err)
 		}
 		all = append(all, found...)
 	}
 }
+
+// asYAML writes a JSON text's escapes that YAML has not, or its reader does not know, as
+// what they stand for: halves of a character, and slashes. Lines stay as they are.
+func asYAML(text []byte) []byte {
+	if start := bytes.TrimSpace(text); len(start) == 0 || start[0] != '{' && start[0] != '[' {
+		return text
+	}
+	return escape.ReplaceAllFunc(text, func(found []byte) []byte {
+		pair := escape.FindSubmatch(found)
+		switch {
+		case string(found) == `\/`:
+			return []byte("/")
+		case pair[1] == nil:
+			return found
+		}
+		high, _ := strconv.ParseUint(string(pair[1]), 16, 16)
+		low, _ := strconv.ParseUint(string(pair[2]), 16, 16)
+		return []byte(string(utf16.DecodeRune(rune(high), rune(low))))
+	})
+}
+
+// escape is a pair, or any other escape: a backslash before another begins none.
+var escape = regexp.MustCompile(`\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|.)`)
 
 // maxNested is how deep a List may hold Lists: it may hold itself, by an alias.
 const maxNested = 4

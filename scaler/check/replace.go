@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,28 +33,36 @@ type Replacement struct {
 
 // Replace writes the ScaledObject that takes each HPA's place, as YAML, with what a
 // person should know of it as comments. Open are the questions that are left, and
-// without an answer to which the text is not complete.
+// without an answer to which the text is not complete. The error names the HPAs that
+// have no place in the text.
 func (r Replacement) Replace(docs []*Document) (text []byte, open []string, err error) {
 	var out bytes.Buffer
+	var refused []error
+	taken := map[string]string{} // names of ScaledObjects, and the kind that each is for
 	for _, doc := range docs {
 		if doc.kind != "HorizontalPodAutoscaler" {
+			continue
+		}
+		c := conversion{Replacement: r, doc: doc, engines: map[string]string{}}
+		so, err := c.scaledObject(taken)
+		if err != nil {
+			refused = append(refused, fmt.Errorf("%s: %s: %w", doc.file, doc, err))
 			continue
 		}
 		if out.Len() > 0 {
 			out.WriteString("---\n")
 		}
-		c := conversion{Replacement: r, doc: doc, engines: map[string]string{}}
-		if err := c.write(&out); err != nil {
-			return nil, nil, fmt.Errorf("%s: %s: %w", doc.file, doc, err)
+		if err := c.write(&out, so); err != nil {
+			return nil, nil, err
 		}
 		for _, q := range c.open {
 			open = append(open, doc.String()+": "+q)
 		}
 	}
-	if out.Len() == 0 {
+	if out.Len() == 0 && refused == nil {
 		return nil, nil, ErrNoHPA
 	}
-	return out.Bytes(), open, nil
+	return out.Bytes(), open, errors.Join(refused...)
 }
 
 // conversion of one HPA.
@@ -71,7 +80,8 @@ type newScaledObject struct {
 	Kind       string
 	Metadata   struct {
 		Name        string
-		Namespace   string `yaml:",omitempty"`
+		Namespace   string            `yaml:",omitempty"`
+		Labels      map[string]string `yaml:",omitempty"`
 		Annotations map[string]string
 	}
 	Spec struct {
@@ -99,19 +109,24 @@ type newTrigger struct {
 	Metadata   yaml.Node
 }
 
-func (c *conversion) write(out *bytes.Buffer) error {
+// scaledObject is what takes the HPA's place, under a name that is not taken yet.
+func (c *conversion) scaledObject(taken map[string]string) (*newScaledObject, error) {
 	var hpa struct{ Spec hpaSpec }
 	var wrong []error
 	c.doc.decode(&hpa, func(line int, text string) { wrong = append(wrong, fmt.Errorf("line %d: %s", line, text)) })
 	if len(wrong) > 0 {
-		return errors.Join(wrong...)
+		return nil, errors.Join(wrong...)
 	}
 	if len(hpa.Spec.Metrics) == 0 {
-		return errors.New("no spec.metrics; wanted: an HPA of autoscaling/v2")
+		return nil, errors.New("no spec.metrics; wanted: an HPA of autoscaling/v2")
 	}
-	so := newScaledObject{APIVersion: "keda.sh/v1alpha1", Kind: "ScaledObject"}
-	so.Metadata.Name, so.Metadata.Namespace = hpa.Spec.ScaleTargetRef.Name, c.doc.meta.Namespace
+	so := &newScaledObject{APIVersion: "keda.sh/v1alpha1", Kind: "ScaledObject"}
+	so.Metadata.Name, so.Metadata.Namespace = c.name(hpa.Spec.ScaleTargetRef, taken), c.doc.meta.Namespace
+	so.Metadata.Labels = c.doc.meta.Labels // which KEDA gives the HPA back
 	so.Metadata.Annotations = map[string]string{"scaledobject.keda.sh/transfer-hpa-ownership": "true"}
+	if left := slices.Sorted(maps.Keys(c.doc.meta.Annotations)); len(left) > 0 {
+		c.notef("annotations are not carried over, as most are tools' own notes: %s", strings.Join(left, ", "))
+	}
 	so.Spec.ScaleTargetRef = newTarget{hpa.Spec.ScaleTargetRef.APIVersion, hpa.Spec.ScaleTargetRef.Kind, hpa.Spec.ScaleTargetRef.Name}
 	c.target = hpa.Spec.ScaleTargetRef.Name
 	so.Spec.MinReplicaCount = or(hpa.Spec.MinReplicas, 1)
@@ -126,6 +141,29 @@ func (c *conversion) write(out *bytes.Buffer) error {
 			so.Spec.Triggers = append(so.Spec.Triggers, t)
 		}
 	}
+	return so, nil
+}
+
+// name is the workload's, with its kind where two kinds of one namespace share it.
+func (c *conversion) name(target targetRef, taken map[string]string) string {
+	kind := strings.ToLower(target.kind())
+	for _, name := range []string{target.Name, target.Name + "-" + kind} {
+		key := c.doc.meta.Namespace + "/" + name
+		if _, is := taken[key]; !is {
+			taken[key] = kind
+			return name
+		}
+		if taken[key] == kind {
+			c.openf("another HPA sizes %s %s too: KEDA takes one ScaledObject, with the triggers of both", target.kind(), target.Name)
+			return name
+		}
+	}
+	c.openf("the name %s-%s is another ScaledObject's", target.Name, kind)
+	return target.Name
+}
+
+// write adds the ScaledObject, with what there is to know of it.
+func (c *conversion) write(out *bytes.Buffer, so *newScaledObject) error {
 	for _, note := range append(c.notes, c.open...) {
 		fmt.Fprintf(out, "# %s\n", strings.Join(strings.Fields(note), " "))
 	}
@@ -141,56 +179,6 @@ func (t newTrigger) equal(other newTrigger) bool {
 	a, _ := yaml.Marshal(t)
 	b, _ := yaml.Marshal(other)
 	return bytes.Equal(a, b)
-}
-
-// withTolerance is a behavior that acts on every difference.
-func withTolerance(behavior yaml.Node) yaml.Node {
-	var values map[string]any // with what the aliases stand for
-	if aliased(&behavior) && behavior.Decode(&values) == nil {
-		_ = behavior.Encode(values) // what was decoded can be
-	}
-	if behavior.Kind != yaml.MappingNode {
-		behavior = yaml.Node{Kind: yaml.MappingNode}
-	}
-	for _, direction := range []string{"scaleUp", "scaleDown"} {
-		rules := child(&behavior, direction)
-		if rules == nil {
-			rules = &yaml.Node{}
-			behavior.Content = append(behavior.Content, scalar(direction), rules)
-		}
-		if rules.Kind != yaml.MappingNode { // null, or new
-			*rules = yaml.Node{Kind: yaml.MappingNode}
-		}
-		if child(rules, "tolerance") == nil {
-			rules.Content = append(rules.Content, scalar("tolerance"), quoted("0"))
-		}
-	}
-	return behavior
-}
-
-// aliased reports whether anything in the node stands for what is elsewhere.
-func aliased(node *yaml.Node) bool {
-	return node.Kind == yaml.AliasNode || node.Anchor != "" || slices.ContainsFunc(node.Content, aliased)
-}
-
-func scalar(text string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Value: text} }
-
-// quoted is a string whatever it looks like.
-func quoted(text string) *yaml.Node {
-	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Style: yaml.DoubleQuotedStyle, Value: text}
-}
-
-// keyed is a trigger's metadata, in this order; pairs of a key and its value.
-func keyed(pairs ...string) yaml.Node {
-	node := yaml.Node{Kind: yaml.MappingNode}
-	for i := 0; i+1 < len(pairs); i += 2 {
-		value := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: pairs[i+1]}
-		if _, err := strconv.ParseFloat(pairs[i+1], 64); err == nil {
-			value.Style = yaml.DoubleQuotedStyle
-		}
-		node.Content = append(node.Content, scalar(pairs[i]), value)
-	}
-	return node
 }
 
 func (c *conversion) trigger(m hpaMetric) (newTrigger, bool) {

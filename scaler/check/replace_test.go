@@ -82,6 +82,26 @@ func TestReplaceAsksForOneTarget(t *testing.T) {
 	require.Contains(t, string(text), `target: "0.7"`)
 }
 
+// Each HPA has its own, whatever becomes of the others.
+func TestReplaceMany(t *testing.T) {
+	hpa := func(name, labels, kind, rest string) string {
+		return fmt.Sprintf("---\nkind: HorizontalPodAutoscaler\nmetadata: {name: %s, namespace: n, %s}\nspec:\n  scaleTargetRef: {kind: %s, name: b}\n  maxReplicas: 3\n%s", name, labels, kind, rest)
+	}
+	const metrics = "  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 70}}}]\n"
+	text, open, err := Replacement{}.Replace(documents(t, hpa("old", "", "Deployment", "")+
+		hpa("a", "labels: {team: speech}, annotations: {z: one, a: two}", "Deployment", metrics)+
+		hpa("b", "", "StatefulSet", metrics)+hpa("c", "", "Deployment", metrics)))
+	require.EqualError(t, err, "file.yaml: HorizontalPodAutoscaler n/old: no spec.metrics; wanted: an HPA of autoscaling/v2")
+	require.Equal(t, []string{"HorizontalPodAutoscaler n/c: another HPA sizes Deployment b too: KEDA takes one ScaledObject, with the triggers of both"}, open)
+	require.Contains(t, string(text), "# annotations are not carried over, as most are tools' own notes: a, z\n")
+	var names []string
+	for _, doc := range documents(t, string(text)) {
+		names = append(names, doc.meta.Name)
+	}
+	require.Equal(t, []string{"b", "b-statefulset", "b"}, names)
+	require.Equal(t, map[string]string{"team": "speech"}, documents(t, string(text))[0].meta.Labels)
+}
+
 // What an alias stands for is written out.
 func TestReplaceResolvesAliases(t *testing.T) {
 	const hpa = "kind: HorizontalPodAutoscaler\nmetadata: {name: %s}\nspec:\n  scaleTargetRef: {kind: Deployment, name: b}\n" +
