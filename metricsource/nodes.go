@@ -13,8 +13,10 @@ type Resources map[string]int64
 type Inventory struct {
 	Nodes []*Node // ordered by name
 	// Workloads are those of ScaledObjects with external triggers, by namespace and name.
-	Workloads  []*Workload
-	Quotas     []*Quota // by namespace and name
+	Workloads []*Workload
+	Quotas    []*Quota // by namespace and name
+	// NoQuotas says why the ResourceQuotas of a namespace are not known; of all, under "".
+	NoQuotas   map[string]string
 	Autoscaler NodeAutoscaler
 }
 

@@ -29,6 +29,7 @@ type index struct {
 	classes     *classes
 	autoscalers *autoscalers            // nil: not looked for yet
 	unread      map[string]string       // resources of the inventory never listed → why, if that is known
+	noQuotas    map[string]string       // namespaces, or "", whose quotas may not be listed → why
 	inventory   *metricsource.Inventory // nil: to be taken anew
 	untold      bool                    // onInventory has not been told that it is
 }
@@ -62,6 +63,7 @@ func newIndex(namespaces []string) *index {
 		strangers:  map[podKey]*metricsource.BoundPod{},
 		classes:    newClasses(),
 		unread:     map[string]string{nodeAutoscalers: ""}, // at least: nothing is known before Run
+		noQuotas:   map[string]string{},
 	}
 	for _, ns := range namespaces {
 		ix.scopes[ns] = false

@@ -121,12 +121,42 @@ func TestInventoryForbidden(t *testing.T) {
 		_, err := f.cluster.Inventory()
 		require.EqualError(t, err, "nodes: not allowed to list and watch them")
 		time.Sleep(5 * time.Minute)
-		require.Equal(t, 1, strings.Count(f.log.String(), "GPU capacity is not known"), f.log.String())
+		require.Equal(t, 1, strings.Count(f.log.String(), "GPU capacity is not fully known"), f.log.String())
 		forbidden.Store(false)
 		time.Sleep(2 * time.Minute) // of the bubble
 		f.settle()
 		require.Empty(t, f.inventory().Nodes)
 	})
+}
+
+// Quotas may be kept from it: there is room without them, and it is said. They count from
+// when they may be read.
+func TestInventoryWithoutQuotas(t *testing.T) {
+	for _, watched := range []string{"", "ns"} {
+		synctest.Test(t, func(t *testing.T) {
+			o := Options{}
+			if watched != "" {
+				o.Namespaces = []string{watched}
+			}
+			f := newFixture(t, o, newNode("n", "8"), &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "q", Namespace: "ns"}})
+			var forbidden atomic.Bool
+			forbidden.Store(true)
+			f.kube.PrependReactor("list", "resourcequotas", func(clienttesting.Action) (bool, runtime.Object, error) {
+				return forbidden.Load(), nil, apierrors.NewForbidden(schema.GroupResource{Resource: "resourcequotas"}, "", errors.New("cannot list"))
+			})
+			f.run()
+			inv := f.inventory()
+			require.Len(t, inv.Nodes, 1)
+			require.Equal(t, map[string]string{watched: "not allowed to list and watch them"}, inv.NoQuotas)
+			time.Sleep(5 * time.Minute)
+			require.Equal(t, 1, strings.Count(f.log.String(), "GPU capacity is not fully known"), f.log.String())
+			forbidden.Store(false)
+			time.Sleep(2 * time.Minute) // of the bubble
+			f.settle()
+			require.Empty(t, f.inventory().NoQuotas)
+			require.Len(t, f.inventory().Quotas, 1)
+		})
+	}
 }
 
 func TestClassesOfATemplate(t *testing.T) {

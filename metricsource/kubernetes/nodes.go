@@ -201,21 +201,30 @@ func (ix *index) unlisted() error {
 }
 
 // listed notes that a resource of the inventory is known.
-func (ix *index) listed(resource string) {
+func (ix *index) listed(w watch) {
 	ix.mu.Lock()
-	delete(ix.unread, resource)
+	delete(ix.unread, w.String())
+	if w.resource == resourceQuotas {
+		delete(ix.noQuotas, w.namespace)
+	}
 	ix.moved()
 	ix.mu.Unlock()
 	ix.tellMoved()
 }
 
 // unlistable notes why one is not, where it never was, and reports whether that is new.
-func (ix *index) unlistable(resource, why string) bool {
+// There is an inventory without quotas, as an administrator may want it.
+func (ix *index) unlistable(w watch, why string) bool {
 	ix.mu.Lock()
-	before, unread := ix.unread[resource]
+	before, unread := ix.unread[w.String()]
 	news := unread && before != why
 	if news {
-		ix.unread[resource] = why
+		if w.resource == resourceQuotas {
+			delete(ix.unread, w.String())
+			ix.noQuotas[w.namespace] = why
+		} else {
+			ix.unread[w.String()] = why
+		}
 		ix.moved()
 	}
 	ix.mu.Unlock()
@@ -224,7 +233,7 @@ func (ix *index) unlistable(resource, why string) bool {
 }
 
 func (ix *index) take() *metricsource.Inventory {
-	out := &metricsource.Inventory{}
+	out := &metricsource.Inventory{NoQuotas: maps.Clone(ix.noQuotas)}
 	for _, n := range ix.nodes {
 		if n.spec == nil {
 			continue

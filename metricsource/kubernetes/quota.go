@@ -17,6 +17,8 @@ type quota struct {
 	unmodelled       string
 }
 
+const resourceQuotas = "resourcequotas"
+
 func trimQuota(obj any) (any, error) {
 	q, ok := obj.(*corev1.ResourceQuota)
 	if !ok {

@@ -77,7 +77,7 @@ func (c *Cluster) inventoryWatches() (all []watch, err error) {
 	}
 	for _, namespace := range c.opts.Namespaces {
 		ws, err := c.prepare(namespace, c.inventoryErrors, []kind{
-			{"resourcequotas", coreinformers.NewResourceQuotaInformer(kc, namespace, 0, none), trimQuota, handler(ix.setQuota, ix.deleteQuota)},
+			{resourceQuotas, coreinformers.NewResourceQuotaInformer(kc, namespace, 0, none), trimQuota, handler(ix.setQuota, ix.deleteQuota)},
 		})
 		if err != nil {
 			return nil, err
@@ -169,12 +169,12 @@ func (c *Cluster) awaitListing(ctx context.Context, w watch) {
 	select {
 	case <-ctx.Done():
 	case <-w.handler.HasSyncedChecker().Done():
-		c.index.listed(w.String())
+		c.index.listed(w)
 	}
 }
 
-// inventoryErrors notes, besides, why the inventory cannot be taken. Not being allowed
-// to is told once: who wants no limits has no need of it.
+// inventoryErrors notes, besides, why the inventory cannot be taken, or is taken without
+// quotas. Not being allowed to is told once: who wants no limits has no need of it.
 func (c *Cluster) inventoryErrors(namespace, resource string) cache.WatchErrorHandlerWithContext {
 	tell := c.watchErrors(namespace, resource)
 	return func(ctx context.Context, r *cache.Reflector, err error) {
@@ -182,9 +182,9 @@ func (c *Cluster) inventoryErrors(namespace, resource string) cache.WatchErrorHa
 			tell(ctx, r, err)
 			return
 		}
-		of := watch{namespace: namespace, resource: resource}.String()
+		of := watch{namespace: namespace, resource: resource}
 		if c.index.unlistable(of, "not allowed to list and watch them") {
-			c.log.Warn("GPU capacity is not known; grant these verbs to the scaler's service account", "verbs", "list, watch", "resource", of, "err", err)
+			c.log.Warn("GPU capacity is not fully known; grant these verbs to the scaler's service account", "verbs", "list, watch", "resource", of.String(), "err", err)
 		}
 	}
 }

@@ -335,6 +335,9 @@ const maxRoom = 1_000_000
 
 func (p *Plan) unknown(m *member, advertised bool) string {
 	all := slices.Clone(m.Template.Unmodelled)
+	if why := cmp.Or(p.inventory.NoQuotas[m.Namespace], p.inventory.NoQuotas[""]); why != "" {
+		all = append(all, "ResourceQuotas ("+why+")")
+	}
 	for _, b := range p.quotas[m.Namespace] {
 		if b.unmodelled != "" {
 			all = append(all, "ResourceQuota "+b.name+" ("+b.unmodelled+")")

@@ -223,6 +223,12 @@ func TestQuota(t *testing.T) {
 	r = rooms(t, inv, w)[0]
 	require.Equal(t, "ResourceQuota gpus (has scopes)", r.Unknown)
 	require.Equal(t, 50, r.Replicas, "a quota that may count other pods is no limit")
+	inv.Quotas, inv.NoQuotas = nil, map[string]string{"ns": "not allowed"}
+	require.Equal(t, "ResourceQuotas (not allowed)", rooms(t, inv, w)[0].Unknown)
+	inv.NoQuotas = map[string]string{"": "not allowed"}
+	require.Equal(t, "ResourceQuotas (not allowed)", rooms(t, inv, w)[0].Unknown)
+	inv.NoQuotas = map[string]string{"other": "not allowed"}
+	require.Empty(t, rooms(t, inv, w)[0].Unknown)
 }
 
 // What pods hold without a request is their trigger's word, which nobody in another
