@@ -146,6 +146,46 @@ func TestMutualTLS(t *testing.T) {
 	require.Equal(t, healthpb.HealthCheckResponse_NOT_SERVING, update.Status)
 }
 
+// Replicas know each other by the certificate that they share, and while one is renewed by
+// its issuer and the Service's name.
+func TestReplicaTLS(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	ca, stranger := newAuthority(t), newAuthority(t)
+	ca.write(file("ca.pem"), "CERTIFICATE", ca.der)
+	ca.issue(file("own.pem"), file("own.key"), 2)
+	ca.issue(file("renewed.pem"), file("renewed.key"), 3)
+	stranger.issue(file("stranger.pem"), file("stranger.key"), 4)
+	of := func(name, clientCA string) serverTLS {
+		loaded, err := newServerTLS(file(name+".pem"), file(name+".key"), clientCA, slog.New(slog.DiscardHandler))
+		require.NoError(t, err)
+		return loaded
+	}
+	// dial has a replica of one's own certificate call another's.
+	dial := func(from, to, clientCA, service string) error {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer listener.Close()
+		go func() {
+			if conn, err := listener.Accept(); err == nil {
+				_, _, _ = of(to, clientCA).server().ServerHandshake(conn)
+				_ = conn.Close()
+			}
+		}()
+		conn, err := net.Dial("tcp", listener.Addr().String())
+		require.NoError(t, err)
+		defer conn.Close()
+		_, _, err = of(from, clientCA).replica(service).ClientHandshake(t.Context(), service, conn)
+		return err
+	}
+	require.NoError(t, dial("own", "own", "", "127.0.0.1"), "of an issuer that nobody knows")
+	require.NoError(t, dial("own", "own", file("ca.pem"), "127.0.0.1"))
+	require.NoError(t, dial("own", "renewed", file("ca.pem"), "127.0.0.1"))
+	require.ErrorContains(t, dial("own", "renewed", file("ca.pem"), "elsewhere.svc"), "elsewhere.svc")
+	require.ErrorContains(t, dial("own", "renewed", "", "127.0.0.1"), "unknown authority")
+	require.ErrorContains(t, dial("own", "stranger", file("ca.pem"), "127.0.0.1"), "unknown authority")
+}
+
 func TestServerCredentialsRefuse(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }

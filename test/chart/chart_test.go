@@ -115,6 +115,26 @@ func TestLint(t *testing.T) {
 	}
 }
 
+// What is shown as a trigger is one that KEDA gets through with.
+func TestNotesSayHowKEDAIsLetIn(t *testing.T) {
+	for values, want := range map[string][]string{
+		"{}":                                     nil,
+		"tls: {enabled: true, selfSigned: true}": {`enableTLS: "true"`, `authenticationRef: {"name":"inference-scaler"}`, "copy both from keda"},
+		"tls: {enabled: true, secretName: own}":  {"with caCert has to say which did: see"},
+		"tls: {enabled: true, secretName: own, clientCertificates: true}":                                  {"and\nwith tlsClientCert and tlsClientKey"},
+		"tls: {enabled: true, secretName: own, authenticationRef: {name: k, kind: TriggerAuthentication}}": {`authenticationRef: {"kind":"TriggerAuthentication","name":"k"}`},
+	} {
+		var v map[string]any
+		require.NoError(t, yaml.Unmarshal([]byte(values), &v))
+		out, err := render("inference-scaler", "keda", v)
+		require.NoError(t, err)
+		for _, w := range want {
+			require.Contains(t, out["NOTES.txt"], w)
+		}
+		require.Equal(t, want != nil, strings.Contains(out["NOTES.txt"], "TLS"))
+	}
+}
+
 func TestRefusedValues(t *testing.T) {
 	for _, tc := range []struct{ values, want string }{
 		{"replica: 3", "additional properties 'replica' not allowed"},
@@ -131,6 +151,8 @@ func TestRefusedValues(t *testing.T) {
 		{"autoscaling: {lightningAsr: {enabled: true, minReplicas: 0}}", "minReplicas: 0 needs autoscaling.lightningAsr.upstream"},
 		{"autoscaling: {llm: [{name: x, engine: vllm, minReplicas: 0, maxReplicas: 2}]}", "x: minReplicas 0 needs an upstream"},
 		{"autoscaling: {llm: [{name: x, engine: vllm, minReplicas: 1, maxReplicas: 2, kind: Pod}]}", "kind"},
+		{"{tls: {enabled: true, secretName: own, clientCertificates: true}, autoscaling: {lightningAsr: {enabled: true}}}", "needs tls.authenticationRef"},
+		{"tls: {authenticationRef: {kind: Secret}}", "authenticationRef"},
 	} {
 		var v map[string]any
 		require.NoError(t, yaml.Unmarshal([]byte(tc.values), &v), tc.values)

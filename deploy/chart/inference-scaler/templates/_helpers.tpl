@@ -31,6 +31,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ include "inference-scaler.name" . }}.{{ .Release.Namespace }}.svc:9090
 {{- end }}
 
+{{- /* By what KEDA knows the scaler's CA, and shows a certificate of its own; empty without TLS. */}}
+{{- define "inference-scaler.authenticationRef" -}}
+{{- if .Values.tls.enabled }}
+{{- if .Values.tls.authenticationRef }}{{ toJson .Values.tls.authenticationRef }}
+{{- else if .Values.tls.selfSigned }}{{ toJson (dict "name" (include "inference-scaler.name" .)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- /* The guide's policies, with tolerance 0: the HPA would swallow changes within 10 %. */}}
 {{- define "inference-scaler.behavior" -}}
 scaleUp:
