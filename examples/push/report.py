@@ -2,6 +2,8 @@
 
     reporter = Reporter("http://inference-scaler.keda.svc:4318", token, "smallest", "lightning-asr", queue.qsize)
     threading.Thread(target=reporter.run, daemon=True).start()
+
+For https, ca is the file with the CA of the scaler's certificate.
 """
 
 import socket
@@ -11,10 +13,11 @@ import requests
 
 
 class Reporter:
-    def __init__(self, url, token, namespace, workload, queued):
+    def __init__(self, url, token, namespace, workload, queued, ca=True):
         self.url = url.rstrip("/") + "/v1/demand"
         self.report = {"namespace": namespace, "workload": workload, "instance": socket.gethostname(), "timeToLive": "15s"}
         self.session = requests.Session()
+        self.session.verify = ca
         self.session.headers["Authorization"] = "Bearer " + token
         self.queued = queued
 

@@ -30,7 +30,7 @@ var Keys = []Key{
 	{"scheme", "`http`", "`http` or `https` (the certificate of a pod is not verified, as the kubelet's probes do not)"},
 	{"interval", "`1s`; `5s` with `prometheusAddress`", "between two readings of a pod, or two rounds of queries, from 100ms to 1m"},
 	{"endpoints", "", "`host:port,…`, read instead of the workload's pods; needs no Kubernetes"},
-	{"upstream", "", "where demand shows before it reaches a pod, and so at zero replicas: `service/NAME:PORT[/PATH]` of the namespace (every endpoint; the Service's port by name or number, else the pods' own), or URLs separated by commas"},
+	{"upstream", "", "where demand shows before it reaches a pod, and so at zero replicas: `service/NAME:PORT[/PATH]` of the namespace (every endpoint, over http; the Service's port by name or number, else the pods' own), or URLs separated by commas"},
 	{"upstreamEngine", "`demand`", "what is read there, or reported (README, Pushing demand): `demand` (`demand_queued_requests`, `demand_inflight_requests`, `demand_requests_total`), `dynamo`, `envoy`, `epp`, `litellm`, `redis` or `vllm-router`"},
 	{"upstreamQuery", "the engine's", "the demand there: PromQL over the upstream's samples alone (`job=\"upstream\"`)"},
 	{"upstreamCounts", "the engine's, else `queued`", "`queued`: work not yet handed to a pod, and added to the pods' load; `inflight`: work that pods have too, and only what exceeds theirs is added"},

@@ -2,6 +2,8 @@
 // demand goes: it reports what waits for one of its 8 places, and what is in flight.
 //
 //	SCALER=dns:///inference-scaler.keda.svc:4317 TOKEN=… POD_NAMESPACE=smallest POD_NAME=api-0 WORKLOAD=lightning-asr apiserver
+//
+// CA names a file with the CA of the scaler's certificate; without, there is no TLS.
 package main
 
 import (
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/push/reporter"
@@ -31,8 +34,15 @@ func main() {
 }
 
 func run(ctx context.Context) error {
+	creds := insecure.NewCredentials()
+	if ca := os.Getenv("CA"); ca != "" {
+		var err error
+		if creds, err = credentials.NewClientTLSFromFile(ca, ""); err != nil {
+			return err
+		}
+	}
 	r, err := reporter.New(reporter.Options{
-		Address: os.Getenv("SCALER"), Credentials: insecure.NewCredentials(), Token: os.Getenv("TOKEN"),
+		Address: os.Getenv("SCALER"), Credentials: creds, Token: os.Getenv("TOKEN"),
 		Namespace: os.Getenv("POD_NAMESPACE"), Workload: os.Getenv("WORKLOAD"), Instance: os.Getenv("POD_NAME"),
 		Logger: slog.Default(),
 	})
