@@ -105,7 +105,7 @@ func programs(ctx context.Context, dir string) (environ []string, err error) {
 		environ = append(environ, name+"="+path)
 	}
 	add(controlPlaneEnv, build.ControlPlane)
-	if slices.ContainsFunc([]string{"TestSideBySide", "TestFromZeroSideBySide", "TestWakesByPrometheus", "TestGPUUtilisation", "TestAPITierSideBySide", "TestAlerts", "TestDashboard"}, wanted) {
+	if slices.ContainsFunc([]string{"TestSideBySide", "TestFromZeroSideBySide", "TestWakesByPrometheus", "TestGPUUtilisation", "TestAPITierSideBySide", "TestAlerts", "TestDashboard", "TestExamplesScale"}, wanted) {
 		add(prometheusEnv, build.Prometheus)
 	}
 	if wanted("TestSideBySide") {

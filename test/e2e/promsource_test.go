@@ -34,6 +34,15 @@ func (p *prometheus) asked(metadata ...string) string {
 	return push(append([]string{"prometheusAddress: " + p.url, "interval: 1s", "hold: 5s"}, metadata...)...)
 }
 
+// caSecret is the manifest of a Secret with the CA of a Prometheus of this machine.
+func caSecret(name string, ca []byte) string {
+	return fmt.Sprintf(`apiVersion: v1
+kind: Secret
+metadata: {name: %s, annotations: {inference-scaler/allow-host: "https://127.0.0.1"}}
+data: {ca.crt: %s}
+`, name, base64.StdEncoding.EncodeToString(ca))
+}
+
 // A query of Prometheus wakes the fleet and sizes it, beside the readings of its pods;
 // a Prometheus that goes leaves it as it is.
 func TestWakesByPrometheus(t *testing.T) {
@@ -71,12 +80,7 @@ func TestGPUUtilisation(t *testing.T) {
 kind: Secret
 metadata: {name: prometheus, annotations: {inference-scaler/allow-host: "https://127.0.0.1"}}
 stringData: {username: %s, password: %s}
----
-apiVersion: v1
-kind: Secret
-metadata: {name: ca, annotations: {inference-scaler/allow-host: "https://127.0.0.1"}}
-data: {ca.crt: %s}
-`, user, password, base64.StdEncoding.EncodeToString(ca)))
+`, user, password) + "---\n" + caSecret("ca", ca))
 	f.burst(16)
 	f.until("both pods are busy", func(m moment) bool { return m.Running == 16 })
 	utilisation := fmt.Sprintf(`sum(DCGM_FI_DEV_GPU_UTIL{namespace=%q,pod=~"%s-.*"})`, f.namespace, f.Name)

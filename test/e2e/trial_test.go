@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"fmt"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"regexp"
@@ -101,12 +103,22 @@ func (s *scenario) trial(c *chart, edited func(example string) string) {
 // pod serves 9 at once and has a queue of 11 at a target of 5, exactly 3 replicas.
 func TestExamplesScale(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"vllm", "sglang"} {
+	for name, w := range map[string]workload{
+		"vllm":        {Kind: "StatefulSet", Engine: "vllm"},
+		"sglang":      {Kind: "StatefulSet", Engine: "sglang"},
+		"dynamo":      {Kind: "StatefulSet", Engine: "dynamo", Name: "dynamo-frontend"},
+		"queue-depth": {Engine: "queue-depth", Name: "inference-api"},
+		"prometheus":  {Kind: "StatefulSet", Engine: "vllm"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := begin(t)
-			f := s.fleet(workload{Kind: "StatefulSet", Engine: name, Slots: 9, Replicas: 1})
+			w.Slots, w.Replicas = 9, 1
+			f := s.fleet(w)
 			f.object = example(t, name)
+			if edit := itsPrometheus[name]; edit != nil {
+				f.object = edit(f, f.object)
+			}
 			s.apply(f.object)
 			f.until("the scaler answers", func(m moment) bool { return m.Wanted >= 0 })
 			settle := f.never("more than 3 replicas", func(m moment) bool { return m.Replicas > 3 })
@@ -145,6 +157,34 @@ func TestExamplesScale(t *testing.T) {
 			none()
 		}
 	})
+}
+
+// itsPrometheus starts what an example asks, and says there where it is.
+var itsPrometheus = map[string]func(f *fleet, example string) string{
+	// The control plane has no metrics of CPUs: the HPA goes without them, and grows.
+	"queue-depth": func(f *fleet, example string) string {
+		p := f.startPrometheus(map[string]string{"dcgm": "1s"})
+		exporter := httptest.NewServer(f.gateway.DCGM(f.namespace))
+		f.Cleanup(exporter.Close)
+		p.discovers("dcgm", f, func() map[string]string { return map[string]string{"dcgm": exporter.Listener.Addr().String()} })
+		return f.edited(example, "http://prometheus.monitoring.svc:9090", p.url, `namespace="ai"`, fmt.Sprintf("namespace=%q", f.namespace))
+	},
+	"prometheus": func(f *fleet, example string) string {
+		p, ca := f.startSecure(map[string]string{"pods": "1s"}, "tenant", "change-me")
+		p.reads("pods", f)
+		f.apply(caSecret("ca", ca))
+		return f.edited(example, "https://mimir.example.com/prometheus", p.url,
+			"https://mimir.example.com", "https://127.0.0.1", "authSecret: mimir", "authSecret: mimir\n        caSecret: ca")
+	},
+}
+
+// edited replaces what has to be there, pair by pair.
+func (f *fleet) edited(example string, pairs ...string) string {
+	for i := 0; i+1 < len(pairs); i += 2 {
+		require.Contains(f, example, pairs[i])
+		example = strings.ReplaceAll(example, pairs[i], pairs[i+1])
+	}
+	return example
 }
 
 // product runs a command of the real binary, and returns what it prints.

@@ -62,13 +62,20 @@ func PrometheusAdapter(ctx context.Context, w io.Writer) (path string, err error
 }
 
 // Prometheus returns the path of a prometheus: the installed one, else that of
-// Debian's package, unpacked and not installed, which would start it.
+// Debian's package.
 func Prometheus(ctx context.Context, w io.Writer) (path string, err error) {
 	if path, err := exec.LookPath("prometheus"); err == nil {
 		return path, nil
 	}
-	dir, err := cached("prometheus", nil, func(dir string) error {
-		download := func() error { return run(ctx, w, dir, "apt-get", "download", "prometheus") }
+	root, err := Debian(ctx, w, "prometheus")
+	return filepath.Join(root, "usr", "bin", "prometheus"), err
+}
+
+// Debian returns the folder that a package of Debian's is unpacked in. It is not
+// installed, which would start a server.
+func Debian(ctx context.Context, w io.Writer, name string) (root string, err error) {
+	return cached(name, nil, func(dir string) error {
+		download := func() error { return run(ctx, w, dir, "apt-get", "download", name) }
 		if err := download(); err != nil {
 			// The machine's lists of packages are old, or not there yet.
 			if err := run(ctx, w, dir, "apt-get", "update"); err != nil {
@@ -84,7 +91,6 @@ func Prometheus(ctx context.Context, w io.Writer) (path string, err error) {
 		}
 		return run(ctx, w, dir, "dpkg", "-x", packages[0], ".")
 	})
-	return filepath.Join(dir, "usr", "bin", "prometheus"), err
 }
 
 // cached returns the folder that make has filled, for what these files (patterns)

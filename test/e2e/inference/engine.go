@@ -82,6 +82,21 @@ var engines = map[string]engine{
 			"sglang:queue_time_seconds":          queueTime,
 		},
 	},
+	"dynamo": { // its frontend, with a worker behind each
+		capture: "dynamo.prom", port: 8000, filter: ignores,
+		gauges: map[string]func(State) float64{
+			"dynamo_frontend_queued_requests":        func(s State) float64 { return float64(s.Waiting) },
+			"dynamo_frontend_inflight_requests":      func(s State) float64 { return float64(s.Running + s.Waiting) },
+			"dynamo_frontend_active_requests":        func(s State) float64 { return float64(s.Running + s.Waiting) },
+			"dynamo_frontend_requests_started_total": func(s State) float64 { return float64(s.Running + s.Waiting + s.Served) },
+		},
+	},
+	"queue-depth": {
+		capture: "queue-depth.prom", port: 8000, filter: applies,
+		gauges: map[string]func(State) float64{
+			"ai_request_queue_depth": func(s State) float64 { return float64(s.Waiting) },
+		},
+	},
 }
 
 // Of an average request.

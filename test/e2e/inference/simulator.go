@@ -14,7 +14,7 @@ import (
 
 // The annotations of a pod that is an inference server. Durations are Go's.
 const (
-	EngineAnnotation      = "e2e/engine"       // lightning-asr, vllm or sglang
+	EngineAnnotation      = "e2e/engine"       // one of the simulated engines
 	slotsAnnotation       = "e2e/slots"        // requests served at once; 8
 	streamSlotsAnnotation = "e2e/stream-slots" // sessions served at once; 0
 	startupAnnotation     = "e2e/startup"      // model loading; 0s
