@@ -70,6 +70,7 @@ func NewTransport(opts Options) *Transport {
 		MaxConnsPerHost:        opts.Connections,
 		IdleConnTimeout:        2*opts.Interval + 30*time.Second,
 		MaxResponseHeaderBytes: maxHeader,
+		WriteBufferSize:        1 << 10,                                                                     // requests are short, and there is a connection for each target
 		TLSClientConfig:        &tls.Config{InsecureSkipVerify: !opts.Verify, MinVersion: tls.VersionTLS12}, //nolint:gosec // see Options.Verify
 	}
 	if opts.Credentials != nil {

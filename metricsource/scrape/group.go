@@ -54,12 +54,14 @@ type Group struct {
 	scraper *Scraper
 	cfg     Config
 	names   *exposition.Names
-	filter  string            // the query string that asks for the wanted names only; "" where it cannot be said
-	bits    map[string]uint64 // a bit for each name that the filter asks for
-	phase   time.Duration
-	every   atomic.Int64        // the interval, in ns
-	slots   *semaphore.Weighted // of the scraper's, those that one group may hold
-	bodies  bodySlots           // likewise
+	// putNames gives them up.
+	putNames func()
+	filter   string            // the query string that asks for the wanted names only; "" where it cannot be said
+	bits     map[string]uint64 // a bit for each name that the filter asks for
+	phase    time.Duration
+	every    atomic.Int64        // the interval, in ns
+	slots    *semaphore.Weighted // of the scraper's, those that one group may hold
+	bodies   bodySlots           // likewise
 
 	mu      sync.Mutex
 	targets map[string]*target
@@ -73,12 +75,12 @@ func (s *Scraper) Open(cfg Config) *Group {
 	g := &Group{
 		scraper: s,
 		cfg:     cfg,
-		names:   exposition.NewNames(exact, match),
 		phase:   rand.N(cfg.Interval),
 		slots:   semaphore.NewWeighted(maxInFlightOfGroup),
 		bodies:  newBodySlots(2),
 		targets: map[string]*target{},
 	}
+	g.names, g.putNames = s.names.take(exact, match)
 	g.every.Store(int64(cfg.Interval))
 	if match == nil {
 		g.filter = nameFilter(exact)
@@ -150,7 +152,10 @@ func (g *Group) Status() []metricsource.Status {
 }
 
 // Close removes all targets. The group must not be used any more.
-func (g *Group) Close() { g.Set(nil) }
+func (g *Group) Close() {
+	g.Set(nil)
+	g.putNames()
+}
 
 // offset spreads the readings of a group over its interval, a millisecond for
 // each target, from a phase of the group's own: few targets are read together

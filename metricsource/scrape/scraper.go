@@ -40,6 +40,7 @@ type Scraper struct {
 	slots   *semaphore.Weighted
 	bodies  bodySlots
 	queue   *schedule.Queue[*target] // those being read are not in it
+	names   sharedNames
 }
 
 // New returns a Scraper. It reads nothing until Run.
@@ -53,6 +54,7 @@ func New(opts Options) *Scraper {
 		slots:   semaphore.NewWeighted(maxInFlight),
 		bodies:  newBodySlots(1),
 		queue:   schedule.New[*target](),
+		names:   sharedNames{by: map[string]*namesInUse{}},
 	}
 }
 

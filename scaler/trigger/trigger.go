@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
@@ -225,11 +226,37 @@ func (p *parser) query(t *Trigger, key string, base preset.Query) *metricsource.
 	if base.PromQL == "" {
 		return nil
 	}
-	q := p.parse(t, key, base.PromQL, base.Needs...)
-	if t.Prometheus != nil {
-		t.Prometheus.narrowed = append(t.Prometheus.narrowed, q)
+	if t.Prometheus == nil {
+		q, err := ofPreset(base.PromQL, base.Needs...)
+		if err != nil {
+			p.failf(key, "%w", err)
+		}
+		return q
 	}
+	q := p.parse(t, key, base.PromQL, base.Needs...)
+	t.Prometheus.narrowed = append(t.Prometheus.narrowed, q)
 	return q
+}
+
+// ofPresets are the presets' queries that were parsed, by their text: the triggers of an
+// engine share them, as their expressions take more memory than all else of a trigger.
+var ofPresets = struct {
+	sync.Mutex
+	parsed map[string]*metricsource.Query
+}{parsed: map[string]*metricsource.Query{}}
+
+func ofPreset(text string, needs ...string) (*metricsource.Query, error) {
+	key := strings.Join(append([]string{text}, needs...), "\x00")
+	ofPresets.Lock()
+	defer ofPresets.Unlock()
+	if q := ofPresets.parsed[key]; q != nil {
+		return q, nil
+	}
+	q, err := metricsource.ParseQuery(text, needs...)
+	if err == nil {
+		ofPresets.parsed[key] = q
+	}
+	return q, err
 }
 
 // parse parses what this scaler answers, or what Prometheus does.
@@ -264,7 +291,7 @@ func (p *parser) want(t *Trigger, base preset.Preset) {
 	}
 	idle := metricsource.Idle{Prefixes: base.Prefixes}
 	if base.Served != "" {
-		served, err := metricsource.ParseQuery(base.Served)
+		served, err := ofPreset(base.Served)
 		if err != nil {
 			p.failf("engine", "%w", err)
 			return

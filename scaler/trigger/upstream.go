@@ -140,7 +140,7 @@ func (p *parser) upstreamQueries(u *Upstream, base preset.Upstream) {
 	_, engine := p.values["upstreamEngine"]
 	_, query := p.values["upstreamQuery"]
 	if base.Arrivals != "" && (engine || !query) {
-		arrivals, err := metricsource.ParseQuery(base.Arrivals)
+		arrivals, err := ofPreset(base.Arrivals)
 		if err != nil {
 			p.failf("upstreamEngine", "%w", err)
 			return
