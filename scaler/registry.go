@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"hash/maphash"
 	"maps"
 	"slices"
 	"strings"
@@ -41,8 +42,7 @@ func (s *Scaler) lookup(ref *externalscaler.ScaledObjectRef) (*live, error) {
 	if o.namespace == "" || o.name == "" || len(o.namespace) > maxNameLength || len(o.name) > maxNameLength {
 		return nil, fmt.Errorf("%w: a ScaledObject needs a namespace and a name of at most %d bytes", errMetadata, maxNameLength)
 	}
-	if l, ok := s.triggers.Load(key(o, ref.GetScalerMetadata())); ok {
-		l := l.(*live)
+	if l := s.find(o, ref.GetScalerMetadata()); l != nil {
 		l.used.Store(time.Now().UnixNano())
 		return l, nil
 	}
@@ -52,10 +52,10 @@ func (s *Scaler) lookup(ref *externalscaler.ScaledObjectRef) (*live, error) {
 // open makes a trigger live, unless it is. There is an answer at once, without a
 // query: nothing has been read yet. It stays open until it is swept.
 func (s *Scaler) open(o object, metadata map[string]string, declared bool) (*live, error) {
-	k := key(o, metadata)
-	if l, ok := s.triggers.Load(k); ok {
-		return l.(*live), nil
+	if l := s.find(o, metadata); l != nil {
+		return l, nil
 	}
+	k := key(o, metadata)
 	if !declared {
 		declared = s.isDeclared(o, metadata)
 	}
@@ -88,7 +88,8 @@ func (s *Scaler) open(o object, metadata map[string]string, declared bool) (*liv
 		return nil, err
 	}
 	l := newLive(s, o, k, maps.Clone(metadata), t)
-	l.declared.Store(declared)
+	s.undeclared++
+	s.markDeclared(l, declared)
 	if s.byObject[o] == nil {
 		s.byObject[o] = map[string]*live{}
 	}
@@ -103,7 +104,7 @@ func (s *Scaler) open(o object, metadata map[string]string, declared bool) (*liv
 		s.following[leader][l] = struct{}{}
 	}
 	l.assume()
-	s.triggers.Store(k, l)
+	s.triggers.Store(hash(o, metadata), l)
 	s.wake(l, 0)
 	s.opts.Logger.Info("trigger opened", "namespace", o.namespace, "scaledObject", o.name, "trigger", l.label, "declared", declared)
 	return l, nil
@@ -117,7 +118,7 @@ func (s *Scaler) hasRoom(o object, declared bool) error {
 
 // room says why there is none for another trigger. The caller holds the lock.
 func (s *Scaler) room(o object, declared bool) error {
-	if !declared && (len(s.byObject[o]) >= maxPerObject || s.opts.Cluster != nil && s.undeclared() >= maxUndeclared) || s.count >= maxTriggers {
+	if !declared && (len(s.byObject[o]) >= maxPerObject || s.opts.Cluster != nil && s.undeclared >= maxUndeclared) || s.count >= maxTriggers {
 		return fmt.Errorf("%w: at most %d for a ScaledObject, %d that none declares, and %d in all", errTooMany, maxPerObject, maxUndeclared, maxTriggers)
 	}
 	return nil
@@ -160,21 +161,23 @@ func (s *Scaler) sweep(now time.Time) {
 	}
 }
 
-// undeclared counts the live triggers that no ScaledObject declares; s.mu must be held.
-func (s *Scaler) undeclared() int {
-	n := 0
-	s.each(func(l *live) {
-		if !l.declared.Load() {
-			n++
-		}
-	})
-	return n
+// markDeclared notes whether a ScaledObject declares the trigger; s.mu must be held.
+func (s *Scaler) markDeclared(l *live, declared bool) {
+	switch was := l.declared.Swap(declared); {
+	case declared && !was:
+		s.undeclared--
+	case was && !declared:
+		s.undeclared++
+	}
 }
 
 // unlink takes a live trigger out of all lists; s.mu must be held. Its close is
 // left to the caller, who must not hold s.mu: it waits for an evaluation.
 func (s *Scaler) unlink(l *live) {
-	s.triggers.Delete(l.key)
+	s.triggers.CompareAndDelete(hash(l.object, l.metadata), l)
+	if !l.declared.Load() {
+		s.undeclared--
+	}
 	delete(s.byObject[l.object], l.key)
 	if f := l.trigger.Follow; f != nil {
 		leader := object{l.namespace, f.Name}
@@ -190,6 +193,31 @@ func (s *Scaler) unlink(l *live) {
 	}
 	s.count--
 	s.opts.Logger.Info("trigger closed", "namespace", l.namespace, "scaledObject", l.name, "trigger", l.label)
+}
+
+// find is a live trigger without a lock, nil where there is none, or another one has its
+// hash: those that share one are found by their keys.
+func (s *Scaler) find(o object, metadata map[string]string) *live {
+	found, ok := s.triggers.Load(hash(o, metadata))
+	if !ok {
+		return nil
+	}
+	if l := found.(*live); l.object == o && maps.Equal(l.metadata, metadata) {
+		return l
+	}
+	return nil
+}
+
+var seed = maphash.MakeSeed()
+
+// hash is of what key is of. It is made at every call, so the order of a map's keys, in
+// which they would have to be put, has no part in it.
+func hash(o object, metadata map[string]string) uint64 {
+	sum := maphash.Comparable(seed, o)
+	for k, v := range metadata {
+		sum += maphash.Comparable(seed, [2]string{k, v})
+	}
+	return sum
 }
 
 // key is all that a trigger is told apart by: its ScaledObject and its metadata.

@@ -98,7 +98,7 @@ type Scaler struct {
 	closing     chan struct{}
 	closeOnce   sync.Once
 
-	triggers sync.Map // of *live by key: read by every call, without a lock
+	triggers sync.Map // of *live by hash: read by every call, without a lock
 	peers    sync.Map // of []*live by object, immutable: what byObject holds
 
 	mu       sync.Mutex
@@ -106,7 +106,9 @@ type Scaler struct {
 	// following are the triggers that follow a workload, by its namespace and name.
 	following map[object]map[*live]struct{}
 	count     int
-	syncedAt  time.Time
+	// undeclared is how many of them no ScaledObject declares.
+	undeclared int
+	syncedAt   time.Time
 
 	ready     atomic.Bool
 	caughtUp  sync.Once  // with what the cluster declared before it was synced
@@ -266,7 +268,7 @@ func (s *Scaler) declare(o object) {
 		for _, t := range so.Triggers {
 			declared = declared || declares(t.Metadata, l.metadata)
 		}
-		l.declared.Store(declared)
+		s.markDeclared(l, declared)
 		if err != nil {
 			gone = append(gone, l)
 			s.unlink(l)

@@ -366,3 +366,25 @@ inference_scaler_trigger_faults{kind="UpstreamFault",namespace="asr",scaledobjec
 		require.Empty(t, problems)
 	})
 }
+
+// Triggers whose hashes are the same are told apart all the same.
+func TestTriggersOfOneHash(t *testing.T) {
+	inBubble(t, false, func(t *testing.T, w *world) {
+		first, second := map[string]string{"engine": "vllm", "endpoints": "a:1"}, map[string]string{"engine": "vllm", "endpoints": "b:1", "target": "7"}
+		w.value(first)
+		w.value(second)
+		a, b := w.scaler.find(object{"asr", "fleet"}, first), w.scaler.find(object{"asr", "fleet"}, second)
+		require.NotSame(t, a, b)
+		w.scaler.triggers.Store(hash(a.object, a.metadata), b) // as if they shared it
+		require.Nil(t, w.scaler.find(a.object, first))
+		for _, l := range []*live{a, b} {
+			found, err := w.scaler.lookup(ref(l.metadata))
+			require.NoError(t, err)
+			require.Same(t, l, found)
+		}
+		require.Len(t, w.scaler.all(), 2)
+		w.pass(keepUnwatched + sweepInterval)
+		require.Empty(t, w.scaler.all())
+		require.Zero(t, w.scaler.undeclared)
+	})
+}
