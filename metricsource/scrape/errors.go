@@ -35,6 +35,7 @@ var (
 	errTooLarge    = fmt.Errorf("the body is larger than %d MiB", maxBody>>20)
 	errEncoded     = errors.New("the body is compressed, although identity was asked for")
 	errIncomplete  = errors.New("the body is cut off: an OpenMetrics body ends with # EOF")
+	errCutLine     = errors.New("the body is cut off: it has no length, and ends within a line")
 	errNoRoom      = errors.New("no room for the body")
 	errTimeout     = errors.New("no answer in time")
 	errNotAnswered = errors.New("not read yet")

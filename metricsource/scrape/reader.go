@@ -148,12 +148,20 @@ func (r *reader) fetch(ctx context.Context, req *http.Request) (reading, error) 
 		return reading{}, err
 	}
 	format, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // what it cannot parse is read as text
+	// The end of the connection is the end of such a body, or of a server that died in it:
+	// a number that is cut would be a smaller one. OpenMetrics has an end of its own.
+	unbounded := resp.ContentLength < 0 && len(resp.TransferEncoding) == 0
+	if unbounded && format != openMetricsFormat && body.Len() > 0 && !bytes.HasSuffix(body.Bytes(), []byte("\n")) {
+		return reading{}, errCutLine
+	}
 	return r.parse(body.Bytes(), format)
 }
 
+const openMetricsFormat = "application/openmetrics-text"
+
 // parse takes the wanted series out of a body.
 func (r *reader) parse(body []byte, format string) (reading, error) {
-	if format == "application/openmetrics-text" && !exposition.Complete(body) {
+	if format == openMetricsFormat && !exposition.Complete(body) {
 		return reading{}, errIncomplete
 	}
 	got, role, engine, err := r.scan(body)
