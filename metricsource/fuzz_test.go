@@ -1,0 +1,87 @@
+package metricsource
+
+import (
+	"math"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/stretchr/testify/require"
+)
+
+var queries = []string{
+	"sum(vllm:num_requests_waiting)", `sum by (pod) ({__name__=~"vllm[:_]num_requests_(waiting|running)"})`,
+	`sum(m{code!~"5.."}) or vector(0)`, "rate(m_total[1m])", "max_over_time(m[5m:1s] offset 1m)", "m @ 0", "absent(m)", "time()", "1/0",
+	`histogram_quantile(0.95, sum by (le) (rate(h_bucket[1m])))`, `label_replace(m, "pod", "$1", "x", "(.*)")`, "up == 0", "-m ^ 2 % 3",
+	"topk(3, m)", "count_values(\"pod\", m)", "m * on (pod) group_left n", "quantile_over_time(2, m[1m])", "sort_desc(m)", "info(m)",
+}
+
+// FuzzQuery: what a tenant's query says is refused, or answered in bounded time and size
+// over whatever the window holds.
+func FuzzQuery(f *testing.F) {
+	for _, q := range queries {
+		f.Add(q, 3.0)
+	}
+	f.Fuzz(func(t *testing.T, text string, value float64) {
+		q, err := ParseQuery(text)
+		if err != nil {
+			require.NotEmpty(t, err.Error())
+			return
+		}
+		require.LessOrEqual(t, q.lookback, MaxLookback)
+		want := NewWant(Idle{}, []*Query{q}, nil)
+		r := newRig(t, want.Lookback())
+		for second := range 20 {
+			for _, pod := range []string{"a", "b"} {
+				r.commit(pod, at(float64(second)), "m", value, `m{x="1"}`, 2.0, "m_total", value*float64(second), "n", 1.0,
+					`h_bucket{le="1"}`, float64(second), `h_bucket{le="+Inf"}`, float64(2*second), "vllm:num_requests_waiting", 3.0)
+			}
+		}
+		begun := time.Now()
+		result, err := q.Eval(t.Context(), r.window, at(20))
+		require.Less(t, time.Since(begun), 6*queryTimeout)
+		if err != nil {
+			require.ErrorContains(t, err, "query ")
+			return
+		}
+		require.LessOrEqual(t, len(result.Elements), maxElements)
+	})
+}
+
+// FuzzOfPods: a query narrowed to pods is PromQL of which every selector is about these
+// pods of this namespace, whatever the query and the names hold.
+func FuzzOfPods(f *testing.F) {
+	for _, q := range queries {
+		f.Add(q, "llm", "vllm-0", `a"b\|c.*`)
+	}
+	f.Fuzz(func(t *testing.T, text, namespace, pod, other string) {
+		q, err := ParseRemoteQuery(text)
+		if err != nil || !utf8.ValidString(namespace+pod+other) { // they are names of Kubernetes'
+			return
+		}
+		narrowed := q.OfPods(namespace, []string{pod, other})
+		expr, err := parseExpr(narrowed)
+		if err != nil { // for its length alone, which names may add to
+			require.Greater(t, len(narrowed), MaxQueryLength, "%s: %v", narrowed, err)
+			return
+		}
+		for _, matchers := range parser.ExtractSelectors(expr) {
+			of, in := false, false
+			for _, m := range matchers {
+				in = in || m.Name == "namespace" && m.Type.String() == "=" && m.Value == namespace
+				of = of || m.Name == "pod" && m.Matches(pod) && m.Matches(other) && (pod == "x" || other == "x" || !m.Matches("x"))
+			}
+			require.True(t, in && of, narrowed)
+		}
+	})
+}
+
+// A sample of any value is kept as it is, however strange.
+func TestStrangeValues(t *testing.T) {
+	for _, v := range []float64{0, math.Copysign(0, -1), math.Inf(1), math.Inf(-1), math.MaxFloat64, math.SmallestNonzeroFloat64, -1e300} {
+		r := newRig(t, 0)
+		r.commit("a", at(1), "m", v)
+		require.Equal(t, map[string]float64{"a": v}, r.eval("m", at(2)))
+	}
+}
