@@ -47,6 +47,7 @@ type Query struct {
 	selectors [][]*labels.Matcher
 	needs     []need
 	lookback  time.Duration
+	timeless  bool
 }
 
 // need is a set of alternatives, any of which a target must export.
@@ -76,6 +77,7 @@ func ParseQuery(text string, needs ...string) (*Query, error) {
 	if err := affordable(expr); err != nil {
 		return nil, fmt.Errorf("%q %w", text, err)
 	}
+	q.timeless = q.lookback == 0 && !tellsTime(expr)
 	q.selectors = parser.ExtractSelectors(expr)
 	for _, text := range needs {
 		expr, err := parseExpr(text)
@@ -164,6 +166,24 @@ func lookback(expr parser.Expr) (time.Duration, error) {
 	})
 	return deepest, err
 }
+
+// tellsTime reports whether the expression asks what time it is, or of when a sample is.
+func tellsTime(expr parser.Expr) (tells bool) {
+	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
+		if call, ok := node.(*parser.Call); ok {
+			switch call.Func.Name {
+			case "time", "timestamp", "minute", "hour", "day_of_week", "day_of_month", "day_of_year", "days_in_month", "month", "year":
+				tells = true
+			}
+		}
+		return nil
+	})
+	return tells
+}
+
+// Timeless reports whether the query's result hangs on the newest samples' values alone:
+// while a window's version is the same, so is the result.
+func (q *Query) Timeless() bool { return q.timeless }
 
 // affordable refuses what would cost more to evaluate than a query is worth.
 func affordable(expr parser.Expr) error {

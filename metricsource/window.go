@@ -39,6 +39,7 @@ type Window struct {
 	byName  map[string][]*Series
 	count   int
 	updated time.Time
+	version uint64
 }
 
 // NewWindow returns a window that keeps samples for a lookback of at most MaxLookback.
@@ -92,6 +93,14 @@ func (w *Window) Updated() time.Time {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	return w.updated
+}
+
+// Version tells states of the window apart by the series that it holds and the newest
+// value of each. That a value has been seen once more makes no other state.
+func (w *Window) Version() uint64 {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.version
 }
 
 // Target adds a target, whose series all carry the given labels (pod, job,
@@ -211,6 +220,9 @@ func (t *Target) Remove() {
 // append adds a sample to a series.
 func (w *Window) append(s *Series, now int64, v float64) {
 	w.show(s)
+	if n := len(s.samples); n == 0 || math.Float64bits(s.samples[n-1].v) != math.Float64bits(v) {
+		w.version++
+	}
 	// The clock went back: what lies ahead of it cannot be told from the truth.
 	for len(s.samples) > 0 && s.samples[len(s.samples)-1].t >= now {
 		s.samples = s.samples[:len(s.samples)-1]
@@ -262,6 +274,7 @@ func (w *Window) show(s *Series) {
 		name := s.labels.Get(model.MetricNameLabel)
 		s.place = len(w.byName[name])
 		w.byName[name] = append(w.byName[name], s)
+		w.version++
 		s.linked = true
 	}
 }
@@ -272,6 +285,7 @@ func (w *Window) hide(s *Series) {
 	}
 	name := s.labels.Get(model.MetricNameLabel)
 	list := w.byName[name]
+	w.version++
 	last := list[len(list)-1]
 	list[s.place], last.place = last, s.place
 	list[len(list)-1] = nil

@@ -262,3 +262,43 @@ func TestNameVariantsAreAFiniteSet(t *testing.T) {
 	require.Nil(t, match)
 	require.Len(t, exact, 4)
 }
+
+// The version is another one whenever a query that hangs on values alone may say
+// something else.
+func TestVersion(t *testing.T) {
+	r := newRig(t, time.Minute)
+	last := r.window.Version()
+	other := func(is bool, what string) {
+		t.Helper()
+		require.Equal(t, is, r.window.Version() != last, what)
+		last = r.window.Version()
+	}
+	r.commit("a", at(1), "m", 1.0)
+	other(true, "a first sample")
+	r.commit("a", at(2), "m", 1.0)
+	other(false, "the same value once more")
+	r.commit("a", at(3), "m", 2.0)
+	other(true, "another value")
+	r.commit("a", at(2), "m", 2.0)
+	other(false, "the same value of a clock that went back")
+	r.commit("a", at(4), "m", math.NaN())
+	other(true, "no number")
+	r.commit("a", at(5), "m", math.NaN())
+	other(false, "no number once more")
+	r.commit("a", at(6), "n", 1.0)
+	other(true, "a series ends, and another begins")
+	r.target("a").Fail(at(7))
+	other(true, "up is 0")
+	r.target("a").Fail(at(8))
+	other(false, "and stays so")
+	r.target("a").Remove()
+	other(true, "the target is gone")
+	for query, timeless := range map[string]bool{
+		"sum(m)": true, "m or vector(0)": true, "scalar(m) > bool 1": true, "time()": false, "m + on () hour()": false, "timestamp(m)": false,
+		"rate(m[1m])": false, "m offset 1m": false, "max_over_time(m[1m:1s])": false, "sum(m) and on () (minute() > 3)": false, "day_of_week(m)": false,
+	} {
+		q, err := ParseQuery(query)
+		require.NoError(t, err)
+		require.Equal(t, timeless, q.Timeless(), query)
+	}
+}

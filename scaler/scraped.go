@@ -25,11 +25,18 @@ type scraped struct {
 	group  *scrape.Group
 	gone   map[string]bool                     // pods, by UID, that are terminating and silent
 	ownIPs atomic.Pointer[map[netip.Addr]bool] // of the workload's pods
+	said   map[*metricsource.Query]said        // of its own samples
+}
+
+// said is what a query that hangs on values alone yielded, and of which state of the window.
+type said struct {
+	version uint64
+	result  metricsource.Result
 }
 
 func (l *live) openScraped() source {
 	t := l.trigger
-	s := &scraped{live: l, window: metricsource.NewWindow(t.Want.Lookback()), gone: map[string]bool{}}
+	s := &scraped{live: l, window: metricsource.NewWindow(t.Want.Lookback()), gone: map[string]bool{}, said: map[*metricsource.Query]said{}}
 	s.group = l.scaler.opts.Scraper.Open(scrape.Config{
 		Interval: t.Interval,
 		Timeout:  l.timeout(),
@@ -59,7 +66,15 @@ func (s *scraped) follow(gone bool) {
 
 func (s *scraped) ask(ctx context.Context, _ string, q *metricsource.Query, at time.Time) (metricsource.Result, decision.Reading) {
 	samples, elsewhere := s.live.upstream.besides(s.window, q)
-	result, err := q.Eval(ctx, samples, at)
+	version := s.window.Version() // before: what comes meanwhile may not be in the result
+	last, known := s.said[q]
+	result, err := last.result, error(nil)
+	if elsewhere || !known || last.version != version {
+		result, err = q.Eval(ctx, samples, at)
+	}
+	if err == nil && !elsewhere && q.Timeless() {
+		s.said[q] = said{version, result}
+	}
 	r := reading(result, err, podOf)
 	r.Elsewhere, r.Newest = elsewhere, s.window.Updated()
 	return result, r
