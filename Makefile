@@ -69,9 +69,12 @@ chaos: ## Let anything happen to a fleet, in CHAOS_SEEDS (4000) sequences of eve
 fuzz: ## Run every fuzz target for FUZZTIME (30s)
 	bash test/fuzz.sh $(FUZZTIME)
 
+PART ?=
+STEADY ?= 10m
+
 .PHONY: bench
-bench: ## Run the Go benchmarks
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+bench: build ## Measure every budget beside its limit and its peers, and fail where one is missed; PART=targets runs one part, STEADY=1m a shorter last one (25 minutes)
+	$(GO) -C test/bench run . -binary $(CURDIR)/$(BIN) -steady $(STEADY) $(PART)
 
 .PHONY: lint
 lint: ## Run all linters, at the versions that test/tools pins

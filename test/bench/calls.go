@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// constant is the peer: an external scaler that always says the same.
+type constant struct {
+	externalscaler.UnimplementedExternalScalerServer
+}
+
+func (constant) GetMetrics(_ context.Context, req *externalscaler.GetMetricsRequest) (*externalscaler.GetMetricsResponse, error) {
+	return &externalscaler.GetMetricsResponse{MetricValues: []*externalscaler.MetricValue{{MetricName: req.GetMetricName(), MetricValue: 5, MetricValueFloat: 5}}}, nil
+}
+
+func serveConstant() error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	server := grpc.NewServer()
+	externalscaler.RegisterExternalScalerServer(server, constant{})
+	fmt.Printf("listening address=%s\n", l.Addr())
+	return server.Serve(l)
+}
+
+// manyTriggers is how many are live.
+const manyTriggers = 10_000
+
+// calls: GetMetrics, beside a handler that always says the same.
+func calls(b *bench) (err error) {
+	b.table.part("Answering KEDA (GetMetrics by 32 callers on one connection)")
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	peer, err := b.start("constant", []string{serveEnv + "=constant"}, self)
+	if err != nil {
+		return err
+	}
+	defer peer.stop()
+	address, err := peer.logged(b, "address", "listening")
+	if err != nil {
+		return err
+	}
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+
+	path, err := filepath.Abs(body)
+	if err != nil {
+		return err
+	}
+	f, err := b.serve(100, path, "filter")
+	if err != nil {
+		return err
+	}
+	defer f.stop()
+	s, err := b.product()
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+
+	refs := make([]*externalscaler.ScaledObjectRef, manyTriggers)
+	for i := range refs {
+		refs[i] = ref(i, map[string]string{"engine": "vllm", "interval": "1m", "target": "5", "hold": "10m", "endpoints": f.addresses(i%f.n, 1)[0]})
+	}
+	open := func(n int) error {
+		for _, r := range refs[:n] {
+			if _, err := s.client.IsActive(b, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := open(1); err != nil {
+		return err
+	}
+	before, err := s.usage()
+	if err != nil {
+		return err
+	}
+	theirs := externalscaler.NewExternalScalerClient(conn)
+	var rates [3]float64
+	for _, n := range []int{1, manyTriggers} {
+		if err := open(n); err != nil {
+			return err
+		}
+		if n > 1 {
+			after, err := s.usage()
+			if err != nil {
+				return err
+			}
+			b.table.alone("memory per trigger, with its target", kib(float64(after.rss-before.rss)/manyTriggers))
+			c, err := s.over(b, measuring)
+			if err != nil {
+				return err
+			}
+			b.table.alone(fmt.Sprintf("%d triggers, read every minute and not called", n), cores(c.cores))
+		}
+		const rounds = 3 // in turns, as the machine's other work comes and goes
+		rates = [3]float64{}
+		for range rounds {
+			for i, client := range []externalscaler.ExternalScalerClient{theirs, s.client} {
+				r, err := callRate(b, client, refs[:n])
+				if err != nil {
+					return err
+				}
+				rates[i] += r / rounds
+			}
+		}
+		b.table.row(fmt.Sprintf("calls, %d live triggers", n), rate(rates[1]), "constant handler "+rate(rates[0]), rates[1]/rates[0], atLeast(0.85))
+	}
+	return nil
+}
+
+// callRate is how often a second 32 callers get their answer.
+func callRate(ctx context.Context, client externalscaler.ExternalScalerClient, refs []*externalscaler.ScaledObjectRef) (float64, error) {
+	const callers, took = 32, 4 * time.Second
+	var done atomic.Int64
+	var failed atomic.Pointer[error]
+	var running sync.WaitGroup
+	begun := time.Now()
+	for caller := range callers {
+		running.Go(func() {
+			for i := caller; time.Since(begun) < took; i += callers {
+				_, err := client.GetMetrics(ctx, &externalscaler.GetMetricsRequest{MetricName: "m", ScaledObjectRef: refs[i%len(refs)]})
+				if err != nil {
+					failed.Store(&err)
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	running.Wait()
+	if err := failed.Load(); err != nil {
+		return 0, *err
+	}
+	return float64(done.Load()) / time.Since(begun).Seconds(), nil
+}

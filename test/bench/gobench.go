@@ -1,0 +1,68 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"golang.org/x/perf/benchfmt"
+)
+
+// measured are the figures of benchmarks, by name without "Benchmark" and the number of
+// processors, then by unit ("sec/op", "allocs/op", …); the median of the runs.
+type measured map[string]map[string]float64
+
+// goBench runs the benchmarks of a package of the product. Each is run three times, in turns.
+func (b *bench) goBench(pkg, pattern, benchtime string) (measured, error) {
+	cmd := exec.CommandContext(b, "go", "-C", "../..", "test", "-run", "^$", "-bench", pattern, "-benchmem", "-benchtime", benchtime, "-count", "3", pkg)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w\n%s", pkg, err, out)
+	}
+	all := map[string]map[string][]float64{}
+	r := benchfmt.NewReader(bytes.NewReader(out), pkg)
+	for r.Scan() {
+		result, ok := r.Result().(*benchfmt.Result)
+		if !ok {
+			continue
+		}
+		name := string(result.Name.Full())
+		if at := strings.LastIndexByte(name, '-'); at > 0 {
+			name = name[:at]
+		}
+		if all[name] == nil {
+			all[name] = map[string][]float64{}
+		}
+		for _, v := range result.Values {
+			all[name][v.Unit] = append(all[name][v.Unit], v.Value)
+		}
+	}
+	if err := r.Err(); err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%s: no benchmark %s:\n%s", pkg, pattern, out)
+	}
+	medians := measured{}
+	for name, units := range all {
+		medians[name] = map[string]float64{}
+		for unit, values := range units {
+			slices.Sort(values)
+			medians[name][unit] = values[len(values)/2]
+		}
+	}
+	return medians, nil
+}
+
+// of is a figure that has to be there.
+func (m measured) of(name, unit string) float64 {
+	v, ok := m[name][unit]
+	if !ok {
+		panic(fmt.Sprintf("no %s of %s among %v", unit, name, m))
+	}
+	return v
+}
+
+func micro(seconds float64) string { return fmt.Sprintf("%.1f µs", seconds*1e6) }

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"strings"
+
+	"github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// product is the real binary at work, called as KEDA calls it.
+type product struct {
+	*process
+	http   string
+	conn   *grpc.ClientConn
+	client externalscaler.ExternalScalerClient
+}
+
+func (b *bench) product() (*product, error) {
+	p, err := b.start("inference-scaler", nil, b.binary, "serve", "--kubernetes=off",
+		"--grpc-address=127.0.0.1:0", "--http-address=127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s := &product{process: p}
+	address, err := p.logged(b, "address", "msg=listening", "listener=grpc")
+	if err == nil {
+		s.http, err = p.logged(b, "address", "msg=listening", "listener=http")
+	}
+	if err == nil {
+		s.conn, err = grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	}
+	if err != nil {
+		p.stop()
+		return nil, err
+	}
+	s.client = externalscaler.NewExternalScalerClient(s.conn)
+	return s, nil
+}
+
+func (s *product) stop() {
+	_ = s.conn.Close()
+	s.process.stop()
+}
+
+// get is what the HTTP port says.
+func (s *product) get(path string) (string, error) {
+	resp, err := http.Get("http://" + s.http + path)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close() //nolint:errcheck // it is read
+	text, err := io.ReadAll(resp.Body)
+	return string(text), err
+}
+
+// metric is the sum of a metric's series, those whose labels have all of the words.
+func (s *product) metric(name string, words ...string) (sum float64, err error) {
+	text, err := s.get("/metrics")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(text) {
+		series, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if series != name && !strings.HasPrefix(series, name+"{") {
+			continue
+		}
+		has := true
+		for _, w := range words {
+			has = has && strings.Contains(series, w)
+		}
+		var v float64
+		if _, err := fmt.Sscan(value, &v); has && err == nil {
+			sum += v
+		}
+	}
+	return sum, nil
+}
+
+// ref is a ScaledObject's trigger, of the i-th of many.
+func ref(i int, metadata map[string]string) *externalscaler.ScaledObjectRef {
+	all := map[string]string{"scalerAddress": "inference-scaler.keda.svc:9090"}
+	maps.Copy(all, metadata)
+	return &externalscaler.ScaledObjectRef{Namespace: "bench", Name: fmt.Sprintf("fleet-%d", i), ScalerMetadata: all}
+}
+
+// reads opens triggers that read all of the fleet, with a stream of each, as KEDA has.
+func (s *product) reads(b *bench, f *fleet, interval string) error {
+	const perTrigger = 100
+	for i := 0; i < f.n; i += perTrigger {
+		stream, err := s.client.StreamIsActive(b, ref(i, map[string]string{
+			"engine": "vllm", "interval": interval, "endpoints": strings.Join(f.addresses(i, perTrigger), ","),
+		}))
+		if err != nil {
+			return err
+		}
+		go func() {
+			for err := error(nil); err == nil; { // until it is stopped
+				_, err = stream.Recv()
+			}
+		}()
+	}
+	return nil
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"time"
+)
+
+// level is what a process holds, the least of a while: a collector of garbage comes and goes.
+type level struct {
+	goroutines, heap, descriptors, rss float64
+}
+
+// steady: nothing grows while the same is done again and again.
+func steady(b *bench) error {
+	b.table.part(fmt.Sprintf("After %s of 1000 targets at 1s", b.steady))
+	path, err := filepath.Abs(body)
+	if err != nil {
+		return err
+	}
+	f, err := b.serve(1000, path, "filter")
+	if err != nil {
+		return err
+	}
+	defer f.stop()
+	s, err := b.product()
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	if err := s.reads(b, f, "1s"); err != nil {
+		return err
+	}
+	if err := sleep(b, time.Minute); err != nil { // windows fill
+		return err
+	}
+	before, err := b.level(s)
+	if err != nil {
+		return err
+	}
+	if err := sleep(b, b.steady); err != nil {
+		return err
+	}
+	after, err := b.level(s)
+	if err != nil {
+		return err
+	}
+	b.table.row("goroutines", fmt.Sprintf("%.0f", after.goroutines), fmt.Sprintf("before %.0f", before.goroutines), after.goroutines/before.goroutines, atMost(1.05))
+	b.table.row("live heap", mib(int64(after.heap)), "before "+mib(int64(before.heap)), after.heap/before.heap, atMost(1.2))
+	b.table.row("descriptors", fmt.Sprintf("%.0f", after.descriptors), fmt.Sprintf("before %.0f", before.descriptors), after.descriptors/before.descriptors, atMost(1.05))
+	b.table.row("memory", mib(int64(after.rss)), "before "+mib(int64(before.rss)), after.rss/before.rss, atMost(1.2))
+	return nil
+}
+
+// level looks for 20 s.
+func (b *bench) level(s *product) (least level, err error) {
+	for i := range 40 {
+		u, err := s.usage()
+		if err != nil {
+			return least, err
+		}
+		open, err := s.descriptors()
+		if err != nil {
+			return least, err
+		}
+		goroutines, err := s.metric("go_goroutines")
+		if err != nil {
+			return least, err
+		}
+		heap, err := s.metric("go_memstats_heap_alloc_bytes")
+		if err != nil {
+			return least, err
+		}
+		now := level{goroutines, heap, float64(open), float64(u.rss)}
+		if i == 0 {
+			least = now
+		}
+		least = level{min(least.goroutines, now.goroutines), min(least.heap, now.heap), min(least.descriptors, now.descriptors), min(least.rss, now.rss)}
+		if err := sleep(b, 500*time.Millisecond); err != nil {
+			return least, err
+		}
+	}
+	return least, nil
+}
