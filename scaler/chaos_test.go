@@ -133,7 +133,7 @@ func (c *chaos) observe() {
 
 // step lets one thing happen, and some time pass.
 func (c *chaos) step() {
-	switch kind := c.r.IntN(10); kind {
+	switch kind := c.r.IntN(11); kind {
 	case 0, 1:
 		c.arrive()
 	case 2:
@@ -152,6 +152,8 @@ func (c *chaos) step() {
 		c.follow()
 	case 9:
 		c.sleep()
+	case 10:
+		c.restartScaler()
 	}
 	c.remember()
 	c.api.report(c.demand) // its heartbeat
@@ -251,9 +253,35 @@ func (c *chaos) stream() {
 		c.note("a stream breaks")
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	c.streams = append(c.streams, &chaoticStream{c.streamIn(ctx, c.metadata), cancel})
+	c.streams = append(c.streams, c.newStream())
 	c.note("a stream opens")
+}
+
+func (c *chaos) newStream() *chaoticStream {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &chaoticStream{c.streamIn(ctx, c.metadata), cancel}
+}
+
+// restartScaler has another scaler take over, that knows what it is told or reads. KEDA
+// opens its streams anew.
+func (c *chaos) restartScaler() {
+	c.note("the scaler restarts")
+	for _, s := range c.streams {
+		s.cancel()
+	}
+	c.restart()
+	if c.replicas > 0 {
+		require.True(c.t, c.active(c.metadata), "nothing is known yet")
+	}
+	sequence := c.api.sequence
+	c.api = c.reporter()
+	c.api.sequence = sequence
+	for i := range c.streams {
+		c.streams[i] = c.newStream()
+	}
+	for _, p := range c.pods {
+		p.since = time.Now().Add(schedule.MaxBackOff) // until it is read
+	}
 }
 
 // report tells of demand; at zero replicas every stream hears of the first of it at once.

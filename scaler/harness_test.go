@@ -39,58 +39,76 @@ type world struct {
 	secrets  secretsOf
 	scaler   *Scaler
 	client   externalscaler.ExternalScalerClient
+	stop     func() // ends the scaler, and all that is of it
 }
 
 // inBubble runs a test with a world, with a cluster or without Kubernetes.
 func inBubble(t *testing.T, withCluster bool, test func(*testing.T, *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, network: &network{servers: map[string]*server{}}, recorder: &recorder{}, registry: prometheus.NewRegistry()}
-		opts := Options{Registerer: w.registry, Recorder: w.recorder}
+		w := &world{t: t, network: &network{servers: map[string]*server{}}, recorder: &recorder{}, secrets: secretsOf{}}
 		if withCluster {
 			w.cluster = &cluster{workloads: map[object]metricsource.Workload{}, triggers: map[object][]map[string]string{}}
-			opts.Cluster = w.cluster
 		}
-		w.reports = push.NewStore(nil)
-		opts.Reports = w.reports
-		scraper := scrape.New(scrape.Options{Dial: w.network.dial})
-		opts.Scraper = scraper
-		opts.Prometheus = promsource.New(promsource.Options{Dial: w.network.dial})
-		w.secrets = secretsOf{}
-		opts.Secrets = w.secrets
-		w.scaler = New(opts)
-		if withCluster {
-			w.cluster.changed = w.scaler.Changed
-			w.cluster.moved = w.scaler.InventoryChanged
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		var running sync.WaitGroup
-		running.Go(func() { require.NoError(t, scraper.Run(ctx)) })
-		running.Go(func() { require.NoError(t, opts.Prometheus.Run(ctx)) })
-		running.Go(func() { require.NoError(t, w.reports.Run(ctx)) })
-		running.Go(func() { require.NoError(t, w.scaler.Run(ctx)) })
-
-		listener := bufconn.Listen(1 << 16)
-		grpcServer := grpc.NewServer()
-		w.scaler.Register(grpcServer)
-		running.Go(func() { require.NoError(t, grpcServer.Serve(listener)) })
-		conn, err := grpc.NewClient("passthrough:///scaler", grpc.WithTransportCredentials(insecure.NewCredentials()),
-			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
-		require.NoError(t, err)
-		w.client = externalscaler.NewExternalScalerClient(conn)
-
+		w.start()
 		defer func() { // also after a failure, or the bubble would not end
-			w.scaler.CloseStreams()
-			_ = conn.Close()
-			grpcServer.Stop()
-			cancel()
-			running.Wait()
-			for _, l := range w.scaler.all() {
-				l.close()
-			}
+			w.stop()
 			w.network.close()
 		}()
 		test(t, w)
 	})
+}
+
+// start runs a scaler that knows nothing yet.
+func (w *world) start() {
+	w.registry = prometheus.NewRegistry()
+	opts := Options{Registerer: w.registry, Recorder: w.recorder, Secrets: w.secrets}
+	if w.cluster != nil {
+		opts.Cluster = w.cluster
+	}
+	reports := push.NewStore(nil)
+	w.reports, opts.Reports = reports, reports
+	scraper := scrape.New(scrape.Options{Dial: w.network.dial})
+	opts.Scraper = scraper
+	opts.Prometheus = promsource.New(promsource.Options{Dial: w.network.dial})
+	s := New(opts)
+	w.scaler = s
+	if w.cluster != nil {
+		w.cluster.changed, w.cluster.moved = s.Changed, s.InventoryChanged
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { require.NoError(w.t, scraper.Run(ctx)) })
+	running.Go(func() { require.NoError(w.t, opts.Prometheus.Run(ctx)) })
+	running.Go(func() { require.NoError(w.t, reports.Run(ctx)) })
+	running.Go(func() { require.NoError(w.t, s.Run(ctx)) })
+
+	listener := bufconn.Listen(1 << 16)
+	grpcServer := grpc.NewServer()
+	s.Register(grpcServer)
+	running.Go(func() { require.NoError(w.t, grpcServer.Serve(listener)) })
+	conn, err := grpc.NewClient("passthrough:///scaler", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	require.NoError(w.t, err)
+	w.client = externalscaler.NewExternalScalerClient(conn)
+	w.stop = func() {
+		s.CloseStreams()
+		_ = conn.Close()
+		grpcServer.Stop()
+		cancel()
+		running.Wait()
+		for _, l := range s.all() {
+			l.close()
+		}
+	}
+}
+
+// restart is the end of the scaler, and another that knows what the cluster says.
+func (w *world) restart() {
+	w.stop()
+	w.start()
+	for _, so := range w.cluster.ScaledObjects() {
+		w.cluster.changed(so.Namespace, so.Name)
+	}
 }
 
 // pass lets virtual time pass, and everything come to rest.
@@ -260,6 +278,14 @@ func (n *network) close() {
 	}
 }
 
+// clear ends all servers.
+func (n *network) clear() {
+	n.close()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	clear(n.servers)
+}
+
 func (s *server) isDown() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -404,6 +430,13 @@ func (c *cluster) updateOf(name, workload string, change func(w *metricsource.Wo
 			c.changed(so.Namespace, so.Name)
 		}
 	}
+}
+
+// pods are those of asr/fleet.
+func (c *cluster) pods() []metricsource.Pod {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.workloads[object{"asr", "fleet"}].Pods
 }
 
 func (c *cluster) declare(metadata ...map[string]string) { c.declareOf("fleet", metadata...) }

@@ -42,3 +42,22 @@ func TestAnswerCutAtEveryByte(t *testing.T) {
 		})
 	}
 }
+
+// What a sample says of when it was taken, a clock that is wrong may say: it counts from
+// when it was read, and goes when its target no longer exports it.
+func TestSamplesOfAnyTime(t *testing.T) {
+	inBubble(t, setup{needed: []string{"sum(q)", "sum(max_over_time(q[1m]))"}, lookback: time.Minute}, func(t *testing.T, r *rig) {
+		for _, stamp := range []string{"", " 0", " -1", " 1395066363000", " 4102444800000", " 9223372036854775807"} {
+			r.net.serve("a", text("q 8"+stamp+"\n"))
+			r.group.Set([]Target{pod("a")})
+			r.after(time.Second + tick)
+			require.Equal(t, map[string]float64{"a": 8}, r.load("q"), stamp)
+			r.net.serve("a", text("q 3"+stamp+"\n"))
+			r.after(time.Second + tick)
+			require.Equal(t, map[string]float64{"a": 3}, r.load("q"), stamp)
+			require.Equal(t, map[string]float64{"a": 8}, r.load("max_over_time(q[1m])"), stamp)
+			r.after(2 * time.Minute)
+			require.Equal(t, map[string]float64{"a": 3}, r.load("max_over_time(q[1m])"), stamp)
+		}
+	})
+}

@@ -80,15 +80,7 @@ func calls(b *bench) (err error) {
 	for i := range refs {
 		refs[i] = ref(i, map[string]string{"engine": "vllm", "interval": "1m", "target": "5", "hold": "10m", "endpoints": f.addresses(i%f.n, 1)[0]})
 	}
-	open := func(n int) error {
-		for _, r := range refs[:n] {
-			if _, err := s.client.IsActive(b, r); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if err := open(1); err != nil {
+	if err := open(b, s, refs[:1]); err != nil {
 		return err
 	}
 	before, err := s.usage()
@@ -96,9 +88,8 @@ func calls(b *bench) (err error) {
 		return err
 	}
 	theirs := externalscaler.NewExternalScalerClient(conn)
-	var rates [3]float64
 	for _, n := range []int{1, manyTriggers} {
-		if err := open(n); err != nil {
+		if err := open(b, s, refs[:n]); err != nil {
 			return err
 		}
 		if n > 1 {
@@ -107,26 +98,48 @@ func calls(b *bench) (err error) {
 				return err
 			}
 			b.table.alone("memory per trigger, with its target", kib(float64(after.rss-before.rss)/manyTriggers))
+			if err := sleep(b, time.Minute); err != nil { // until the first readings are over
+				return err
+			}
 			c, err := s.over(b, measuring)
 			if err != nil {
 				return err
 			}
 			b.table.alone(fmt.Sprintf("%d triggers, read every minute and not called", n), cores(c.cores))
 		}
-		const rounds = 3 // in turns, as the machine's other work comes and goes
-		rates = [3]float64{}
-		for range rounds {
-			for i, client := range []externalscaler.ExternalScalerClient{theirs, s.client} {
-				r, err := callRate(b, client, refs[:n])
-				if err != nil {
-					return err
-				}
-				rates[i] += r / rounds
-			}
+		peer, ours, err := turns(b, theirs, s.client, refs[:n])
+		if err != nil {
+			return err
 		}
-		b.table.row(fmt.Sprintf("calls, %d live triggers", n), rate(rates[1]), "constant handler "+rate(rates[0]), rates[1]/rates[0], atLeast(0.85))
+		b.table.row(fmt.Sprintf("calls, %d live triggers", n), rate(ours), "constant handler "+rate(peer), ours/peer, atLeast(0.85))
 	}
 	return nil
+}
+
+// open makes triggers live.
+func open(ctx context.Context, s *product, refs []*externalscaler.ScaledObjectRef) error {
+	for _, r := range refs {
+		if _, err := s.client.IsActive(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// turns are the rates of two servers, measured in turns, as the machine's other work comes
+// and goes.
+func turns(ctx context.Context, a, b externalscaler.ExternalScalerClient, refs []*externalscaler.ScaledObjectRef) (rateA, rateB float64, err error) {
+	const rounds = 5
+	for range rounds {
+		ofA, errA := callRate(ctx, a, refs)
+		ofB, errB := callRate(ctx, b, refs)
+		if err := errors.Join(errA, errB); err != nil {
+			return 0, 0, err
+		}
+		rateA += ofA / rounds
+		rateB += ofB / rounds
+	}
+	return rateA, rateB, nil
 }
 
 // callRate is how often a second 32 callers get their answer.

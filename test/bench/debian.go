@@ -14,7 +14,7 @@ func (b *bench) debian(name string) (root string, err error) {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, os.Stderr
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("Debian's %s: %w", name, err)
+		return "", fmt.Errorf("package %s of Debian: %w", name, err)
 	}
 	return strings.TrimSpace(out.String()), nil
 }

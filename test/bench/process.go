@@ -6,10 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -135,10 +133,14 @@ type usage struct {
 // tick is the unit of the times in /proc, on every Linux that Go runs on.
 const tick = 10 * time.Millisecond
 
+// proc is what the system says of the process.
+func (p *process) proc(file string) string {
+	return fmt.Sprintf("/proc/%d/%s", p.cmd.Process.Pid, file)
+}
+
 func (p *process) usage() (usage, error) {
 	u := usage{at: time.Now()}
-	proc := filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid))
-	stat, err := os.ReadFile(filepath.Join(proc, "stat"))
+	stat, err := os.ReadFile(p.proc("stat"))
 	if err != nil {
 		return u, err
 	}
@@ -156,12 +158,7 @@ func (p *process) usage() (usage, error) {
 }
 
 func (p *process) memory() (rss int64, err error) {
-	status, err := os.Open(filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "status"))
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, status.Close()) }()
-	text, err := io.ReadAll(status)
+	text, err := os.ReadFile(p.proc("status"))
 	if err != nil {
 		return 0, err
 	}
@@ -176,7 +173,7 @@ func (p *process) memory() (rss int64, err error) {
 
 // descriptors counts what a process has open.
 func (p *process) descriptors() (int, error) {
-	open, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "fd"))
+	open, err := os.ReadDir(p.proc("fd"))
 	return len(open), err
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -47,20 +48,23 @@ func (s *product) stop() {
 	s.process.stop()
 }
 
-// get is what the HTTP port says.
-func (s *product) get(path string) (string, error) {
-	resp, err := http.Get("http://" + s.http + path)
+func get(ctx context.Context, url string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err
 	}
-	defer resp.Body.Close() //nolint:errcheck // it is read
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	return string(text), err
 }
 
 // metric is the sum of a metric's series, those whose labels have all of the words.
-func (s *product) metric(name string, words ...string) (sum float64, err error) {
-	text, err := s.get("/metrics")
+func (s *product) metric(ctx context.Context, name string, words ...string) (sum float64, err error) {
+	text, err := get(ctx, "http://"+s.http+"/metrics")
 	if err != nil {
 		return 0, err
 	}

@@ -45,7 +45,7 @@ func python(b *bench) error {
 	}
 	const every = 200 * time.Millisecond
 	l := load{1, "200ms", every, ""}
-	path := "PYTHONPATH=" + filepath.Join(root, "usr/lib/python3/dist-packages")
+	path := "PYTHONPATH=" + filepath.Join(root, "usr", "lib", "python3", "dist-packages")
 	// perReading is the server's CPU while a reader is at it.
 	perReading := func(begin reader) (took time.Duration, err error) {
 		script := filepath.Join(b.dir, "server.py")

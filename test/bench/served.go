@@ -3,9 +3,8 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"errors"
+	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -64,7 +63,7 @@ func (s *servers) listen(n int) error {
 	if err != nil {
 		return err
 	}
-	port := uint16(count.Addr().(*net.TCPAddr).Port) //nolint:gosec // a port
+	port := uint16(count.Addr().(*net.TCPAddr).Port)
 	for i := range n {
 		l, err := net.Listen("tcp", netip.AddrPortFrom(targetAddress(i), port).String())
 		if err != nil {
@@ -172,14 +171,10 @@ func (f *fleet) addresses(i, n int) []string {
 }
 
 // served is how often they were read so far.
-func (f *fleet) served() (int64, error) {
-	resp, err := http.Get("http://" + net.JoinHostPort(countAddress.String(), f.port))
+func (f *fleet) served(ctx context.Context) (int64, error) {
+	text, err := get(ctx, "http://"+net.JoinHostPort(countAddress.String(), f.port))
 	if err != nil {
 		return 0, err
 	}
-	text, err := io.ReadAll(resp.Body)
-	if err := errors.Join(err, resp.Body.Close()); err != nil {
-		return 0, err
-	}
-	return strconv.ParseInt(string(text), 10, 64)
+	return strconv.ParseInt(text, 10, 64)
 }

@@ -63,11 +63,11 @@ func (b *bench) level(s *product) (least level, err error) {
 		if err != nil {
 			return least, err
 		}
-		goroutines, err := s.metric("go_goroutines")
+		goroutines, err := s.metric(b, "go_goroutines")
 		if err != nil {
 			return least, err
 		}
-		heap, err := s.metric("go_memstats_heap_alloc_bytes")
+		heap, err := s.metric(b, "go_memstats_heap_alloc_bytes")
 		if err != nil {
 			return least, err
 		}

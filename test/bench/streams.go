@@ -76,7 +76,7 @@ func (b *bench) streamsOf(n int) (err error) {
 		go hear(stream, heard)
 	}
 	if err := s.until(b, "all streams open", func() (bool, error) {
-		open, err := s.metric("inference_scaler_streams")
+		open, err := s.metric(b, "inference_scaler_streams")
 		return open >= float64(n), err
 	}); err != nil {
 		return err

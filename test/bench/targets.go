@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -105,7 +106,7 @@ func (b *bench) read(l load, begin reader) (reading, error) {
 	}
 	defer stop()
 	if err := p.until(b, "every target read", func() (bool, error) {
-		served, err := f.served()
+		served, err := f.served(b)
 		return served >= int64(l.n), err
 	}); err != nil {
 		return reading{}, err
@@ -113,7 +114,7 @@ func (b *bench) read(l load, begin reader) (reading, error) {
 	if err := sleep(b, settling); err != nil {
 		return reading{}, err
 	}
-	before, err := f.served()
+	before, err := f.served(b)
 	if err != nil {
 		return reading{}, err
 	}
@@ -122,7 +123,7 @@ func (b *bench) read(l load, begin reader) (reading, error) {
 	if err != nil {
 		return reading{}, err
 	}
-	after, err := f.served()
+	after, err := f.served(b)
 	asked := float64(l.n) * float64(time.Since(begun)) / float64(l.every)
 	return reading{c, float64(after-before) / asked}, err
 }
@@ -150,11 +151,12 @@ func (b *bench) byFilteringPrometheus(f *fleet, l load) (*process, func(), error
 }
 
 func (b *bench) prometheusOf(f *fleet, l load, params string) (*process, func(), error) {
-	config := fmt.Sprintf("global: {scrape_interval: %[1]s, scrape_timeout: %[1]s}\nscrape_configs:\n  - job_name: fleet\n%[2]s    static_configs:\n      - targets:\n", l.interval, params)
+	var config strings.Builder
+	fmt.Fprintf(&config, "global: {scrape_interval: %[1]s, scrape_timeout: %[1]s}\nscrape_configs:\n  - job_name: fleet\n%[2]s    static_configs:\n      - targets:\n", l.interval, params)
 	for _, address := range f.addresses(0, l.n) {
-		config += "          - " + address + "\n"
+		fmt.Fprintf(&config, "          - %s\n", address)
 	}
-	return b.prometheus(config)
+	return b.prometheus(config.String())
 }
 
 // prometheus starts Debian's with a configuration.
@@ -171,7 +173,7 @@ func (b *bench) prometheus(config string) (*process, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := b.start("prometheus", nil, filepath.Join(root, "usr/bin/prometheus"),
+	p, err := b.start("prometheus", nil, filepath.Join(root, "usr", "bin", "prometheus"),
 		"--config.file="+path, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:0")
 	if err != nil {
 		return nil, nil, err
