@@ -182,7 +182,7 @@ func tellsTime(expr parser.Expr) (tells bool) {
 }
 
 // Timeless reports whether the query's result hangs on the newest samples' values alone:
-// while a window's version is the same, so is the result.
+// while a window's version is the same, so is the result of what was whole.
 func (q *Query) Timeless() bool { return q.timeless }
 
 // affordable refuses what would cost more to evaluate than a query is worth.

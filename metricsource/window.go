@@ -40,6 +40,7 @@ type Window struct {
 	count   int
 	updated time.Time
 	version uint64
+	newest  int64 // ms; no sample is of later
 }
 
 // NewWindow returns a window that keeps samples for a lookback of at most MaxLookback.
@@ -96,11 +97,12 @@ func (w *Window) Updated() time.Time {
 }
 
 // Version tells states of the window apart by the series that it holds and the newest
-// value of each. That a value has been seen once more makes no other state.
-func (w *Window) Version() uint64 {
+// value of each; that a value has been seen once more makes no other state. A query at the
+// given moment reads all of the state if it is whole: no sample is of later.
+func (w *Window) Version(at time.Time) (version uint64, whole bool) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
-	return w.version
+	return w.version, w.newest <= at.UnixMilli()
 }
 
 // Target adds a target, whose series all carry the given labels (pod, job,
@@ -220,6 +222,7 @@ func (t *Target) Remove() {
 // append adds a sample to a series.
 func (w *Window) append(s *Series, now int64, v float64) {
 	w.show(s)
+	w.newest = max(w.newest, now)
 	if n := len(s.samples); n == 0 || math.Float64bits(s.samples[n-1].v) != math.Float64bits(v) {
 		w.version++
 	}

@@ -267,11 +267,15 @@ func TestNameVariantsAreAFiniteSet(t *testing.T) {
 // something else.
 func TestVersion(t *testing.T) {
 	r := newRig(t, time.Minute)
-	last := r.window.Version()
+	state := func() uint64 {
+		version, _ := r.window.Version(at(100))
+		return version
+	}
+	last := state()
 	other := func(is bool, what string) {
 		t.Helper()
-		require.Equal(t, is, r.window.Version() != last, what)
-		last = r.window.Version()
+		require.Equal(t, is, state() != last, what)
+		last = state()
 	}
 	r.commit("a", at(1), "m", 1.0)
 	other(true, "a first sample")
@@ -291,6 +295,10 @@ func TestVersion(t *testing.T) {
 	other(true, "up is 0")
 	r.target("a").Fail(at(8))
 	other(false, "and stays so")
+	_, whole := r.window.Version(at(8))
+	require.True(t, whole)
+	_, whole = r.window.Version(at(7.999))
+	require.False(t, whole, "a query of then does not read it")
 	r.target("a").Remove()
 	other(true, "the target is gone")
 	for query, timeless := range map[string]bool{

@@ -388,3 +388,29 @@ func TestTriggersOfOneHash(t *testing.T) {
 		require.Zero(t, w.scaler.undeclared)
 	})
 }
+
+// What is kept of a query's result is of all there was: a sample that came while it was
+// asked counts the next time.
+func TestSampleThatComesDuringAnEvaluation(t *testing.T) {
+	inBubble(t, false, func(t *testing.T, w *world) {
+		metadata := map[string]string{"engine": "lightning-asr", "endpoints": "a:1", "hold": "0s", "latencyQuery": "max(rate(asr_active_requests[1m]))", "latencyTarget": "9"}
+		a := w.network.add("a:1", asr(20))
+		w.value(metadata)
+		w.pass(3 * time.Second)
+		l := w.scaler.all()[0]
+		begun := time.Now()
+		a.set(asr(0))
+		w.pass(2 * time.Second)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		s := l.source.(*scraped)
+		clear(s.said)
+		result, _ := s.ask(t.Context(), "", l.trigger.Load, begun)
+		require.Equal(t, 20.0, result.Elements[0].Value)
+		for range 2 {
+			result, _ = s.ask(t.Context(), "", l.trigger.Load, time.Now())
+			require.Zero(t, result.Elements[0].Value)
+		}
+		require.NotEmpty(t, s.said)
+	})
+}

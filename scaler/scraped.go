@@ -66,13 +66,13 @@ func (s *scraped) follow(gone bool) {
 
 func (s *scraped) ask(ctx context.Context, _ string, q *metricsource.Query, at time.Time) (metricsource.Result, decision.Reading) {
 	samples, elsewhere := s.live.upstream.besides(s.window, q)
-	version := s.window.Version() // before: what comes meanwhile may not be in the result
+	version, whole := s.window.Version(at) // before: what comes meanwhile may not be in the result
 	last, known := s.said[q]
 	result, err := last.result, error(nil)
 	if elsewhere || !known || last.version != version {
 		result, err = q.Eval(ctx, samples, at)
 	}
-	if err == nil && !elsewhere && q.Timeless() {
+	if err == nil && !elsewhere && whole && q.Timeless() {
 		s.said[q] = said{version, result}
 	}
 	r := reading(result, err, podOf)

@@ -11,17 +11,18 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 )
 
-// An answer that is cut at any of its bytes, as by a server that dies, is never a lower
-// load: it is refused, or what there is to add up is all there.
+// An answer that is cut at any of its bytes, as by a server that dies, is refused, or what
+// there is to add up is all there. Where nothing but the connection's end ends it, that is so
+// of a series' number, not of a number of series.
 func TestAnswerCutAtEveryByte(t *testing.T) {
 	const body = "# TYPE r gauge\nr{a=\"}\"} 3\nr{b=\"1\"} 4\n# HELP q how many\nq{model=\"a\",b=\"x\"} 125.75\n"
-	chunked := ""
+	var chunked strings.Builder
 	for chunk := range strings.Lines(body) {
-		chunked += fmt.Sprintf("%x\r\n%s\r\n", len(chunk), chunk)
+		fmt.Fprintf(&chunked, "%x\r\n%s\r\n", len(chunk), chunk)
 	}
 	for name, answer := range map[string]string{
 		"of a length":          fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body),
-		"in chunks":            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked + "0\r\n\r\n",
+		"in chunks":            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked.String() + "0\r\n\r\n",
 		"ended by its end":     "HTTP/1.0 200 OK\r\n\r\n" + body,
 		"OpenMetrics":          "HTTP/1.0 200 OK\r\nContent-Type: " + openMetrics + "\r\n\r\n" + body + "# EOF\n",
 		"OpenMetrics, unended": "HTTP/1.0 200 OK\r\nContent-Type: " + openMetrics + "\r\n\r\n" + body + "# EOF",

@@ -1,8 +1,8 @@
 package scrape
 
 import (
+	"fmt"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/exposition"
@@ -26,7 +26,7 @@ func (s *sharedNames) take(exact []string, match func(string) bool) (names *expo
 	if match != nil {
 		return exposition.NewNames(exact, match), func() {}
 	}
-	key := strings.Join(slices.Sorted(slices.Values(exact)), "\x00")
+	key := fmt.Sprintf("%q", slices.Sorted(slices.Values(exact))) // a name may hold any byte
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.by[key]

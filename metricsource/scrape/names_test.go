@@ -16,6 +16,9 @@ func TestNamesAreSharedWhileInUse(t *testing.T) {
 	require.Same(t, a, b)
 	require.NotSame(t, a, other)
 	require.NotSame(t, other, pattern, "a predicate is nobody else's")
+	nul, putNul := s.take([]string{"vllm:one\x00vllm:two"}, nil)
+	require.NotSame(t, a, nul)
+	putNul()
 	putA()
 	putA() // once
 	c, putC := s.take([]string{"vllm:one", "vllm:two"}, nil)

@@ -149,9 +149,10 @@ func (r *reader) fetch(ctx context.Context, req *http.Request) (reading, error) 
 	}
 	format, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // what it cannot parse is read as text
 	// The end of the connection is the end of such a body, or of a server that died in it:
-	// a number that is cut would be a smaller one. OpenMetrics has an end of its own.
+	// a number that is cut would be a smaller one. (That whole lines are missing does not
+	// show.) OpenMetrics has an end of its own, and other formats have no series.
 	unbounded := resp.ContentLength < 0 && len(resp.TransferEncoding) == 0
-	if unbounded && format != openMetricsFormat && body.Len() > 0 && !bytes.HasSuffix(body.Bytes(), []byte("\n")) {
+	if text := format == "" || format == "text/plain"; text && unbounded && body.Len() > 0 && !bytes.HasSuffix(body.Bytes(), []byte("\n")) {
 		return reading{}, errCutLine
 	}
 	return r.parse(body.Bytes(), format)

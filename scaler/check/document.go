@@ -2,6 +2,7 @@ package check
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -61,8 +62,14 @@ func Read(file string, r io.Reader) ([]*Document, error) {
 // asYAML writes a JSON text's escapes that YAML has not, or its reader does not know, as
 // what they stand for: halves of a character, and slashes. Lines stay as they are.
 func asYAML(text []byte) []byte {
-	if start := bytes.TrimSpace(text); len(start) == 0 || start[0] != '{' && start[0] != '[' {
-		return text
+	for dec := json.NewDecoder(bytes.NewReader(text)); ; {
+		err := dec.Decode(new(json.RawMessage))
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return text
+		}
 	}
 	return escape.ReplaceAllFunc(text, func(found []byte) []byte {
 		pair := escape.FindSubmatch(found)

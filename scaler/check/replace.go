@@ -38,7 +38,7 @@ type Replacement struct {
 func (r Replacement) Replace(docs []*Document) (text []byte, open []string, err error) {
 	var out bytes.Buffer
 	var refused []error
-	taken := map[string]string{} // names of ScaledObjects, and the kind that each is for
+	taken := map[string]string{} // names of ScaledObjects, and the workload that each is for
 	for _, doc := range docs {
 		if doc.kind != "HorizontalPodAutoscaler" {
 			continue
@@ -147,13 +147,14 @@ func (c *conversion) scaledObject(taken map[string]string) (*newScaledObject, er
 // name is the workload's, with its kind where two kinds of one namespace share it.
 func (c *conversion) name(target targetRef, taken map[string]string) string {
 	kind := strings.ToLower(target.kind())
+	workload := kind + "/" + target.Name
 	for _, name := range []string{target.Name, target.Name + "-" + kind} {
 		key := c.doc.meta.Namespace + "/" + name
 		if _, is := taken[key]; !is {
-			taken[key] = kind
+			taken[key] = workload
 			return name
 		}
-		if taken[key] == kind {
+		if taken[key] == workload {
 			c.openf("another HPA sizes %s %s too: KEDA takes one ScaledObject, with the triggers of both", target.kind(), target.Name)
 			return name
 		}

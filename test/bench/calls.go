@@ -93,11 +93,6 @@ func calls(b *bench) (err error) {
 			return err
 		}
 		if n > 1 {
-			after, err := s.usage()
-			if err != nil {
-				return err
-			}
-			b.table.alone("memory per trigger, with its target", kib(float64(after.rss-before.rss)/manyTriggers))
 			if err := sleep(b, time.Minute); err != nil { // until the first readings are over
 				return err
 			}
@@ -105,6 +100,7 @@ func calls(b *bench) (err error) {
 			if err != nil {
 				return err
 			}
+			b.table.alone("memory per trigger, with its target", kib(float64(c.rss-before.rss)/manyTriggers))
 			b.table.alone(fmt.Sprintf("%d triggers, read every minute and not called", n), cores(c.cores))
 		}
 		peer, ours, err := turns(b, theirs, s.client, refs[:n])

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"os/exec"
+	"regexp"
 	"slices"
-	"strings"
 
 	"golang.org/x/perf/benchfmt"
 )
@@ -13,6 +13,9 @@ import (
 // measured are the figures of benchmarks, by name without "Benchmark" and the number of
 // processors, then by unit ("sec/op", "allocs/op", …); the median of the runs.
 type measured map[string]map[string]float64
+
+// processors is what a benchmark's name ends with where there are some.
+var processors = regexp.MustCompile(`-\d+$`)
 
 // goBench runs the benchmarks of a package of the product. Each is run three times, in turns.
 func (b *bench) goBench(pkg, pattern, benchtime string) (measured, error) {
@@ -29,9 +32,7 @@ func (b *bench) goBench(pkg, pattern, benchtime string) (measured, error) {
 			continue
 		}
 		name := string(result.Name.Full())
-		if at := strings.LastIndexByte(name, '-'); at > 0 {
-			name = name[:at]
-		}
+		name = processors.ReplaceAllString(name, "")
 		if all[name] == nil {
 			all[name] = map[string][]float64{}
 		}

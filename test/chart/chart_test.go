@@ -153,6 +153,8 @@ func TestRefusedValues(t *testing.T) {
 		{"autoscaling: {llm: [{name: x, engine: vllm, minReplicas: 1, maxReplicas: 2, kind: Pod}]}", "kind"},
 		{"{tls: {enabled: true, secretName: own, clientCertificates: true}, autoscaling: {lightningAsr: {enabled: true}}}", "needs tls.authenticationRef"},
 		{"tls: {authenticationRef: {kind: Secret}}", "authenticationRef"},
+		{"tls: {authenticationRef: {kind: ClusterTriggerAuthentication}}", "authenticationRef"},
+		{"{tls: {enabled: true, selfSigned: true, clientCertificates: true, certManager: {enabled: true, issuerRef: {name: i}}}, autoscaling: {lightningAsr: {enabled: true}}}", "needs tls.authenticationRef"},
 	} {
 		var v map[string]any
 		require.NoError(t, yaml.Unmarshal([]byte(tc.values), &v), tc.values)

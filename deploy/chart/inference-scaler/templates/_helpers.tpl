@@ -35,7 +35,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "inference-scaler.authenticationRef" -}}
 {{- if .Values.tls.enabled }}
 {{- if .Values.tls.authenticationRef }}{{ toJson .Values.tls.authenticationRef }}
-{{- else if .Values.tls.selfSigned }}{{ toJson (dict "name" (include "inference-scaler.name" .)) }}
+{{- else if and .Values.tls.selfSigned (not .Values.tls.certManager.enabled) }}{{ toJson (dict "name" (include "inference-scaler.name" .)) }}
 {{- end }}
 {{- end }}
 {{- end }}
