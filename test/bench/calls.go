@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,20 +60,11 @@ func calls(b *bench) (err error) {
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 
-	path, err := filepath.Abs(body)
+	s, f, stop, err := b.productOf(100)
 	if err != nil {
 		return err
 	}
-	f, err := b.serve(100, path, "filter")
-	if err != nil {
-		return err
-	}
-	defer f.stop()
-	s, err := b.product()
-	if err != nil {
-		return err
-	}
-	defer s.stop()
+	defer stop()
 
 	refs := make([]*externalscaler.ScaledObjectRef, manyTriggers)
 	for i := range refs {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"path/filepath"
 	"strings"
 
 	"github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
@@ -41,6 +42,22 @@ func (b *bench) product() (*product, error) {
 	}
 	s.client = externalscaler.NewExternalScalerClient(s.conn)
 	return s, nil
+}
+
+// productOf is one with so many servers that it may read, and filter.
+func (b *bench) productOf(n int) (s *product, f *fleet, stop func(), err error) {
+	path, err := filepath.Abs(body)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if f, err = b.serve(n, path, "filter"); err != nil {
+		return nil, nil, nil, err
+	}
+	if s, err = b.product(); err != nil {
+		f.stop()
+		return nil, nil, nil, err
+	}
+	return s, f, func() { s.stop(); f.stop() }, nil
 }
 
 func (s *product) stop() {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"path/filepath"
 	"time"
 )
 
@@ -14,20 +13,11 @@ type level struct {
 // steady: nothing grows while the same is done again and again.
 func steady(b *bench) error {
 	b.table.part(fmt.Sprintf("After %s of 1000 targets at 1s", b.steady))
-	path, err := filepath.Abs(body)
+	s, f, stop, err := b.productOf(1000)
 	if err != nil {
 		return err
 	}
-	f, err := b.serve(1000, path, "filter")
-	if err != nil {
-		return err
-	}
-	defer f.stop()
-	s, err := b.product()
-	if err != nil {
-		return err
-	}
-	defer s.stop()
+	defer stop()
 	if err := s.reads(b, f, "1s"); err != nil {
 		return err
 	}
