@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -69,6 +70,9 @@ func run(ctx context.Context, args []string) (code int, err error) {
 	}
 	if b.binary == "" {
 		return 0, errors.New("-binary: missing; wanted: the scaler's, as `make bench` gives it")
+	}
+	if b.binary, err = filepath.Abs(b.binary); err != nil { // processes start in a folder of the run's
+		return 0, err
 	}
 	var names []string
 	for _, p := range parts {
