@@ -57,8 +57,13 @@ func FuzzOfPods(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text, namespace, pod, other string) {
 		q, err := ParseRemoteQuery(text)
-		if err != nil || !utf8.ValidString(namespace+pod+other) { // they are names of Kubernetes'
+		if err != nil {
 			return
+		}
+		for _, name := range []string{namespace, pod, other} {
+			if !utf8.ValidString(name) { // they are names of Kubernetes'
+				return
+			}
 		}
 		narrowed := q.OfPods(namespace, []string{pod, other})
 		expr, err := parseExpr(narrowed)
