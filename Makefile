@@ -73,7 +73,7 @@ PART ?=
 STEADY ?= 10m
 
 .PHONY: bench
-bench: build ## Measure every budget beside its limit and its peers, and fail where one is missed; PART=targets runs one part, STEADY=1m a shorter last one (25 minutes)
+bench: build ## Measure every budget beside its limit and its peers, and fail where one is missed; PART=targets runs one part, STEADY=1m a shorter last one (half an hour)
 	$(GO) -C test/bench run . -binary $(CURDIR)/$(BIN) -steady $(STEADY) $(PART)
 
 .PHONY: lint
