@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of the module, one after the other, for the time given.
+# Runs every fuzz target of the module, one after the other, for the time given;
+# what one finds does not keep the others from running.
 set -euo pipefail
 time=${1:-30s}
+failed=()
 
 # Go's fuzzer may call it a failure that its time was over while it tried an input anew:
 # then there is no input that fails.
@@ -22,6 +24,10 @@ for file in $(git ls-files '*_test.go' | xargs grep -l '^func Fuzz'); do
   case $file in test/*) continue ;; esac
   for target in $(grep -oE '^func Fuzz[A-Za-z0-9]+' "$file" | cut -d' ' -f2); do
     echo "== $target (./$(dirname "$file"))"
-    fuzz "$target" "./$(dirname "$file")"
+    fuzz "$target" "./$(dirname "$file")" || failed+=("$target")
   done
 done
+if ((${#failed[@]})); then
+  echo "failed: ${failed[*]}"
+  exit 1
+fi
