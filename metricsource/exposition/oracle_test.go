@@ -153,7 +153,7 @@ func openMetricsReadings(body []byte, names map[string]bool) (want readings, ok 
 			var l labels.Labels
 			text, _, v = p.Series()
 			p.Labels(&l)
-			switch name := l.Get(model.MetricNameLabel); {
+			switch name := metricName(l); {
 			case !names[name]:
 			case refusedLabels(l):
 				return nil, false
@@ -167,6 +167,17 @@ func openMetricsReadings(body []byte, names map[string]bool) (want readings, ok 
 			return nil, false
 		}
 	}
+}
+
+// metricName looks at every label: Get stops early, where a label without a name has a
+// long value.
+func metricName(l labels.Labels) (name string) {
+	l.Range(func(l labels.Label) {
+		if l.Name == model.MetricNameLabel {
+			name = l.Value
+		}
+	})
+	return name
 }
 
 // refusedLabels reports what ParseLabels refuses, as expfmt does, and Prometheus
