@@ -139,7 +139,7 @@ func (c *Cluster) Run(ctx context.Context, onChange func(namespace, scaledObject
 	}
 	for _, w := range inventory {
 		g.Go(func() error {
-			c.awaitListing(ctx, w)
+			c.followListing(ctx, w)
 			return nil
 		})
 	}

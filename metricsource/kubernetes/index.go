@@ -28,7 +28,7 @@ type index struct {
 	strangers   map[podKey]*metricsource.BoundPod // of namespaces that are not watched
 	classes     *classes
 	autoscalers *autoscalers            // nil: not looked for yet
-	unread      map[string]string       // resources of the inventory never listed → why, if that is known
+	unread      map[string]string       // resources of the inventory that are not known → why, if that is known
 	noQuotas    map[string]string       // namespaces, or "", whose quotas may not be listed → why
 	inventory   *metricsource.Inventory // nil: to be taken anew
 	untold      bool                    // onInventory has not been told that it is

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
@@ -127,6 +128,58 @@ func TestInventoryForbidden(t *testing.T) {
 		f.settle()
 		require.Empty(t, f.inventory().Nodes)
 	})
+}
+
+// A right that is taken away is as good as one never given: what was listed before is not
+// taken for what there is, and counts again once it may be read again.
+func TestInventoryRightsLost(t *testing.T) {
+	for _, resource := range []string{"nodes", resourceQuotas} {
+		t.Run(resource, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t, Options{}, newNode("gone", "8"), newNode("stays", "8"),
+					&corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "q", Namespace: "ns"}})
+				var forbidden, ended atomic.Bool
+				f.kube.PrependReactor("list", resource, func(clienttesting.Action) (bool, runtime.Object, error) {
+					return forbidden.Load(), nil, apierrors.NewForbidden(schema.GroupResource{Resource: resource}, "", errors.New("cannot list"))
+				})
+				watched := apiwatch.NewRaceFreeFake()
+				f.kube.PrependWatchReactor(resource, func(clienttesting.Action) (bool, apiwatch.Interface, error) {
+					return !ended.Load(), watched, nil
+				})
+				later := func(d time.Duration) {
+					time.Sleep(d) // of the bubble
+					f.settle()
+				}
+				f.apply(newPod("ns", "x", nil)) // quotas are those of namespaces that there are
+				f.run()
+				require.Len(t, f.inventory().Nodes, 2)
+				require.Len(t, f.inventory().Quotas, 1)
+
+				forbidden.Store(true)
+				ended.Store(true)
+				watched.Stop()
+				require.NoError(t, f.kube.CoreV1().Nodes().Delete(background, "gone", metav1.DeleteOptions{}))
+				later(time.Minute)
+				require.NotContains(t, f.log.String(), "GPU capacity is not fully known", "an API server that starts may refuse everybody")
+				require.Len(t, f.inventory().Quotas, 1)
+				later(4 * time.Minute)
+				require.Equal(t, 1, strings.Count(f.log.String(), "GPU capacity is not fully known"), f.log.String())
+				if resource == resourceQuotas {
+					require.Equal(t, map[string]string{"": "not allowed to list and watch them"}, f.inventory().NoQuotas)
+					require.Empty(t, f.inventory().Quotas)
+				} else {
+					_, err := f.cluster.Inventory()
+					require.EqualError(t, err, "nodes: not allowed to list and watch them")
+				}
+
+				forbidden.Store(false)
+				later(5 * time.Minute)
+				require.Len(t, f.inventory().Nodes, 1)
+				require.Len(t, f.inventory().Quotas, 1)
+				require.Empty(t, f.inventory().NoQuotas)
+			})
+		})
+	}
 }
 
 // Quotas may be kept from it: there is room without them, and it is said. They count from

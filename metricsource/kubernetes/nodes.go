@@ -188,7 +188,7 @@ func (c *Cluster) Inventory() (*metricsource.Inventory, error) {
 	return ix.inventory, nil
 }
 
-// unlisted says what of the inventory has never been listed.
+// unlisted says what of the inventory is not known.
 func (ix *index) unlisted() error {
 	var err error
 	for _, resource := range slices.Sorted(maps.Keys(ix.unread)) {
@@ -203,28 +203,31 @@ func (ix *index) unlisted() error {
 // listed notes that a resource of the inventory is known.
 func (ix *index) listed(w watch) {
 	ix.mu.Lock()
+	_, unread := ix.unread[w.String()]
 	delete(ix.unread, w.String())
-	if w.resource == resourceQuotas {
+	if w.resource == resourceQuotas && ix.noQuotas[w.namespace] != "" {
 		delete(ix.noQuotas, w.namespace)
+		unread = true
 	}
-	ix.moved()
+	if unread {
+		ix.moved()
+	}
 	ix.mu.Unlock()
 	ix.tellMoved()
 }
 
-// unlistable notes why one is not, where it never was, and reports whether that is new.
+// unlistable notes why one is not, or no longer, and reports whether that is new.
 // There is an inventory without quotas, as an administrator may want it.
 func (ix *index) unlistable(w watch, why string) bool {
 	ix.mu.Lock()
-	before, unread := ix.unread[w.String()]
-	news := unread && before != why
+	refused, key := ix.unread, w.String()
+	if w.resource == resourceQuotas {
+		delete(ix.unread, key)
+		refused, key = ix.noQuotas, w.namespace
+	}
+	news := refused[key] != why
 	if news {
-		if w.resource == resourceQuotas {
-			delete(ix.unread, w.String())
-			ix.noQuotas[w.namespace] = why
-		} else {
-			ix.unread[w.String()] = why
-		}
+		refused[key] = why
 		ix.moved()
 	}
 	ix.mu.Unlock()
@@ -249,7 +252,9 @@ func (ix *index) take() *metricsource.Inventory {
 		if _, synced := ix.scope(name); !synced {
 			continue
 		}
-		out.Quotas = append(out.Quotas, n.used(name)...)
+		if out.NoQuotas[""] == "" && out.NoQuotas[name] == "" {
+			out.Quotas = append(out.Quotas, n.used(name)...)
+		}
 		for _, v := range n.views {
 			if len(v.object.spec.triggers) == 0 || v.unknown() != nil {
 				continue

@@ -23,6 +23,10 @@ import (
 // logEvery bounds how often a failure that goes on is logged again.
 const logEvery = time.Minute
 
+// recovered is how long after its last failure an informer is known to read again: it
+// retries within a minute, and tells each failure.
+const recovered = 2 * time.Minute
+
 var scaledObjects = schema.GroupVersionResource{Group: "keda.sh", Version: "v1alpha1", Resource: "scaledobjects"}
 
 // watch is one informer of one namespace.
@@ -30,6 +34,7 @@ type watch struct {
 	namespace, resource string
 	informer            cache.SharedIndexInformer
 	handler             cache.ResourceEventHandlerRegistration
+	failed              chan struct{} // holds one: a listing or a watch has ended with an error
 }
 
 // kind is a resource to be watched.
@@ -99,20 +104,22 @@ func (w watch) String() string {
 	return w.resource + " of namespace " + w.namespace
 }
 
-func (c *Cluster) prepare(namespace string, errors func(namespace, resource string) cache.WatchErrorHandlerWithContext, kinds []kind) ([]watch, error) {
+func (c *Cluster) prepare(namespace string, errors func(watch) cache.WatchErrorHandlerWithContext, kinds []kind) ([]watch, error) {
 	ws := make([]watch, 0, len(kinds))
 	for _, k := range kinds {
+		w := watch{namespace: namespace, resource: k.resource, informer: k.informer, failed: make(chan struct{}, 1)}
 		if err := k.informer.SetTransform(k.trim); err != nil {
 			return nil, fmt.Errorf("watching %s: %w", k.resource, err)
 		}
-		if err := k.informer.SetWatchErrorHandlerWithContext(errors(namespace, k.resource)); err != nil {
+		if err := k.informer.SetWatchErrorHandlerWithContext(errors(w)); err != nil {
 			return nil, fmt.Errorf("watching %s: %w", k.resource, err)
 		}
 		h, err := k.informer.AddEventHandler(k.handler)
 		if err != nil {
 			return nil, fmt.Errorf("watching %s: %w", k.resource, err)
 		}
-		ws = append(ws, watch{namespace, k.resource, k.informer, h})
+		w.handler = h
+		ws = append(ws, w)
 	}
 	return ws, nil
 }
@@ -164,34 +171,64 @@ func (c *Cluster) awaitSync(ctx context.Context, namespace string, watches []wat
 	c.log.Info("synced with the cluster", "namespace", shown(namespace))
 }
 
-// awaitListing marks a resource of the inventory as listed once it is.
-func (c *Cluster) awaitListing(ctx context.Context, w watch) {
+// followListing marks a resource of the inventory as known once it is listed, and again
+// once it is read after that was refused.
+func (c *Cluster) followListing(ctx context.Context, w watch) {
 	select {
 	case <-ctx.Done():
+		return
 	case <-w.handler.HasSyncedChecker().Done():
 		c.index.listed(w)
+	}
+	var quiet <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.failed:
+			quiet = time.After(recovered)
+		case <-quiet:
+			c.index.listed(w)
+		}
 	}
 }
 
 // inventoryErrors notes, besides, why the inventory cannot be taken, or is taken without
 // quotas. Not being allowed to is told once: who wants no limits has no need of it.
-func (c *Cluster) inventoryErrors(namespace, resource string) cache.WatchErrorHandlerWithContext {
-	tell := c.watchErrors(namespace, resource)
+//
+// What was listed stands while the API server is away, for nothing moves then. A right
+// that was taken away leaves nothing to rely on; but a server that has just started may
+// refuse everybody for a while.
+func (c *Cluster) inventoryErrors(w watch) cache.WatchErrorHandlerWithContext {
+	tell := c.watchErrors(w)
+	var first, last time.Time // of the refusals that go on; called from one goroutine
 	return func(ctx context.Context, r *cache.Reflector, err error) {
+		select {
+		case w.failed <- struct{}{}:
+		default:
+		}
 		if !apierrors.IsForbidden(err) && !apierrors.IsUnauthorized(err) {
 			tell(ctx, r, err)
 			return
 		}
-		of := watch{namespace: namespace, resource: resource}
-		if c.index.unlistable(of, "not allowed to list and watch them") {
-			c.log.Warn("GPU capacity is not fully known; grant these verbs to the scaler's service account", "verbs", "list, watch", "resource", of.String(), "err", err)
+		now := time.Now()
+		if now.Sub(last) > recovered {
+			first = now
+		}
+		last = now
+		if w.informer.HasSynced() && now.Sub(first) < recovered {
+			tell(ctx, r, err)
+			return
+		}
+		if c.index.unlistable(w, "not allowed to list and watch them") {
+			c.log.Warn("GPU capacity is not fully known; grant these verbs to the scaler's service account", "verbs", "list, watch", "resource", w.String(), "err", err)
 		}
 	}
 }
 
 // watchErrors logs why a listing or a watch ended, once a minute at most; the
 // informer retries by itself, after 0.8 to 60 s. What was known stays known.
-func (c *Cluster) watchErrors(namespace, resource string) cache.WatchErrorHandlerWithContext {
+func (c *Cluster) watchErrors(w watch) cache.WatchErrorHandlerWithContext {
 	var last time.Time // an informer calls this from one goroutine
 	return func(ctx context.Context, _ *cache.Reflector, err error) {
 		switch {
@@ -202,7 +239,7 @@ func (c *Cluster) watchErrors(namespace, resource string) cache.WatchErrorHandle
 			return
 		}
 		last = time.Now()
-		log := c.log.With("resource", resource, "namespace", shown(namespace), "err", err)
+		log := c.log.With("resource", w.resource, "namespace", shown(w.namespace), "err", err)
 		switch {
 		case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
 			log.Error("not allowed to read this resource; grant its verbs to the scaler's service account", "verbs", "list, watch")
