@@ -105,6 +105,9 @@ func (d *deciding) ownLoad() {
 	d.absent()
 	d.saturation()
 	d.latency()
+	if !d.assumed {
+		d.memory.Known, d.memory.Last = true, d.value
+	}
 	d.hold()
 }
 
@@ -117,8 +120,9 @@ type deciding struct {
 
 	loads     map[string]float64 // by pod
 	fleetWide float64
-	unknown   int  // pods that may carry more than their samples show
-	assumed   bool // nothing at all is known of the load
+	measured  float64 // of value, what was not made up for anything missing
+	unknown   int     // pods that may carry more than their samples show
+	assumed   bool    // nothing at all is known of the load
 
 	demand          float64 // that shows upstream
 	joined          float64 // of it, what was added to the load
@@ -181,9 +185,12 @@ func (d *deciding) hold() {
 		d.step("hold", peaks[0].Value, "the largest answer of the last %s stands for another %s",
 			length, ends.Sub(now).Round(100*time.Millisecond))
 	}
-	if d.assumed || d.unknown > 0 || d.in.Filling {
+	if d.assumed || d.in.Filling {
 		d.memory.Peaks = peaks
 		return
+	}
+	if d.unknown > 0 {
+		own = d.measured
 	}
 	for len(peaks) > 0 && peaks[len(peaks)-1].Value <= own {
 		peaks = peaks[:len(peaks)-1]

@@ -11,7 +11,7 @@ import (
 func (d *deciding) follow() {
 	leader := d.in.Leader
 	if !leader.Asked {
-		d.memory.Led, d.memory.LeaderPods = false, 0
+		d.memory.Led, d.memory.LeaderPods, d.memory.LeaderSize = false, 0, 0
 		return
 	}
 	if leader.Err != "" {
@@ -26,8 +26,9 @@ func (d *deciding) follow() {
 		leaving = min(d.memory.LeaderPods, leaving)
 	}
 	has := max(leader.Replicas, leaving)
-	d.memory.Led, d.memory.LeaderPods = true, has
-	d.sizeBy(max(1, leader.Wanted, has), fmt.Sprintf("%s wants %d and has %d", leader.Name, leader.Wanted, has))
+	size := max(1, leader.Wanted, has)
+	d.memory.Led, d.memory.LeaderPods, d.memory.LeaderSize = true, has, size
+	d.sizeBy(size, fmt.Sprintf("%s wants %d and has %d", leader.Name, leader.Wanted, has))
 }
 
 // sizeBy asks for as many replicas as those of the leader need.
@@ -48,7 +49,7 @@ func (d *deciding) sizeBy(count int, why string) {
 // never less than it was known to need.
 func (d *deciding) leaderUnknown() {
 	if d.memory.Led {
-		d.sizeBy(max(1, d.memory.LeaderPods), fmt.Sprintf("%s is unknown, and had %d", d.in.Leader.Name, d.memory.LeaderPods))
+		d.sizeBy(d.memory.LeaderSize, fmt.Sprintf("%s is unknown, and wanted or had %d", d.in.Leader.Name, d.memory.LeaderSize))
 	}
 	if present := float64(d.in.Replicas) * d.in.Policy.Target; present > d.value && (d.in.Leader.Alone || !d.memory.Led) {
 		d.step("follow", present, "%s is unknown; the %d replicas there are stand", d.in.Leader.Name, d.in.Replicas)

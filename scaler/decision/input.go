@@ -168,6 +168,8 @@ type Memory struct {
 	// Led: a leader was known, and LeaderPods are those that it had then and has still.
 	Led        bool
 	LeaderPods int
+	// LeaderSize is what the follower was sized by: what the leader wanted, or had.
+	LeaderSize int
 	// LatencyAsked is how many replicas the latency asked for then.
 	LatencyAsked int
 	// Ready are the replicas that were ready while the latency was measured, as far

@@ -63,6 +63,7 @@ func (d *deciding) distrust(pod string) {
 // for it: a pod that does not tell its load carries at least the target. It never
 // asks for more than the workload has for that.
 func (d *deciding) absent() {
+	d.measured = d.value
 	for _, p := range d.in.Pods {
 		if p.State.unknown() {
 			d.unknown++
@@ -78,7 +79,6 @@ func (d *deciding) absent() {
 	d.completeFleetWide()
 	d.makeUp()
 	d.stand()
-	d.memory.Known, d.memory.Last = true, d.value
 }
 
 // stand keeps the replicas there are while what the load should hold has not been
@@ -174,7 +174,7 @@ func (d *deciding) assume(why string) {
 	case d.joined > max(present, last):
 		d.step("absent", d.joined, "%s; the demand upstream stands", why)
 	case d.memory.Known && last > 0:
-		d.step("absent", last, "%s; the last known load stands", why)
+		d.step("absent", last, "%s; the last answer stands", why)
 	default:
 		d.step("absent", present, "%s; the %d replicas there are stand", why, d.in.Replicas)
 	}

@@ -88,21 +88,24 @@ func (d *deciding) latency() {
 			worst, measured = max(worst, v.Value), true
 		}
 	}
+	lost := r.Err != ""
 	switch {
 	case nans > 0 && !measured:
 		d.note("latency", "NaN asks for nothing: there was no traffic to measure")
 	case !measured && r.Err == "" && d.anyPod(func(s State) bool { return s == Answering }):
 		d.fault(QueryFault, "latency: the query found nothing in what the pods export")
+		lost = true
 	}
-	// What was measured before a pod went silent keeps the fleet, and makes it no
-	// larger: it multiplies replicas that it never saw.
+	// What was measured before a pod went silent, or the query found nothing any more,
+	// keeps the fleet, and makes it no larger: it multiplies replicas that it never saw.
 	last := d.memory.Latency
-	if d.unknown > 0 && last.Known {
+	missing := d.unknown > 0 || lost
+	if missing && last.Known {
 		worst, measured = max(worst, last.Value), true
 	}
 	ready := d.measuredOn()
 	wanted := min(ceil(float64(ready)*worst/objective), MaxReplicas)
-	if d.unknown == 0 {
+	if !missing {
 		d.memory.Latency, d.memory.LatencyAsked = Complete{Known: measured, Value: worst}, wanted
 	} else {
 		wanted = min(wanted, max(d.in.Replicas, d.memory.LatencyAsked))

@@ -1,0 +1,92 @@
+package decision
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// What was known stands when it is known no more: no rule shrinks a workload for that.
+
+func TestLatencyLost(t *testing.T) {
+	for name, r := range map[string]Reading{
+		"failed":        {Asked: true, Err: "no answer in time"},
+		"found nothing": {Asked: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := fleet(1, 1, 1, 1)
+			in.Policy.LatencyTarget, in.Policy.Hold = time.Second, 0
+			in.Latency = Reading{Asked: true, Values: []Value{{"", 2}}}
+			d, memory := Decide(in, Memory{})
+			require.Equal(t, 8, d.Replicas)
+			in.Latency = r
+			d, memory = Decide(in, memory)
+			require.Equal(t, 8, d.Replicas)
+			require.Len(t, d.Faults, 1)
+			in.Latency = Reading{Asked: true, Values: []Value{{"", 0.5}}}
+			d, _ = Decide(in, memory)
+			require.Equal(t, 2, d.Replicas, "measured again")
+		})
+	}
+}
+
+// All pods are replaced at once, and the new ones do not speak yet: the last answer was
+// that of a busy fleet, not its load.
+func TestLastAnswerOfABusyFleet(t *testing.T) {
+	for _, load := range []float64{0, 0.3} {
+		in := fleet(load, load, load, load, load, load, load, load, load, load)
+		in.Policy.SaturationTarget, in.Policy.Hold = 0.8, 0
+		in.Saturation = Reading{Asked: true}
+		for _, p := range in.Pods {
+			in.Saturation.Values = append(in.Saturation.Values, Value{p.Name, 0.9})
+		}
+		d, memory := Decide(in, Memory{})
+		require.Equal(t, 10, d.Replicas)
+		for i := range in.Pods {
+			in.Pods[i] = Pod{Name: in.Pods[i].Name + "-new", State: Starting}
+		}
+		in.Load.Values, in.InFlight.Values, in.Saturation.Values = nil, nil, nil
+		d, _ = Decide(in, memory)
+		require.Equal(t, 10, d.Replicas, load)
+	}
+}
+
+// A leader that becomes unknown while it wants more than it has.
+func TestLeaderLost(t *testing.T) {
+	in := fleet(1, 1)
+	in.Replicas = 10 // the HPA has not acted yet
+	in.Leader = Leader{Asked: true, Name: "asr", Ratio: 2, Wanted: 50, Replicas: 10, Pods: 10}
+	for _, alone := range []bool{false, true} {
+		in.Leader.Alone = alone
+		in.Policy.Target = 5
+		if alone {
+			in.Policy.Target = in.Leader.Ratio
+		}
+		d, memory := Decide(in, Memory{})
+		require.Equal(t, 25, d.Replicas)
+		lost := in
+		lost.Leader = Leader{Asked: true, Name: "asr", Ratio: 2, Alone: alone, Err: "2 workloads are named asr"}
+		d, _ = Decide(lost, memory)
+		require.Equal(t, 25, d.Replicas)
+	}
+}
+
+// One of many pods is out of order for long: bursts of the others are held all the same,
+// and what makes up for it is not.
+func TestHoldBesideAFaultyPod(t *testing.T) {
+	var memory Memory
+	at := func(second int, load float64, state State) float64 {
+		in := fleet(load, 0, 0, 0)
+		in.Pods[3].State = state
+		in.Now = now.Add(time.Duration(second) * time.Second)
+		var d Decision
+		d, memory = Decide(in, memory)
+		return d.Value
+	}
+	require.Equal(t, 8.0, at(0, 3, Faulty), "3, and the target of 5 for the pod that does not tell")
+	require.Equal(t, 60.0, at(1, 60, Faulty))
+	require.Equal(t, 60.0, at(2, 3, Faulty))
+	require.Equal(t, 8.0, at(40, 3, Faulty))
+	require.Equal(t, 3.0, at(41, 3, Idle))
+}
