@@ -20,6 +20,9 @@ func (l *live) leaderOf() decision.Leader {
 	}
 	in := decision.Leader{Asked: true, Name: f.String(), Ratio: f.Ratio, Alone: l.trigger.Load == nil}
 	w, err := l.scaler.opts.Cluster.Leader(l.namespace, f.Kind, f.Name)
+	if err == nil {
+		err = l.cyclic
+	}
 	if err != nil {
 		in.Err = err.Error()
 		return in
@@ -42,23 +45,23 @@ func (l *live) leaderOf() decision.Leader {
 
 // capacityOf is what the triggers of a workload say of its replicas.
 func (s *Scaler) capacityOf(w metricsource.Workload) trigger.Capacity {
-	said := map[*live]claim{}
+	var said []claim
 	if w.ScaledObject != "" {
 		for _, l := range s.of(object{w.Namespace, w.ScaledObject}) {
-			said[l] = claim{asks: l.trigger.Capacity, declared: l.declared.Load()}
+			said = append(said, claim{asks: l.trigger.Capacity, stands: l.stands()})
 		}
 	}
 	if len(said) == 0 {
 		return trigger.Capacity{Mode: trigger.CapacityAuto}
 	}
-	return joined(standing(said))
+	return joined(standing(said, claim.standing))
 }
 
 // wanted is how many replicas the triggers of a ScaledObject ask for, as the HPA
 // takes them: the most, within the bounds. 0 where none has decided.
 func (s *Scaler) wanted(o object, w metricsource.Workload) int {
 	decided, most := false, 0
-	for _, l := range s.of(o) {
+	for _, l := range standing(s.of(o), (*live).stands) {
 		a := l.answer.Load()
 		if a == nil || a.decision == nil {
 			continue
@@ -82,6 +85,19 @@ func (s *Scaler) of(o object) []*live {
 	return peers
 }
 
+// stands reports whether the ScaledObject declares the trigger as it is now, as far as
+// that can be told.
+func (l *live) stands() bool { return l.declared.Load() || l.perhaps.Load() }
+
+// standing leaves out the triggers that a ScaledObject no longer declares, and that are
+// kept for a while: beside those that it does they have no say.
+func standing[T any](all []T, stands func(T) bool) []T {
+	if !slices.ContainsFunc(all, stands) {
+		return all
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(t T) bool { return !stands(t) })
+}
+
 // leads has those that follow the trigger's workload evaluated, where its decision
 // has become another.
 func (l *live) leads(before, now *answer) {
@@ -92,8 +108,15 @@ func (l *live) leads(before, now *answer) {
 	if before != nil && before.decision != nil && before.decision.Replicas == now.decision.Replicas && before.decision.Active == now.decision.Active {
 		return
 	}
-	for _, f := range l.scaler.followers(l.namespace, w.Name) {
-		l.scaler.wake(f, 0)
+	l.scaler.tellFollowers(l)
+}
+
+// tellFollowers has those that follow the trigger's workload evaluated.
+func (s *Scaler) tellFollowers(l *live) {
+	if a := l.answer.Load(); a.workload != nil {
+		for _, f := range s.followers(l.namespace, a.workload.Name) {
+			s.wake(f, 0)
+		}
 	}
 }
 
@@ -107,34 +130,37 @@ func (s *Scaler) followers(namespace, name string) []*live {
 	return all
 }
 
-// cycle refuses a trigger whose leaders lead back to its own workload.
+// cycle is an error where the trigger's leaders lead back to its own workload. One that
+// has a load of its own is decided by that then, for the cycle may be another's doing.
 func (l *live) cycle() error {
 	if l.trigger.Follow == nil || l.workload == nil {
 		return nil
 	}
-	way := []string{l.workload.Name}
-	for next := l.trigger.Follow; next != nil; {
-		way = append(way, next.Name)
-		if next.Name == way[0] && (next.Kind == "" || strings.EqualFold(next.Kind, l.workload.Kind)) {
-			return fmt.Errorf("%w: follow: %q; a workload cannot follow itself: %s", errMetadata, l.trigger.Follow.String(), strings.Join(way, " → "))
-		}
-		if slices.Contains(way[1:len(way)-1], next.Name) {
-			return nil // theirs, who are told
-		}
-		next = l.scaler.leaderOfLeader(l.namespace, next)
+	if way := l.leadsBack(l.trigger.Follow, []string{l.workload.Name}); way != nil {
+		return fmt.Errorf("%w: follow: %q; a workload cannot follow itself: %s", errMetadata, l.trigger.Follow.String(), strings.Join(way, " → "))
 	}
 	return nil
 }
 
-// leaderOfLeader is whom a leader follows itself; nil where it does not.
-func (s *Scaler) leaderOfLeader(namespace string, f *trigger.Follow) *trigger.Follow {
-	w, err := s.opts.Cluster.Leader(namespace, f.Kind, f.Name)
+// leadsBack is the way on which a leader leads back to where the way begins, by any of
+// its triggers; nil where none does. Another's cycle is theirs, who are told.
+func (l *live) leadsBack(next *trigger.Follow, way []string) []string {
+	if slices.Contains(way[1:], next.Name) {
+		return nil
+	}
+	way = append(slices.Clone(way), next.Name)
+	if next.Name == way[0] && (next.Kind == "" || strings.EqualFold(next.Kind, l.workload.Kind)) {
+		return way
+	}
+	w, err := l.scaler.opts.Cluster.Leader(l.namespace, next.Kind, next.Name)
 	if err != nil || w.ScaledObject == "" {
 		return nil
 	}
-	for _, l := range s.of(object{namespace, w.ScaledObject}) {
-		if l.trigger.Follow != nil {
-			return l.trigger.Follow
+	for _, p := range standing(l.scaler.of(object{l.namespace, w.ScaledObject}), (*live).stands) {
+		if f := p.trigger.Follow; f != nil {
+			if back := l.leadsBack(f, way); back != nil {
+				return back
+			}
 		}
 	}
 	return nil

@@ -129,3 +129,63 @@ func TestACycleOfFollowersIsRefused(t *testing.T) {
 		require.ErrorContains(t, err, `a workload cannot follow itself: lightning-asr → lightning-asr`)
 	})
 }
+
+// A trigger that was edited is kept for a while, and speaks for nobody meanwhile.
+func TestFormerTriggerOfTheLeader(t *testing.T) {
+	before := map[string]string{"engine": "lightning-asr", "hold": "0s", "target": "5"}
+	after := map[string]string{"engine": "lightning-asr", "hold": "0s", "target": "40"}
+	inBubble(t, true, func(t *testing.T, w *world) {
+		w.network.add("10.0.0.1:9090", asr(40))
+		w.cluster.declare(before)
+		w.has(1, pod("a", "10.0.0.1", true))
+		w.cluster.updateOf("api", "api", func(wl *metricsource.Workload) { wl.Replicas = 1 })
+		w.cluster.declareOf("api", following)
+		w.pass(2 * time.Second)
+		require.Equal(t, 4.0, w.follower(following))
+		w.cluster.declare(after)
+		w.pass(2 * time.Second)
+		require.Equal(t, 0.5, w.follower(following))
+	})
+}
+
+// A cycle that another workload's trigger makes does not keep this one from its own load.
+func TestCycleBySomebodyElse(t *testing.T) {
+	own := map[string]string{"engine": "lightning-asr", "hold": "0s", "follow": "api"}
+	inBubble(t, true, func(t *testing.T, w *world) {
+		a := w.network.add("10.0.0.1:9090", asr(5))
+		w.cluster.updateOf("api", "api", func(wl *metricsource.Workload) { wl.Replicas = 1 })
+		w.cluster.declare(own)
+		w.has(1, pod("a", "10.0.0.1", true))
+		w.pass(3 * time.Second)
+		require.Equal(t, 5.0, w.value(own))
+		// Somebody else's ScaledObject now follows it.
+		w.cluster.declareOf("api", map[string]string{"follow": "lightning-asr"})
+		w.cluster.changed("asr", "fleet") // as a follower of api
+		w.pass(3 * time.Second)
+		a.set(asr(40))
+		w.pass(3 * time.Second)
+		require.Equal(t, 40.0, w.value(own))
+		require.Contains(t, w.why().Faults[0], "a workload cannot follow itself: lightning-asr → api → lightning-asr")
+	})
+}
+
+// Two workloads follow each other, each with another leader besides, who is looked at in
+// no order.
+func TestCycleThroughASecondTrigger(t *testing.T) {
+	for range 12 {
+		inBubble(t, true, func(t *testing.T, w *world) {
+			for _, n := range []string{"c", "d", "x", "y"} {
+				w.cluster.updateOf(n, n, func(wl *metricsource.Workload) { wl.Replicas, wl.MaxReplicas = 1, 100 })
+			}
+			xy := map[string]string{"follow": "y", "ratio": "0.5"}
+			w.cluster.declareOf("x", map[string]string{"follow": "c"}, xy)
+			w.cluster.declareOf("y", map[string]string{"follow": "d"}, map[string]string{"follow": "x", "ratio": "0.5"})
+			w.pass(time.Minute)
+			w.cluster.changed("asr", "x") // as a follower of y
+			w.pass(time.Minute)
+			a := w.scaler.find(object{"asr", "x"}, xy).answer.Load()
+			require.ErrorContains(t, a.err, "a workload cannot follow itself")
+			require.True(t, a.decision == nil || a.decision.Replicas <= 2, "neither has any load")
+		})
+	}
+}

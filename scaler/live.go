@@ -34,11 +34,13 @@ type live struct {
 	answer   atomic.Pointer[answer] // what the calls read
 	used     atomic.Int64           // when it was called last, in ns since the epoch
 	declared atomic.Bool            // by the ScaledObject
+	perhaps  atomic.Bool            // it may be: KEDA alone can tell
 	stale    atomic.Bool            // the cluster has news of the workload
 
 	mu       sync.Mutex // of an evaluation
 	memory   decision.Memory
 	workload *metricsource.Workload
+	cyclic   error                            // its leaders lead back to it
 	told     map[decision.FaultKind]time.Time // when an event told of such a fault
 	// toldCapacity is what an event last told of the room there is.
 	toldCapacity toldCapacity
@@ -77,7 +79,6 @@ func newLive(s *Scaler, o object, key string, metadata map[string]string, t *tri
 		object:   o,
 		scaler:   s,
 		key:      key,
-		label:    label(t.MetricName, key),
 		opened:   time.Now(),
 		told:     map[decision.FaultKind]time.Time{},
 		metadata: metadata,
@@ -177,9 +178,11 @@ func (l *live) observe() error {
 		}
 		l.workload = &w
 	}
-	if err := l.cycle(); err != nil {
+	if l.cyclic = l.cycle(); l.cyclic != nil {
 		l.stale.Store(true)
-		return err
+		if l.trigger.Load == nil {
+			return l.cyclic
+		}
 	}
 	l.source.follow(false)
 	l.upstream.follow(l)

@@ -1,6 +1,7 @@
 package scaler
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
 
+	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/scaler/trigger"
 )
 
@@ -26,8 +28,8 @@ const (
 
 	sweepInterval = 15 * time.Second
 	// A trigger that no ScaledObject declares any more is kept for as long as an
-	// operator may still call with metadata it has cached; without Kubernetes,
-	// where nothing is declared, for longer than the slowest poll.
+	// operator may still call with metadata it has cached; where that cannot be told,
+	// and without Kubernetes, where nothing is declared, for longer than the slowest poll.
 	keepUndeclared = 2 * time.Minute
 	keepUnwatched  = 30 * time.Minute
 
@@ -55,9 +57,9 @@ func (s *Scaler) open(o object, metadata map[string]string, declared bool) (*liv
 	if l := s.find(o, metadata); l != nil {
 		return l, nil
 	}
-	k := key(o, metadata)
+	k, perhaps := key(o, metadata), false
 	if !declared {
-		declared = s.isDeclared(o, metadata)
+		declared, perhaps = s.isDeclared(o, metadata)
 	}
 	// Before the metadata are looked at: to refuse a flood must cost next to nothing.
 	if err := s.hasRoom(o, declared); err != nil {
@@ -88,8 +90,10 @@ func (s *Scaler) open(o object, metadata map[string]string, declared bool) (*liv
 		return nil, err
 	}
 	l := newLive(s, o, k, maps.Clone(metadata), t)
+	l.label = label(t.MetricName, k, s.byObject[o])
 	s.undeclared++
 	s.markDeclared(l, declared)
+	l.perhaps.Store(perhaps)
 	if s.byObject[o] == nil {
 		s.byObject[o] = map[string]*live{}
 	}
@@ -124,32 +128,27 @@ func (s *Scaler) room(o object, declared bool) error {
 	return nil
 }
 
-func (s *Scaler) isDeclared(o object, metadata map[string]string) bool {
+func (s *Scaler) isDeclared(o object, metadata map[string]string) (declared, perhaps bool) {
 	if s.opts.Cluster == nil {
-		return false
+		return false, false
 	}
 	so, err := s.opts.Cluster.ScaledObject(o.namespace, o.name)
 	if err != nil {
-		return false
+		return false, false
 	}
-	for _, t := range so.Triggers {
-		if declares(t.Metadata, metadata) {
-			return true
-		}
-	}
-	return false
+	return declares(so.Triggers, metadata)
 }
 
 // sweep closes the triggers that nothing declares, holds a stream of, or has
 // called for in a while.
 func (s *Scaler) sweep(now time.Time) {
-	keep := keepUndeclared
-	if s.opts.Cluster == nil {
-		keep = keepUnwatched
-	}
 	var unused []*live
 	s.mu.Lock()
 	s.each(func(l *live) {
+		keep := keepUndeclared
+		if s.opts.Cluster == nil || l.perhaps.Load() && !s.succeeded(l) {
+			keep = keepUnwatched
+		}
 		if !l.declared.Load() && l.watchers() == 0 && now.Sub(time.Unix(0, l.used.Load())) > keep {
 			unused = append(unused, l)
 			s.unlink(l)
@@ -158,7 +157,19 @@ func (s *Scaler) sweep(now time.Time) {
 	s.mu.Unlock()
 	for _, l := range unused {
 		l.close()
+		s.tellFollowers(l) // it no longer speaks for the workload
 	}
+}
+
+// succeeded reports whether the trigger has been called for since with other values that
+// KEDA resolved; s.mu must be held.
+func (s *Scaler) succeeded(l *live) bool {
+	for _, other := range s.byObject[l.object] {
+		if other != l && (other.watchers() > 0 || other.used.Load() > l.used.Load()) && alike(l.metadata, other.metadata) {
+			return true
+		}
+	}
+	return false
 }
 
 // markDeclared notes whether a ScaledObject declares the trigger; s.mu must be held.
@@ -236,25 +247,52 @@ func key(o object, metadata map[string]string) string {
 	return b.String()
 }
 
-// label tells the triggers of one ScaledObject apart in metrics and explanations.
-func label(metricName, key string) string {
+// label tells a trigger apart in metrics and explanations from those that its
+// ScaledObject has already: a short hash where that does.
+func label(metricName, key string, others map[string]*live) string {
 	h := fnv.New32a()
 	h.Write([]byte(key))
-	return fmt.Sprintf("%s-%06x", metricName, h.Sum32()&0xffffff)
+	short := fmt.Sprintf("%s-%06x", metricName, h.Sum32()&0xffffff)
+	for _, l := range others {
+		if l.label == short {
+			return fmt.Sprintf("%s-%x", metricName, sha256.Sum256([]byte(key)))
+		}
+	}
+	return short
 }
 
-// declares reports whether a ScaledObject's trigger is the one with these
-// metadata. Values that KEDA resolves are not there to compare: such a trigger
-// stays for as long as it is called for.
-func declares(declared, called map[string]string) bool {
-	return resolved(declared) && maps.Equal(declared, called)
+// declares reports whether one of a ScaledObject's triggers is that with these
+// metadata, or may be: values that KEDA resolves are not there to compare, and such a
+// trigger stays for as long as it is called for.
+func declares(triggers []metricsource.ScaledObjectTrigger, called map[string]string) (declared, perhaps bool) {
+	for _, t := range triggers {
+		same := alike(t.Metadata, called)
+		if same && resolved(t.Metadata) {
+			return true, false
+		}
+		perhaps = perhaps || same
+	}
+	return false, perhaps
 }
 
-// resolved reports whether the metadata say all there is: a …FromEnv key in a
-// ScaledObject names a variable that only KEDA can read.
+// alike reports whether both are the same but for values that KEDA resolves.
+func alike(a, b map[string]string) bool {
+	for k, v := range a {
+		if other, ok := b[k]; !ok || other != v && !strings.HasSuffix(k, fromEnvSuffix) {
+			return false
+		}
+	}
+	return len(a) == len(b)
+}
+
+// fromEnvSuffix ends the names of keys whose values only KEDA can read: a ScaledObject names
+// variables there.
+const fromEnvSuffix = "FromEnv"
+
+// resolved reports whether the metadata say all there is.
 func resolved(metadata map[string]string) bool {
 	for k := range metadata {
-		if strings.HasSuffix(k, "FromEnv") {
+		if strings.HasSuffix(k, fromEnvSuffix) {
 			return false
 		}
 	}

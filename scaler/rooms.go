@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -47,7 +49,7 @@ type wait struct {
 // claim is what one trigger asks for, and says of its replicas.
 type claim struct {
 	asks     trigger.Capacity
-	declared bool // by the ScaledObject, as it stands
+	stands   bool // by the ScaledObject as it is now
 	decided  bool
 	replicas int // before capacity was looked at
 }
@@ -170,7 +172,7 @@ func (r *rooms) replan() {
 	}
 	workloads := make([]capacity.Workload, 0, len(r.claims))
 	for _, w := range inventory.Workloads {
-		triggers := standing(r.claims[object{w.Namespace, w.ScaledObject}])
+		triggers := standing(slices.Collect(maps.Values(r.claims[object{w.Namespace, w.ScaledObject}])), claim.standing)
 		if len(triggers) == 0 || w.Template == nil {
 			continue
 		}
@@ -190,20 +192,7 @@ func (r *rooms) replan() {
 	r.plan, r.err, r.nodes = r.planner.Plan(inventory, workloads), nil, inventory.Autoscaler
 }
 
-// standing leaves out the triggers that a ScaledObject no longer declares, and that are
-// kept for a while: beside those that it does they have no say.
-func standing(triggers map[*live]claim) (all []claim) {
-	declared := false
-	for _, c := range triggers {
-		declared = declared || c.declared
-	}
-	for _, c := range triggers {
-		if c.declared || !declared {
-			all = append(all, c)
-		}
-	}
-	return all
-}
+func (c claim) standing() bool { return c.stands }
 
 // wait notes how long a workload has been given replicas that no node has taken, none of
 // which has been bound meanwhile; false where all are bound.
@@ -279,7 +268,7 @@ func (r *rooms) claim(l *live, d *decision.Decision) {
 	if d.Active {
 		asked = max(asked, 1)
 	}
-	r.put(l, claim{asks: l.trigger.Capacity, declared: l.declared.Load(), decided: true, replicas: asked})
+	r.put(l, claim{asks: l.trigger.Capacity, stands: l.stands(), decided: true, replicas: asked})
 }
 
 func (r *rooms) put(l *live, c claim) {

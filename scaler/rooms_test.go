@@ -3,6 +3,8 @@ package scaler
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -261,7 +263,7 @@ func TestAnOldTriggerClaimsNothing(t *testing.T) {
 			defer w.scaler.rooms.mu.Unlock()
 			wl, err := w.cluster.Workload("asr", "fleet")
 			require.NoError(t, err)
-			return claimed(&wl, standing(w.scaler.rooms.claims[object{"asr", "fleet"}]))
+			return claimed(&wl, standing(slices.Collect(maps.Values(w.scaler.rooms.claims[object{"asr", "fleet"}])), claim.standing))
 		}
 		require.Equal(t, 20, claims())
 		w.cluster.declare(map[string]string{"engine": "lightning-asr", "hold": "0s", "target": "20"})
@@ -302,4 +304,40 @@ func TestNothingIsPlannedWhileNothingChanges(t *testing.T) {
 		defer w.scaler.rooms.mu.Unlock()
 		require.Equal(t, planned, w.scaler.rooms.planned)
 	})
+}
+
+// A trigger with a key whose value KEDA alone knows, beside a declared one, has its share.
+func TestClaimOfWhatMayBeDeclared(t *testing.T) {
+	for _, env := range []bool{false, true} {
+		inBubble(t, true, func(t *testing.T, w *world) {
+			w.cluster.provide(8)
+			small := map[string]string{"engine": "lightning-asr", "hold": "0s", "target": "1000"}
+			big := map[string]string{"engine": "lightning-asr", "hold": "0s", "target": "5"}
+			inSO := map[string]string{"engine": "lightning-asr", "hold": "0s", "targetFromEnv": "TARGET"}
+			called := map[string]string{"engine": "lightning-asr", "hold": "0s", "targetFromEnv": "5"}
+			w.network.add("10.0.0.1:9090", asr(100))
+			if env {
+				w.cluster.declare(small, inSO)
+			} else {
+				w.cluster.declare(small, big)
+				called = big
+			}
+			w.cluster.update(func(wl *metricsource.Workload) {
+				wl.Template, wl.Replicas, wl.MaxReplicas = oneGPU, 1, 50
+				wl.Pods = []metricsource.Pod{pod("a", "10.0.0.1", true)}
+				wl.Pods[0].Node = "elsewhere"
+			})
+			w.network.add("10.0.2.1:9090", asr(100))
+			w.cluster.declareOf("rival", leading)
+			w.cluster.updateOf("rival", "rival", func(wl *metricsource.Workload) {
+				wl.Template, wl.Replicas, wl.MaxReplicas = oneGPU, 1, 50
+				wl.Pods = []metricsource.Pod{pod("r", "10.0.2.1", true)}
+				wl.Pods[0].Node = "elsewhere"
+			})
+			w.pass(time.Second)
+			w.active(called)
+			w.pass(5 * time.Second)
+			require.Equal(t, 5.0, w.value(called)/5, "1 bound and half of what is free, env %v", env)
+		})
+	}
 }

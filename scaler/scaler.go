@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,8 @@ const (
 	// idleShare is how many times as long as an evaluation took the next one waits at
 	// zero replicas, where each report may be the first request.
 	idleShare = 10
+	// busyShare is that for any other: one that costs much does not keep the rest waiting.
+	busyShare = 4
 	// gather lets the readings of one tick come in before they are judged together.
 	gather = 5 * time.Millisecond
 	// firstPass is how long readiness waits for targets that do not answer.
@@ -261,14 +264,16 @@ func (s *Scaler) declare(o object) {
 			_, _ = s.open(o, t.Metadata, true)
 		}
 	}
-	var gone []*live
+	var gone, news []*live
 	s.mu.Lock()
 	for _, l := range s.byObject[o] {
-		declared := false
-		for _, t := range so.Triggers {
-			declared = declared || declares(t.Metadata, l.metadata)
-		}
+		stood := l.stands()
+		declared, perhaps := declares(so.Triggers, l.metadata)
 		s.markDeclared(l, declared)
+		l.perhaps.Store(perhaps)
+		if l.stands() != stood {
+			news = append(news, l)
+		}
 		if err != nil {
 			gone = append(gone, l)
 			s.unlink(l)
@@ -278,6 +283,9 @@ func (s *Scaler) declare(o object) {
 	for _, l := range gone {
 		l.close()
 	}
+	for _, l := range slices.Concat(gone, news) {
+		s.tellFollowers(l)
+	}
 }
 
 // wake has a trigger evaluated after the given time, or later if it was
@@ -286,7 +294,7 @@ func (s *Scaler) declare(o object) {
 func (s *Scaler) wake(l *live, after time.Duration) {
 	at := time.Now().Add(after)
 	if a := l.answer.Load(); a != nil {
-		gap := minGap
+		gap := max(minGap, busyShare*a.took)
 		if replicasOf(a) == 0 && !a.decision.Active {
 			gap = min(gap, idleShare*a.took)
 		}

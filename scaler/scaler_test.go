@@ -3,6 +3,7 @@ package scaler
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http/httptest"
 	"strings"
@@ -412,5 +413,55 @@ func TestSampleThatComesDuringAnEvaluation(t *testing.T) {
 			require.Zero(t, result.Elements[0].Value)
 		}
 		require.NotEmpty(t, s.said)
+	})
+}
+
+// The new pods load their model for longer than any stabilization: the busy fleet stands.
+func TestAllPodsReplaced(t *testing.T) {
+	m := map[string]string{"engine": "vllm"}
+	inBubble(t, true, func(t *testing.T, w *world) {
+		w.cluster.declare(m)
+		var pods []metricsource.Pod
+		for i := range 10 {
+			ip := fmt.Sprintf("10.0.0.%d", i+1)
+			w.network.add(ip+":8000", "vllm:num_requests_waiting 0.3\nvllm:num_requests_running 9\nvllm:kv_cache_usage_perc 0.9\n")
+			pods = append(pods, pod(fmt.Sprint("old-", i), ip, true))
+		}
+		w.has(10, pods...)
+		w.pass(time.Minute)
+		require.Equal(t, 50.0, w.value(m))
+		for i := range pods {
+			pods[i] = pod(fmt.Sprint("new-", i), fmt.Sprintf("10.0.1.%d", i+1), false)
+		}
+		w.has(10, pods...) // loading their model
+		w.pass(10 * time.Minute)
+		require.Equal(t, 50.0, w.value(m))
+	})
+}
+
+// Two triggers whose short labels are the same are two in the metrics all the same.
+func TestTriggersOfOneLabel(t *testing.T) {
+	inBubble(t, false, func(t *testing.T, w *world) {
+		o := object{"asr", "fleet"}
+		seen := map[string]int{}
+		var one, two int
+		md := func(i int) map[string]string {
+			return map[string]string{"engine": "lightning-asr", "endpoints": "10.0.0.1:9090", "activation": fmt.Sprint(i)}
+		}
+		for i := 1; ; i++ {
+			l := label("lightning-asr", key(o, md(i)), nil)
+			if j, ok := seen[l]; ok {
+				one, two = j, i
+				break
+			}
+			seen[l] = i
+		}
+		for _, i := range []int{one, two} {
+			_, err := w.client.IsActive(t.Context(), ref(md(i)))
+			require.NoError(t, err)
+		}
+		w.pass(time.Second)
+		_, err := w.registry.Gather()
+		require.NoError(t, err)
 	})
 }

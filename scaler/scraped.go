@@ -65,13 +65,15 @@ func (s *scraped) follow(gone bool) {
 }
 
 func (s *scraped) ask(ctx context.Context, _ string, q *metricsource.Query, at time.Time) (metricsource.Result, decision.Reading) {
-	samples, elsewhere := s.live.upstream.besides(s.window, q)
-	version, whole := s.window.Version(at) // before: what comes meanwhile may not be in the result
+	samples, elsewhere := s.live.upstream.besides(s.live, s.window, q, at)
+	version, _ := s.window.Version(at) // before: what comes meanwhile may not be in the result
 	last, known := s.said[q]
 	result, err := last.result, error(nil)
 	if elsewhere || !known || last.version != version {
 		result, err = q.Eval(ctx, samples, at)
 	}
+	// After: one that came meanwhile may have taken the place of what it would have found.
+	_, whole := s.window.Version(at)
 	if err == nil && !elsewhere && whole && q.Timeless() {
 		s.said[q] = said{version, result}
 	}

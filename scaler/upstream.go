@@ -242,9 +242,10 @@ func reporter(st metricsource.Status, now time.Time) decision.Pod {
 }
 
 // besides returns the pods' samples without what the upstream tells in their stead,
-// and whether that is so for any that the query reads.
-func (u *upstream) besides(pods *metricsource.Window, q *metricsource.Query) (storage.Queryable, bool) {
-	if u == nil || u.trigger.InFlight || !u.window.Has(q) {
+// and whether that is so for any that the query reads. One that is silent tells nothing.
+func (u *upstream) besides(l *live, pods *metricsource.Window, q *metricsource.Query, at time.Time) (storage.Queryable, bool) {
+	if u == nil || u.trigger.InFlight || !u.window.Has(q) ||
+		!slices.ContainsFunc(u.unread(l, at).Sources, func(p decision.Pod) bool { return p.State == decision.Answering }) {
 		return pods, false
 	}
 	return pods.Without(u.window), true

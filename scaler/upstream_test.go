@@ -226,3 +226,45 @@ func TestUpstreamPresetsNoticeArrivals(t *testing.T) {
 		})
 	}
 }
+
+// KEDA asks every 5 minutes, and holds no stream: what it asks about is kept as long.
+func TestSlowPollOfWhatMayBeDeclared(t *testing.T) {
+	for _, env := range []bool{false, true} {
+		inBubble(t, true, func(t *testing.T, w *world) {
+			w.network.add("10.0.9.9:80", "demand_queued_requests 7\n")
+			called := map[string]string{"engine": "lightning-asr", "upstream": "http://10.0.9.9:80", "targetFromEnv": "5"}
+			inSO := map[string]string{"engine": "lightning-asr", "upstream": "http://10.0.9.9:80", "targetFromEnv": "TARGET"}
+			if !env {
+				called = map[string]string{"engine": "lightning-asr", "upstream": "http://10.0.9.9:80", "target": "5"}
+				inSO = called
+			}
+			w.cluster.endpoints = []metricsource.Endpoint{{IP: "10.0.9.9", Port: 80}}
+			w.cluster.declare(inSO)
+			w.has(0)
+			w.pass(time.Second)
+			woken := false
+			for range 12 {
+				woken = woken || w.active(called)
+				w.pass(5 * time.Minute)
+			}
+			require.True(t, woken, "env %v: 7 wait for an hour", env)
+		})
+	}
+}
+
+// An upstream that told 0 of what the pods export as well, and died.
+func TestDeadUpstreamHidesNoPod(t *testing.T) {
+	m := map[string]string{"engine": "queue-depth", "port": "80", "hold": "0s", "upstream": "http://10.0.9.9:80", "upstreamQuery": "ai_request_queue_depth"}
+	inBubble(t, true, func(t *testing.T, w *world) {
+		up := w.network.add("10.0.9.9:80", "ai_request_queue_depth 0\n")
+		a := w.network.add("10.0.0.1:80", "ai_request_queue_depth 0\n")
+		w.cluster.endpoints = []metricsource.Endpoint{{IP: "10.0.9.9", Port: 80}}
+		w.cluster.declare(m)
+		w.has(4, pod("a", "10.0.0.1", true))
+		w.pass(3 * time.Second)
+		up.fail()
+		a.set("ai_request_queue_depth 50\n")
+		w.pass(time.Minute)
+		require.Equal(t, 50.0, w.value(m))
+	})
+}

@@ -227,12 +227,13 @@ func (ix *index) setObject(o *scaledObject) {
 		if old == nil || old.spec.target != o.spec.target {
 			v.retarget(n, n.targets[o.spec.target])
 		}
+		// Of what it scaled before it is no longer the scaler, and who followed that hears.
+		changed := n.followers(func(ref targetRef) bool { return ref == o.spec.target || old != nil && ref == old.spec.target })
 		if old != nil {
 			n.release(old.spec.target)
 		}
 		ix.readSoon(o.Namespace, o.spec.target)
-		of := func(ref targetRef) bool { return ref == o.spec.target }
-		return append(n.followers(of), o.Name)
+		return append(changed, o.Name)
 	})
 }
 

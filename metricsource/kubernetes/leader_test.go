@@ -66,3 +66,18 @@ func TestLeader(t *testing.T) {
 		require.Equal(t, 1, w.Replicas)
 	})
 }
+
+// What a ScaledObject scaled before has no scaler now, which is news to who follows it.
+func TestFollowersOfTheOldTargetHear(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := newObject("ns", "api", named("api"))
+		api.Object["spec"].(map[string]any)["triggers"] = []any{follows("asr")}
+		so := newObject("ns", "asr-scaled", named("asr"))
+		f := newFixture(t, Options{}, so, api,
+			newDeployment("ns", "asr", 4, app("asr")), newDeployment("ns", "b", 4, app("b")), newDeployment("ns", "api", 1, app("api"))).run()
+		f.settle()
+		so.Object["spec"].(map[string]any)["scaleTargetRef"] = named("b")
+		f.apply(so)
+		require.Equal(t, []string{"ns/api", "ns/asr-scaled"}, f.settle())
+	})
+}
