@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -25,11 +24,6 @@ const (
 	MaxQueryLength = 4096
 
 	maxQuerySamples = 1_000_000
-	// What follows bounds the work of one evaluation: the engine looks at its
-	// time limit between steps only.
-	minSubqueryStep = time.Second
-	maxRegexLength  = 1024
-	maxRelabelCalls = 2 // label_join and label_replace can double a label each
 	maxElements     = 10_000
 	queryTimeout    = 5 * time.Second
 	subqueryStep    = time.Second
@@ -48,6 +42,7 @@ type Query struct {
 	needs     []need
 	lookback  time.Duration
 	timeless  bool
+	cost      cost
 }
 
 // need is a set of alternatives, any of which a target must export.
@@ -74,7 +69,7 @@ func ParseQuery(text string, needs ...string) (*Query, error) {
 	if q.lookback > MaxLookback {
 		return nil, fmt.Errorf("%q looks back %s; at most %s", text, q.lookback, MaxLookback)
 	}
-	if err := affordable(expr); err != nil {
+	if q.cost, err = affordable(expr); err != nil {
 		return nil, fmt.Errorf("%q %w", text, err)
 	}
 	q.timeless = q.lookback == 0 && !tellsTime(expr)
@@ -185,41 +180,6 @@ func tellsTime(expr parser.Expr) (tells bool) {
 // while a window's version is the same, so is the result of what was whole.
 func (q *Query) Timeless() bool { return q.timeless }
 
-// affordable refuses what would cost more to evaluate than a query is worth.
-func affordable(expr parser.Expr) error {
-	var err error
-	relabels := 0
-	parser.Inspect(expr, func(node parser.Node, path []parser.Node) error {
-		switch n := node.(type) {
-		case *parser.SubqueryExpr:
-			if n.Step != 0 && n.Step < minSubqueryStep {
-				err = fmt.Errorf("has a subquery with a step of %s; at least %s", n.Step, minSubqueryStep)
-			}
-			if slices.ContainsFunc(path, func(p parser.Node) bool { _, nested := p.(*parser.SubqueryExpr); return nested }) {
-				err = errors.New("has a subquery within a subquery")
-			}
-		case *parser.Call:
-			if n.Func.Name == "label_join" || n.Func.Name == "label_replace" {
-				relabels++
-			}
-		case *parser.VectorSelector:
-			for _, m := range n.LabelMatchers {
-				if (m.Type == labels.MatchRegexp || m.Type == labels.MatchNotRegexp) && (len(m.Value) > maxRegexLength || counted.MatchString(m.Value)) {
-					err = fmt.Errorf("has a regular expression of %d bytes or with a counted repetition; at most %d bytes, and none", len(m.Value), maxRegexLength)
-				}
-			}
-		}
-		return nil
-	})
-	if err == nil && relabels > maxRelabelCalls {
-		err = fmt.Errorf("calls label_join or label_replace %d times; at most %d", relabels, maxRelabelCalls)
-	}
-	return err
-}
-
-// counted matches a repetition such as {0,999} in a regular expression.
-var counted = regexp.MustCompile(`\{\d`)
-
 func mindsAbsence(expr parser.Expr) bool {
 	minds := false
 	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
@@ -258,7 +218,7 @@ type Element struct {
 // Eval answers the query over the samples that a window holds at the given
 // moment. The order of the elements is that of their labels.
 func (q *Query) Eval(ctx context.Context, samples storage.Queryable, at time.Time) (Result, error) {
-	query, err := promqlEngine().NewInstantQuery(ctx, samples, nil, q.text, at)
+	query, err := promqlEngine().NewInstantQuery(ctx, &meter{samples: samples, growth: q.cost.growth}, nil, q.text, at)
 	if err != nil {
 		return Result{}, fmt.Errorf("query %q: %w", q.text, err)
 	}

@@ -2,6 +2,7 @@ package metricsource
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sort"
 
@@ -23,11 +24,12 @@ type querier struct {
 	window *Window
 	maxt   int64 // ms
 	hidden map[string]bool
+	meter  *meter
 }
 
 // Select copies what the selector may read, so that the engine works on while
 // targets go on writing.
-func (q querier) Select(_ context.Context, sorted bool, hints *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
+func (q querier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
 	until, newestOnly := q.maxt, false
 	if hints != nil {
 		until = min(until, hints.End)
@@ -36,16 +38,19 @@ func (q querier) Select(_ context.Context, sorted bool, hints *storage.SelectHin
 	set := &seriesSet{at: -1}
 	q.window.mu.RLock()
 	defer q.window.mu.RUnlock()
-	q.window.visit(matchers, func(s *Series) {
+	set.err = q.window.visit(ctx, matchers, func(s *Series) error {
 		if q.hidden[s.labels.Get(model.MetricNameLabel)] {
-			return
+			return nil
+		}
+		if err := q.meter.take(s); err != nil {
+			return err
 		}
 		upTo := sort.Search(len(s.samples), func(i int) bool { return s.samples[i].t > until })
 		if upTo == 0 && q.window.keep == 0 {
 			// Of such a window only the newest samples are left. One that came
 			// while the query was on its way is the answer to it all the same.
 			set.series = append(set.series, view{labels: s.labels, samples: []sample{{until, s.samples[0].v}}})
-			return
+			return nil
 		}
 		from := 0
 		if newestOnly {
@@ -54,6 +59,7 @@ func (q querier) Select(_ context.Context, sorted bool, hints *storage.SelectHin
 		if from < upTo {
 			set.series = append(set.series, view{labels: s.labels, samples: slices.Clone(s.samples[from:upTo])})
 		}
+		return nil
 	})
 	if sorted {
 		slices.SortFunc(set.series, func(a, b view) int { return labels.Compare(a.labels, b.labels) })
@@ -80,34 +86,53 @@ func (w *Window) Has(q *Query) bool {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	for _, matchers := range q.selectors {
-		found := false
-		w.visit(matchers, func(s *Series) { found = found || s.labels.Get(model.MetricNameLabel) != "up" })
-		if found {
+		err := w.visit(context.Background(), matchers, func(s *Series) error {
+			if s.labels.Get(model.MetricNameLabel) == "up" {
+				return nil
+			}
+			return errFound
+		})
+		if err != nil {
 			return true
 		}
 	}
 	return false
 }
 
-// visit calls f for each linked series that all matchers match.
-func (w *Window) visit(matchers []*labels.Matcher, f func(*Series)) {
-	if known, ok := nameSet(matchers); ok {
-		for _, name := range known {
-			for _, s := range w.byName[name] {
-				if matches(s.labels, matchers) {
-					f(s)
+var errFound = errors.New("found")
+
+// visit calls f for each linked series that all matchers match, until it fails or ctx
+// is done.
+func (w *Window) visit(ctx context.Context, matchers []*labels.Matcher, f func(*Series) error) error {
+	visited := 0
+	of := func(list []*Series) error {
+		for _, s := range list {
+			if err := givenUp(ctx, visited); err != nil {
+				return err
+			}
+			visited++
+			if matches(s.labels, matchers) {
+				if err := f(s); err != nil {
+					return err
 				}
 			}
 		}
-		return
+		return nil
 	}
-	for _, list := range w.byName {
-		for _, s := range list {
-			if matches(s.labels, matchers) {
-				f(s)
+	if known, ok := nameSet(matchers); ok {
+		for _, name := range known {
+			if err := of(w.byName[name]); err != nil {
+				return err
 			}
 		}
+		return nil
 	}
+	for _, list := range w.byName {
+		if err := of(list); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (querier) LabelValues(context.Context, string, *storage.LabelHints, ...*labels.Matcher) ([]string, annotations.Annotations, error) {
@@ -124,11 +149,12 @@ func (querier) Close() error { return nil }
 type seriesSet struct {
 	series []view
 	at     int
+	err    error
 }
 
 func (s *seriesSet) Next() bool                      { s.at++; return s.at < len(s.series) }
 func (s *seriesSet) At() storage.Series              { return s.series[s.at] }
-func (*seriesSet) Err() error                        { return nil }
+func (s *seriesSet) Err() error                      { return s.err }
 func (*seriesSet) Warnings() annotations.Annotations { return nil }
 
 type view struct {

@@ -2,6 +2,7 @@ package metricsource
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"sync"
@@ -21,10 +22,14 @@ const (
 	maxPoints = int64(MaxLookback / time.Second)
 	// maxSamples bounds the samples of one window, at 16 bytes each.
 	maxSamples = 4_000_000
+	// maxLabels bounds the labels of all series of one window, in bytes.
+	maxLabels = 16 << 20
 )
 
 // ErrTooManySeries: a reading would make a window hold more series than it may.
 var ErrTooManySeries = errors.New("too many series")
+
+var errLabels = fmt.Errorf("%w: their labels are larger than %d MiB", ErrTooManySeries, maxLabels>>20)
 
 // Window holds the recent samples of one workload, by target. It is what
 // Prometheus' engine reads (storage.Queryable), and it is safe for concurrent
@@ -38,6 +43,7 @@ type Window struct {
 	mu      sync.RWMutex
 	byName  map[string][]*Series
 	count   int
+	size    int // of the labels of all series, in bytes
 	updated time.Time
 	version uint64
 	newest  int64 // ms; no sample is of later
@@ -61,6 +67,7 @@ type Target struct {
 	common   labels.Labels        // the labels that every series of the target carries
 	series   map[uint64][]*Series // by the hash of their labels
 	count    int
+	size     int
 	up       *Series
 	round    uint64 // of readings
 	complete uint64 // the last round that was
@@ -70,6 +77,7 @@ type Target struct {
 // Series is one series of a Target: its labels and its recent samples.
 type Series struct {
 	labels  labels.Labels
+	size    int      // of them, in bytes
 	samples []sample // oldest first, at least one while linked
 	round   uint64   // the target's round that brought the newest sample
 	stands  uint64   // the target's last complete round that it was part of
@@ -124,7 +132,8 @@ func (t *Target) Series(ls labels.Labels) *Series {
 		}
 		b.Set(l.Name, l.Value)
 	})
-	return &Series{labels: b.Labels()}
+	all := b.Labels()
+	return &Series{labels: all, size: int(all.ByteSize())}
 }
 
 // Commit takes a complete reading of the target. A series that it does not hold
@@ -145,6 +154,13 @@ func (t *Target) take(at time.Time, points []Point, complete bool) error {
 	if w.count-t.count+len(points) > w.maxSeries {
 		return ErrTooManySeries
 	}
+	size := w.size - t.size
+	for _, p := range points {
+		size += p.Series.size
+	}
+	if size > maxLabels {
+		return errLabels
+	}
 	if at.After(w.updated) {
 		w.updated = at
 	}
@@ -164,7 +180,7 @@ func (t *Target) take(at time.Time, points []Point, complete bool) error {
 		}
 		w.append(s, now, p.Value)
 	}
-	over := w.count > w.maxSeries // with those that have ended, which are the first to go
+	over := w.count > w.maxSeries || w.size > maxLabels // with those that have ended, which are the first to go
 	for hash, list := range t.series {
 		list = slices.DeleteFunc(list, func(s *Series) bool {
 			ended := s.round != t.round && (t.complete == 0 || s.stands != t.complete)
@@ -191,6 +207,8 @@ func (t *Target) link(s *Series) *Series {
 	t.window.show(s)
 	t.count++
 	t.window.count++
+	t.size += s.size
+	t.window.size += s.size
 	return s
 }
 
@@ -214,7 +232,8 @@ func (t *Target) Remove() {
 		}
 	}
 	t.window.count -= t.count
-	t.count = 0
+	t.window.size -= t.size
+	t.count, t.size = 0, 0
 	clear(t.series)
 	t.gone = true
 }
@@ -268,6 +287,8 @@ func (t *Target) drop(s *Series) bool {
 	t.window.hide(s)
 	t.count--
 	t.window.count--
+	t.size -= s.size
+	t.window.size -= s.size
 	return true
 }
 

@@ -1,7 +1,9 @@
 package metricsource
 
 import (
+	"context"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -194,8 +196,16 @@ func TestParseQueryRefuses(t *testing.T) {
 		`max_over_time(max_over_time(q[1m:1s])[1m:1s])`: `a subquery within a subquery`,
 		`q{a=~"b{0,99}c"}`:                          `a counted repetition`,
 		`q{a!~"` + strings.Repeat("a|", 600) + `"}`: `regular expression of 1200 bytes`,
-		`label_join(label_join(label_join(q,"a","","a","a"),"a","","a","a"),"a","","a","a")`: `label_replace 3 times; at most 2`,
-		strings.Repeat("q", 4097): `at most 4096`,
+		`label_join(label_join(label_join(q,"a","","a","a"),"a","","a","a"),"a","","a","a")`: `label_replace more than 2 times`,
+		strings.Repeat("q", 4097):                                            `at most 4096`,
+		`label_replace(q,"a","$1$1$1$1$1","b","(.*)")`:                       `with 5 references to labels and 10 bytes of text; at most 4 and 256`,
+		`label_replace(q,"a","` + strings.Repeat("x", 257) + `","b","(.*)")`: `257 bytes of text`,
+		`label_join(q,"a","` + strings.Repeat("x", 100) + `","b","c")`:       `400 bytes of text`,
+		`label_join(q,"a","","b","c","d","e","f")`:                           `label_join with 5 references`,
+		`label_replace(q,"a","$1","b","(.{0,999})")`:                         `a counted repetition`,
+		`label_replace(q,"a","$1","b","(` + strings.Repeat("a?", 40) + `)")`: `40 repetitions`,
+		`label_replace(q,"a","$1","b","(")`:                                  `invalid regular expression`,
+		`q{a=~"` + strings.Repeat("[a-z]?x*", 125) + `"}`:                    `250 repetitions`,
 	} {
 		_, err := ParseQuery(text)
 		require.ErrorContains(t, err, why, text)
@@ -309,4 +319,61 @@ func TestVersion(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, timeless, q.Timeless(), query)
 	}
+}
+
+func TestWindowBoundsItsLabels(t *testing.T) {
+	w := NewWindow(MaxLookback)
+	a := w.Target(labels.FromStrings("pod", "a"))
+	long := strings.Repeat("x", 1<<19)
+	reading := func(from, n int) (all []Point) {
+		for i := range n {
+			all = append(all, Point{Series: a.Series(labels.FromStrings(model.MetricNameLabel, "q", "i", strconv.Itoa(from+i), "long", long))})
+		}
+		return all
+	}
+	require.ErrorIs(t, a.Commit(at(0), reading(0, 33)), ErrTooManySeries)
+	for second := range 100 {
+		require.NoError(t, a.Commit(at(float64(second)), reading(8*second, 8)))
+		require.LessOrEqual(t, w.size, maxLabels, "of series that end, those are left for which there is room")
+	}
+	a.Remove()
+	require.Zero(t, w.size)
+}
+
+// What a query makes of labels, and how many series it reads again and again, is bounded
+// where it is known: as it is answered.
+func TestEvaluationIsBounded(t *testing.T) {
+	w := NewWindow(0)
+	a := w.Target(labels.FromStrings("pod", "a"))
+	var points []Point
+	for i := range 500 {
+		points = append(points, Point{Series: a.Series(labels.FromStrings(model.MetricNameLabel, "q", "i", strconv.Itoa(i), "b", strings.Repeat("x", 10<<10)))})
+	}
+	require.NoError(t, a.Commit(at(0), points))
+	ask := func(ctx context.Context, text string) error {
+		q, err := ParseQuery(text)
+		require.NoError(t, err)
+		_, err = q.Eval(ctx, w, at(1))
+		return err
+	}
+	require.NoError(t, ask(t.Context(), `count(label_replace(q,"a","$1","b","(.*)"))`))
+	require.ErrorContains(t, ask(t.Context(), `count(label_replace(q,"a","$1$1$1","b","(.*)"))`), "could make more than 16 MiB of the labels")
+	cancelled, cancel := context.WithCancel(t.Context())
+	_, err := querier{window: w, maxt: at(1).UnixMilli()}.all(cancelled)
+	require.NoError(t, err)
+	cancel()
+	_, err = querier{window: w, maxt: at(1).UnixMilli()}.all(cancelled)
+	require.ErrorIs(t, err, context.Canceled)
+	m := meter{series: maxQuerySeries - 1}
+	require.NoError(t, m.take(points[0].Series))
+	require.ErrorContains(t, m.take(points[0].Series), "more than 1000000 series are selected")
+}
+
+// all counts what a selector of one name finds.
+func (q querier) all(ctx context.Context) (n int, err error) {
+	set := q.Select(ctx, false, nil, labels.MustNewMatcher(labels.MatchEqual, model.MetricNameLabel, "q"))
+	for set.Next() {
+		n++
+	}
+	return n, set.Err()
 }

@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	// maxSeries bounds one series, in bytes: labels.Labels panics on a string of
-	// 16 MiB, and no series that long is one.
-	maxSeries = 1 << 20
+	// maxSeries bounds one series, in bytes: far above what is one, and far below the
+	// string of 16 MiB that labels.Labels panics on.
+	maxSeries = 16 << 10
 	// maxInput is how much of a body an error repeats, in bytes.
 	maxInput = 64
 )
@@ -45,7 +45,7 @@ func ParseLabels(series []byte) (labels.Labels, error) {
 		return labels.EmptyLabels(), &SyntaxError{Reason: reason, Input: clip(series[min(at, len(series)):])}
 	}
 	if len(series) > maxSeries {
-		return fail("series longer than 1 MiB", 0)
+		return fail("series longer than 16 KiB", 0)
 	}
 	if bytes.IndexByte(series, '\n') >= 0 {
 		return fail("newline in a series", 0)

@@ -1,0 +1,185 @@
+package metricsource
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp/syntax"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/storage"
+)
+
+// What follows bounds the work of one evaluation: the engine looks at its time limit
+// between steps only, and at the size of labels never.
+const (
+	minSubqueryStep = time.Second
+	maxRegexLength  = 1024 // bytes
+	maxRepetitions  = 32   // in one regular expression
+	maxRelabelCalls = 2
+	maxReferences   = 4   // to labels, in what one such call makes
+	maxReplacement  = 256 // bytes of text therein
+
+	maxQuerySeries = 1_000_000
+	maxRelabelled  = 16 << 20 // bytes of labels that may be made of those read
+)
+
+// cost is what an expression may make of what it reads.
+type cost struct {
+	relabels int
+	// growth is by how much label_join and label_replace may multiply labels.
+	growth int
+}
+
+// affordable says what the expression may cost, or why that is more than a query is worth.
+func affordable(expr parser.Expr) (cost, error) {
+	c := cost{growth: 1}
+	var err error
+	refuse := func(reason error) {
+		if err == nil {
+			err = reason
+		}
+	}
+	parser.Inspect(expr, func(node parser.Node, path []parser.Node) error {
+		switch n := node.(type) {
+		case *parser.SubqueryExpr:
+			if n.Step != 0 && n.Step < minSubqueryStep {
+				refuse(fmt.Errorf("has a subquery with a step of %s; at least %s", n.Step, minSubqueryStep))
+			}
+			if slices.ContainsFunc(path, func(p parser.Node) bool { _, nested := p.(*parser.SubqueryExpr); return nested }) {
+				refuse(errors.New("has a subquery within a subquery"))
+			}
+		case *parser.Call:
+			if n.Func.Name == "label_join" || n.Func.Name == "label_replace" {
+				refuse(c.relabel(n))
+			}
+		case *parser.VectorSelector:
+			for _, m := range n.LabelMatchers {
+				if m.Type == labels.MatchRegexp || m.Type == labels.MatchNotRegexp {
+					refuse(affordableRegex(m.Value))
+				}
+			}
+		}
+		return nil
+	})
+	return c, err
+}
+
+// relabel adds what a call of label_join or label_replace costs.
+func (c *cost) relabel(call *parser.Call) error {
+	name := call.Func.Name
+	if c.relabels++; c.relabels > maxRelabelCalls {
+		return fmt.Errorf("calls label_join or label_replace more than %d times", maxRelabelCalls)
+	}
+	var texts []string
+	for _, arg := range call.Args[1:] {
+		text, ok := literal(arg)
+		if !ok {
+			return fmt.Errorf("calls %s with %s; wanted: a string", name, arg)
+		}
+		texts = append(texts, text)
+	}
+	references, text := len(texts)-2, len(texts[1])*len(texts) // dst, separator, sources
+	if name == "label_replace" {
+		if err := affordableRegex(texts[3]); err != nil { // dst, replacement, source, regex
+			return err
+		}
+		references, text = strings.Count(texts[1], "$"), len(texts[1])
+	}
+	if references > maxReferences || text > maxReplacement {
+		return fmt.Errorf("calls %s with %d references to labels and %d bytes of text; at most %d and %d", name, references, text, maxReferences, maxReplacement)
+	}
+	c.growth *= 1 + references
+	return nil
+}
+
+func literal(arg parser.Expr) (string, bool) {
+	for {
+		switch n := arg.(type) {
+		case *parser.ParenExpr:
+			arg = n.Expr
+		case *parser.StringLiteral:
+			return n.Val, true
+		default:
+			return "", false
+		}
+	}
+}
+
+// affordableRegex refuses what takes long for each byte of a label.
+func affordableRegex(text string) error {
+	if len(text) > maxRegexLength {
+		return fmt.Errorf("has a regular expression of %d bytes; at most %d", len(text), maxRegexLength)
+	}
+	re, err := syntax.Parse(text, syntax.Perl|syntax.DotNL)
+	if err != nil {
+		return fmt.Errorf("has an invalid regular expression: %w", err)
+	}
+	repetitions, counted := 0, false
+	var walk func(*syntax.Regexp)
+	walk = func(re *syntax.Regexp) {
+		switch re.Op {
+		case syntax.OpStar, syntax.OpPlus, syntax.OpQuest:
+			repetitions++
+		case syntax.OpRepeat:
+			counted = true
+		}
+		for _, sub := range re.Sub {
+			walk(sub)
+		}
+	}
+	walk(re)
+	if counted || repetitions > maxRepetitions {
+		return fmt.Errorf("has a regular expression with %d repetitions, or a counted repetition such as {0,9}; at most %d, and none", repetitions, maxRepetitions)
+	}
+	return nil
+}
+
+// meter stops an evaluation that costs more than that.
+type meter struct {
+	samples storage.Queryable
+	growth  int
+	series  int
+	made    int // bytes
+}
+
+// Querier implements storage.Queryable.
+func (m *meter) Querier(mint, maxt int64) (storage.Querier, error) {
+	q, err := m.samples.Querier(mint, maxt)
+	if own, ok := q.(querier); ok {
+		own.meter = m
+		return own, nil
+	}
+	return q, err
+}
+
+// take counts a series that was selected.
+func (m *meter) take(s *Series) error {
+	if m == nil {
+		return nil
+	}
+	if m.series++; m.series > maxQuerySeries {
+		return fmt.Errorf("more than %d series are selected", maxQuerySeries)
+	}
+	if m.growth > 1 {
+		if m.made += s.size * m.growth; m.made > maxRelabelled {
+			return fmt.Errorf("label_join and label_replace could make more than %d MiB of the labels selected", maxRelabelled>>20)
+		}
+	}
+	return nil
+}
+
+// checkEvery is after how many series a selection looks whether it was given up.
+const checkEvery = 16
+
+// givenUp is the error of a context that is done, looked at now and then.
+func givenUp(ctx context.Context, visited int) error {
+	if visited%checkEvery != 0 {
+		return nil
+	}
+	return ctx.Err()
+}
