@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -106,7 +107,7 @@ func BenchmarkReportToStream(b *testing.B) {
 	const token = "a-token-of-the-api-server"
 	path := filepath.Join(b.TempDir(), "tokens")
 	require.NoError(b, os.WriteFile(path, []byte(token+" asr\n"), 0o600))
-	tokens, err := push.ReadTokens(path)
+	tokens, err := push.ReadTokens(path, slog.New(slog.DiscardHandler))
 	require.NoError(b, err)
 
 	c := &cluster{workloads: map[object]metricsource.Workload{}, triggers: map[object][]map[string]string{}}

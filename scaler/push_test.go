@@ -2,6 +2,7 @@ package scaler
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -27,7 +28,7 @@ func (w *world) reporter() *apiReporter {
 	const token = "a-token-of-the-api-server"
 	path := filepath.Join(w.t.TempDir(), "tokens")
 	require.NoError(w.t, os.WriteFile(path, []byte(token+" asr\n"), 0o600))
-	tokens, err := push.ReadTokens(path)
+	tokens, err := push.ReadTokens(path, slog.New(slog.DiscardHandler))
 	require.NoError(w.t, err)
 	server := push.NewServer(w.reports, tokens)
 	return &apiReporter{t: w.t, handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {

@@ -8,7 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,30 +45,31 @@ type pushing struct {
 // for certificates.
 func newPushing(f pushFlags, tls serverTLS, reg prometheus.Registerer, logger *slog.Logger) (*pushing, error) {
 	if f.tokenFile == "" && !tls.mutual() {
-		if f.peers != "" {
-			return nil, errors.New("--push-peers: means nothing without --push-token-file or --tls-client-ca")
-		}
 		logger.Info("no demand can be reported: there is neither --push-token-file nor --tls-client-ca")
 		return nil, nil
 	}
 	p := &pushing{flags: f, tls: tls, store: push.NewStore(reg), logger: logger}
 	if f.tokenFile != "" {
-		tokens, err := push.ReadTokens(f.tokenFile)
+		tokens, err := push.ReadTokens(f.tokenFile, logger)
 		if err != nil {
 			return nil, fmt.Errorf("--push-token-file: %w", err)
 		}
 		p.tokens = tokens
 	}
 	if f.peers != "" {
-		if _, _, err := net.SplitHostPort(f.peers); err != nil {
-			return nil, fmt.Errorf("--push-peers: %q; wanted: host:port of a headless Service: %w", f.peers, err)
+		host, port, err := net.SplitHostPort(f.peers)
+		if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || host == "" {
+			return nil, fmt.Errorf("--push-peers: %q; wanted: host:port of a headless Service, the port a number", f.peers)
 		}
 		if p.tokens == nil || p.tokens.Peer() == "" {
 			return nil, errors.New("--push-peers: wanted in --push-token-file: a token for *, by which the replicas know each other")
 		}
+		if _, err := netip.ParseAddr(os.Getenv("POD_IP")); err != nil {
+			return nil, fmt.Errorf("--push-peers: wanted in POD_IP: the address of this replica, which passes no report on to itself: %q", os.Getenv("POD_IP"))
+		}
 	}
 	server := push.NewServer(p.store, p.tokens)
-	p.grpc = grpc.NewServer(append(grpcOptions(tls.server(), push.MaxExport, logger), grpc.MaxConcurrentStreams(1000))...)
+	p.grpc = grpc.NewServer(slices.Concat(grpcOptions(tls.server(), push.MaxExport, logger), server.Options(), []grpc.ServerOption{grpc.MaxConcurrentStreams(1000)})...)
 	server.Register(p.grpc)
 	server.RegisterOTLP(p.grpc)
 	mux := http.NewServeMux()

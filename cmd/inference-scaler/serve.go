@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -34,6 +35,9 @@ const (
 	namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 )
 
+// namespaceName is what Kubernetes calls a DNS label.
+var namespaceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
 // serveFlags mirror the command line.
 type serveFlags struct {
 	grpcAddress, httpAddress     string
@@ -51,17 +55,22 @@ func serveCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Answer KEDA",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.idle(cmd.Flags().Changed); err != nil {
+				return err
+			}
+			return serve(cmd.Context(), f)
+		},
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.grpcAddress, "grpc-address", ":9090", "where KEDA calls")
 	fs.StringVar(&f.httpAddress, "http-address", ":8080", "where /metrics, /healthz, /readyz and /api/v1 are served")
-	fs.StringVar(&f.kubernetes, "kubernetes", "auto", "auto: the cluster of this pod, or of --kubeconfig; off: triggers read their endpoints alone")
+	fs.StringVar(&f.kubernetes, "kubernetes", "auto", "auto: the cluster of this pod, or of --kubeconfig; off: triggers read their endpoints, and the URLs of their upstream, alone")
 	fs.StringVar(&f.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "the cluster's kubeconfig, outside a pod")
 	fs.StringSliceVar(&f.namespaces, "namespaces", nil, "namespaces to watch (default all)")
 	fs.StringSliceVar(&f.upstreamAllow, "upstream-allow", nil, "addresses (CIDR) that metadata may name though they are no pods of the workload")
 	fs.StringVar(&f.nodeAutoscaler, "node-autoscaler", "auto", "auto: what the cluster shows; none: nothing adds nodes, whatever the cluster looks like")
-	fs.StringVar(&f.tlsCert, "tls-cert", "", "certificate for KEDA's listener, PEM; read again when it changes")
+	fs.StringVar(&f.tlsCert, "tls-cert", "", "certificate of the listeners for KEDA and for reports, PEM; read again when it changes")
 	fs.StringVar(&f.tlsKey, "tls-key", "", "its key")
 	fs.StringVar(&f.tlsClientCA, "tls-client-ca", "", "callers must show a certificate of this CA")
 	fs.StringVar(&f.push.grpcAddress, "push-grpc-address", ":4317", "where demand is reported over gRPC (demand.v1 and OTLP metrics), by callers with a token or a client certificate")
@@ -71,6 +80,25 @@ func serveCommand() *cobra.Command {
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	return cmd
+}
+
+// idle refuses flags that would do nothing beside others, in silence.
+func (f *serveFlags) idle(given func(flag string) bool) error {
+	var errs []error
+	refuse := func(where string, flags ...string) {
+		for _, flag := range flags {
+			if given(flag) {
+				errs = append(errs, fmt.Errorf("--%s: means nothing %s", flag, where))
+			}
+		}
+	}
+	if f.kubernetes == "off" {
+		refuse("with --kubernetes=off", "namespaces", "kubeconfig", "node-autoscaler", "upstream-allow")
+	}
+	if f.push.tokenFile == "" && f.tlsClientCA == "" {
+		refuse("without --push-token-file or --tls-client-ca", "push-grpc-address", "push-http-address", "push-peers")
+	}
+	return errors.Join(errs...)
 }
 
 func serve(ctx context.Context, f serveFlags) error {
@@ -166,10 +194,10 @@ func useCluster(opts *scaler.Options, cluster *kubernetes.Cluster, recorder *kub
 // listen opens all listeners, or none.
 func listen(f serveFlags, pushed *pushing, logger *slog.Logger) (grpcListener, httpListener net.Listener, err error) {
 	if grpcListener, err = net.Listen("tcp", f.grpcAddress); err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("--grpc-address: %w", err)
 	}
 	if httpListener, err = net.Listen("tcp", f.httpAddress); err != nil {
-		return nil, nil, errors.Join(err, grpcListener.Close())
+		return nil, nil, errors.Join(fmt.Errorf("--http-address: %w", err), grpcListener.Close())
 	}
 	if err = pushed.listen(); err != nil {
 		return nil, nil, errors.Join(err, grpcListener.Close(), httpListener.Close())
@@ -202,6 +230,11 @@ func await(g *errgroup.Group, ctx context.Context, logger *slog.Logger) error {
 func connect(f serveFlags, logger *slog.Logger) (*kubernetes.Cluster, *kubernetes.Recorder, error) {
 	if f.nodeAutoscaler != "auto" && f.nodeAutoscaler != "none" {
 		return nil, nil, fmt.Errorf("--node-autoscaler: %q; wanted: auto or none", f.nodeAutoscaler)
+	}
+	for _, name := range f.namespaces {
+		if !namespaceName.MatchString(name) {
+			return nil, nil, fmt.Errorf("--namespaces: %q; wanted: names of namespaces, separated by commas", name)
+		}
 	}
 	switch f.kubernetes {
 	case "off":

@@ -41,9 +41,6 @@ type known struct {
 	role   metricsource.Role
 }
 
-// maxKnown bounds the series that are remembered of one reporter.
-const maxKnown = 4 * MaxSamples
-
 // Open adds a group, with the reports that stand. It must be closed.
 func (s *Store) Open(cfg Config) *Group {
 	g := &Group{store: s, cfg: cfg, workload: workload{cfg.Namespace, cfg.Workload}, members: map[string]*member{}}
@@ -107,6 +104,7 @@ func (g *Group) take(r *reporter, at time.Time, changed bool) {
 		}
 	}
 	m.status.Tried, m.status.Err = at, m.target.Commit(at, points)
+	m.forget(r.report.samples)
 	if missing := g.cfg.Want.Missing(role); m.status.Err == nil && len(missing) > 0 {
 		m.status.Err = &metricsource.NoSeriesError{Missing: missing}
 	}
@@ -127,11 +125,21 @@ func (g *Group) resolve(m *member, ls labels.Labels) known {
 	if role, wanted := g.cfg.Want.Role(ls); wanted {
 		k.role, k.series = role, m.target.Series(ls)
 	}
-	if len(m.series) >= maxKnown {
-		clear(m.series)
-	}
 	m.series[hash] = k
 	return k
+}
+
+// forget keeps no series that the last report did not hold: it is the report that is bounded.
+func (m *member) forget(held []sample) {
+	if len(m.series) <= len(held) {
+		return
+	}
+	kept := make(map[uint64]known, len(held))
+	for _, s := range held {
+		hash := s.labels.Hash()
+		kept[hash] = m.series[hash]
+	}
+	m.series = kept
 }
 
 func (g *Group) drop(instance string) {

@@ -57,10 +57,11 @@ func (s *Server) ServeOTLP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	format, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // what cannot be parsed is none of those below
-	unmarshal, marshal := proto.Unmarshal, proto.Marshal
+	unmarshal, marshal, fits := proto.Unmarshal, proto.Marshal, unpackable
 	switch format {
 	case "application/x-protobuf":
 	case "application/json":
+		fits = func(text []byte, _ proto.Message) error { return jsonParts(text) }
 		unmarshal, marshal = protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal, protojson.Marshal
 	default:
 		refuse(w, http.StatusUnsupportedMediaType, fmt.Sprintf("Content-Type: %q; wanted: application/x-protobuf or application/json", clip(format)))
@@ -72,6 +73,10 @@ func (s *Server) ServeOTLP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	req := &collectorpb.ExportMetricsServiceRequest{}
+	if err := fits(body, req); err != nil {
+		refuse(w, http.StatusRequestEntityTooLarge, err.Error())
+		return
+	}
 	if err := unmarshal(body, req); err != nil {
 		refuse(w, http.StatusBadRequest, "wanted: an OTLP ExportMetricsServiceRequest: "+clip(err.Error()))
 		return

@@ -1,6 +1,7 @@
 package push
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -37,7 +38,7 @@ const asrToken, peerToken = "a-token-for-the-namespace-asr", "a-token-for-all-of
 func tokens(t testing.TB) *Tokens {
 	path := filepath.Join(t.TempDir(), "tokens")
 	require.NoError(t, os.WriteFile(path, []byte("# who may report\n"+asrToken+" asr\n"+peerToken+" *\n"), 0o600))
-	tokens, err := ReadTokens(path)
+	tokens, err := ReadTokens(path, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	return tokens
 }
@@ -347,15 +348,16 @@ func TestTokens(t *testing.T) {
 		"# x\nno-namespaces-are-here": "line 2: wanted",
 	} {
 		write(text, 0)
-		_, err := ReadTokens(path)
+		_, err := ReadTokens(path, slog.New(slog.DiscardHandler))
 		require.ErrorContains(t, err, want)
 		require.NotContains(t, err.Error(), "no-namespaces-are-here", "no token in an error")
 	}
-	_, err := ReadTokens(path + "-none")
+	_, err := ReadTokens(path+"-none", slog.New(slog.DiscardHandler))
 	require.Error(t, err)
 
 	write(asrToken+" asr,tts\n", time.Hour)
-	tokens, err := ReadTokens(path)
+	var log bytes.Buffer
+	tokens, err := ReadTokens(path, slog.New(slog.NewTextHandler(&log, nil)))
 	require.NoError(t, err)
 	require.Equal(t, []string{"asr", "tts"}, tokens.namespaces(asrToken))
 	require.Empty(t, tokens.Peer())
@@ -367,6 +369,14 @@ func TestTokens(t *testing.T) {
 	write("spoilt", time.Minute)
 	tokens.looked = time.Time{}
 	require.Equal(t, []string{"*"}, tokens.namespaces(peerToken), "a file that is wrong changes nothing")
+	tokens.looked = time.Time{}
+	require.NotNil(t, tokens.namespaces(peerToken))
+	require.Equal(t, 1, strings.Count(log.String(), "the tokens cannot be read again"), "once for each reason")
+	require.NotContains(t, log.String(), "spoilt")
+	write(asrToken+" asr\n", 0)
+	tokens.looked = time.Time{}
+	require.Nil(t, tokens.namespaces(peerToken))
+	require.Equal(t, 2, strings.Count(log.String(), "the tokens were read again"))
 }
 
 // Two replicas: what one is told the other knows, whoever came first.
@@ -402,7 +412,7 @@ func TestRelay(t *testing.T) {
 	knows(5)
 	require.NoError(t, here.take(queued(2, 6), asr, told))
 	knows(6)
-	require.Empty(t, there.standing(time.Now()), "what was relayed goes no further")
+	require.Len(t, there.standing(time.Now()), 1, "a replica that is new may have it from any")
 	require.Len(t, here.standing(time.Now()), 1)
 }
 

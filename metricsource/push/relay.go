@@ -17,6 +17,8 @@ import (
 const (
 	// lookUpEvery is how often the replicas are looked up.
 	lookUpEvery = time.Second
+	// tellEvery is how often it is told that they cannot be.
+	tellEvery = time.Minute
 	// relayBacklog is how many reports may wait for a replica. One that falls further
 	// behind is sent all that stands again.
 	relayBacklog = 4096
@@ -65,10 +67,12 @@ func (s *Store) Relay(ctx context.Context, p Peers) error {
 	ended := make(chan string)
 	tick := time.NewTicker(lookUpEvery)
 	defer tick.Stop()
+	var told time.Time
 	for {
 		addresses, err := p.LookUp(ctx, p.Host)
-		if err != nil && ctx.Err() == nil {
-			p.Logger.Debug("the other replicas cannot be looked up", "host", p.Host, "err", err)
+		if err != nil && ctx.Err() == nil && time.Since(told) >= tellEvery {
+			told = time.Now()
+			p.Logger.Warn("the other replicas cannot be looked up", "host", p.Host, "err", err)
 		}
 		present := map[string]bool{p.Self: true}
 		for _, address := range addresses {

@@ -8,6 +8,8 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	demandv1 "github.com/inference-scaler/inference-scaler/proto/demand/v1"
 )
 
@@ -55,14 +57,38 @@ type report struct {
 	instance string
 	sequence uint64
 	ttl      time.Duration // 0 takes back
-	paced    bool          // the ttl is of an interval that was observed
 	samples  []sample
 }
 
 type sample struct {
 	labels labels.Labels // the name among them
 	value  float64
-	at     time.Time // when it was said last, of an instance that tells by parts
+	at     time.Time     // when it was said last, and for how long it stands if the instance
+	stands time.Duration // tells by parts: by the interval that was observed, if it is paced
+	paced  bool
+}
+
+// request is a report of parts as one, which stands for as long as any of its series.
+func (p *report) request(now time.Time) *demandv1.ReportRequest {
+	req := &demandv1.ReportRequest{Namespace: p.namespace, Workload: p.name, Instance: p.instance, Sequence: p.sequence}
+	p.ttl = MinTimeToLive
+	for _, s := range p.samples {
+		p.ttl = max(p.ttl, s.stands-now.Sub(s.at))
+		req.Samples = append(req.Samples, s.proto())
+	}
+	req.TimeToLive = durationpb.New(p.ttl)
+	return req
+}
+
+// ends is when the first of its series stands no more.
+func (p *report) ends(now time.Time) time.Time {
+	first := now.Add(p.ttl)
+	for _, s := range p.samples {
+		if end := s.at.Add(s.stands); end.Before(first) {
+			first = end
+		}
+	}
+	return first
 }
 
 // proto is the sample as it is reported.

@@ -95,6 +95,10 @@ func (s *Server) allowed(authorization string, certified bool) []string {
 // caller returns the namespaces that the caller of an RPC may report for.
 func (s *Server) caller(ctx context.Context) ([]string, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
+	return s.callerOf(ctx, md)
+}
+
+func (s *Server) callerOf(ctx context.Context, md metadata.MD) ([]string, error) {
 	namespaces := s.allowed(strings.Join(md.Get("authorization"), ""), certified(ctx))
 	if namespaces == nil {
 		return nil, status.Error(codes.Unauthenticated, wantedCredentials)

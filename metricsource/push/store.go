@@ -34,6 +34,9 @@ const (
 	// minPartGap is the time below which two parts are of one export, though their
 	// moments differ: what is measured then is no interval.
 	minPartGap = time.Second
+	// latePart is by how much the moment of a part may be before that of another which
+	// came first: of two of one export, or by two ways.
+	latePart = time.Minute
 )
 
 // Store holds the last report of every reporter. Its methods are safe for concurrent use.
@@ -61,8 +64,7 @@ type reporter struct {
 	report   report
 	at       time.Time // of the last report
 	expires  time.Time
-	relayed  bool // it came by another replica
-	bytes    int  // of last
+	bytes    int // of last
 }
 
 // NewStore returns an empty store. The registerer may be nil.
@@ -129,29 +131,42 @@ func (s *Store) put(req *demandv1.ReportRequest, namespaces []string, by way) er
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.reporters[parsed.workload][parsed.instance]
-	// Of one moment there may be several parts, and another replica passes on each of
-	// them with all that came before it.
-	if r != nil && (parsed.sequence < r.sequence || parsed.sequence == r.sequence && by == told) {
-		return errStale
+	if r != nil {
+		if known, err := r.knows(parsed, by); known || err != nil {
+			return err
+		}
 	}
 	if by == part {
-		req, parsed = joined(r, req, parsed, now)
+		if req, parsed, err = joined(r, parsed, now); err != nil {
+			return err
+		}
 	}
-	if r, err = s.room(r, parsed, proto.Size(req)); err != nil {
+	for i := range parsed.samples {
+		if s := &parsed.samples[i]; s.at.IsZero() {
+			s.at, s.stands = now, parsed.ttl
+		}
+	}
+	return s.state(r, req, parsed, now, by != relayed)
+}
+
+// state makes a report what its reporter, nil for a new one, has said last.
+func (s *Store) state(r *reporter, req *demandv1.ReportRequest, p report, now time.Time, passOn bool) error {
+	r, err := s.room(r, p, proto.Size(req))
+	if err != nil {
 		return err
 	}
-	changed := r.last == nil || !same(r.report.samples, parsed.samples)
-	r.sequence, r.report, r.last, r.at, r.relayed = parsed.sequence, parsed, req, now, by == relayed
-	if parsed.ttl == 0 {
+	changed := r.last == nil || !same(r.report.samples, p.samples)
+	r.sequence, r.report, r.last, r.at = p.sequence, p, req, now
+	if p.ttl == 0 {
 		s.forget(r, now)
 	} else {
-		r.expires = now.Add(parsed.ttl)
+		r.expires = p.ends(now)
 		s.expiries.At(r, r.expires)
 		for g := range s.groups[r.workload] {
 			g.take(r, now, changed)
 		}
 	}
-	if by != relayed {
+	if passOn {
 		for relay := range s.relays {
 			relay.send(req)
 		}
@@ -189,37 +204,74 @@ func (s *Store) room(r *reporter, p report, size int) (*reporter, error) {
 	return r, nil
 }
 
+// knows reports whether a report says nothing new, or is an error where a newer one is
+// known. Of one moment there may be several parts, some of them late, and another replica
+// passes on each of them with all that came before it.
+func (r *reporter) knows(p report, by way) (bool, error) {
+	switch {
+	case p.sequence > r.sequence:
+		return false, nil
+	case by == part && r.last != nil && r.sequence-p.sequence <= uint64(latePart):
+		return false, nil
+	case by == relayed && p.sequence == r.sequence:
+		return len(p.samples) < len(r.report.samples) || same(p.samples, r.report.samples), nil
+	}
+	return false, errStale
+}
+
 // joined adds to a part what the reporter has said in others, for as long as that
-// stands, and lets it stand for longer than its next one takes to come, by the time
-// that this one took. The reporter is nil for its first.
-func joined(r *reporter, req *demandv1.ReportRequest, p report, now time.Time) (*demandv1.ReportRequest, report) {
-	for i := range p.samples {
-		p.samples[i].at = now
+// stands, and lets each series stand for longer than it takes to be said again, by the
+// time that this took. The reporter is nil for its first. Of a part that comes late,
+// nothing counts that has been said since.
+func joined(r *reporter, p report, now time.Time) (*demandv1.ReportRequest, report, error) {
+	var before report
+	late := false
+	if r != nil {
+		before, late = r.report, p.sequence < r.sequence
 	}
-	p.ttl = firstPartStands
-	if r != nil && r.last != nil {
-		p.ttl, p.paced = r.report.ttl, r.report.paced
-		if gap := now.Sub(r.at); gap >= minPartGap {
-			p.ttl = min(partStands*gap/2, MaxTimeToLive)
-			if p.paced {
-				p.ttl = max(p.ttl, r.report.ttl/2) // one that comes early is no new pace
-			}
-			p.paced = true
+	said, fresh := map[uint64]sample{}, p.samples
+	for _, s := range before.samples {
+		said[s.labels.Hash()] = s
+	}
+	p.samples = make([]sample, 0, len(fresh)+len(before.samples))
+	for _, s := range fresh {
+		hash := s.labels.Hash()
+		last, repeated := said[hash]
+		if repeated = repeated && labels.Equal(last.labels, s.labels); repeated && late {
+			continue
 		}
+		delete(said, hash)
+		s.at, s.stands = now, firstPartStands
+		if repeated {
+			s.pace(last, now)
+		}
+		p.samples = append(p.samples, s)
 	}
-	req = proto.CloneOf(req)
-	req.TimeToLive = durationpb.New(p.ttl)
-	if r == nil {
-		return req, p
+	if late && len(p.samples) == 0 {
+		return nil, report{}, errStale
 	}
-	for _, s := range r.report.samples {
-		repeated := slices.ContainsFunc(p.samples, func(n sample) bool { return labels.Equal(n.labels, s.labels) })
-		if !repeated && now.Sub(s.at) < r.report.ttl && len(p.samples) < MaxSamples {
+	for _, s := range before.samples {
+		if _, unsaid := said[s.labels.Hash()]; unsaid && now.Sub(s.at) < s.stands && len(p.samples) < MaxSamples {
 			p.samples = append(p.samples, s)
-			req.Samples = append(req.Samples, s.proto())
 		}
 	}
-	return req, p
+	p.sequence = max(p.sequence, before.sequence)
+	req := p.request(now)
+	return req, p, nil
+}
+
+// pace lets a sample stand by the time since the last one of its series.
+func (s *sample) pace(last sample, now time.Time) {
+	s.stands, s.paced = last.stands, last.paced
+	gap := now.Sub(last.at)
+	if gap < minPartGap {
+		return
+	}
+	s.stands = min(partStands*gap/2, MaxTimeToLive)
+	if last.paced {
+		s.stands = max(s.stands, last.stands/2) // one that comes early is no new pace
+	}
+	s.paced = true
 }
 
 func same(a, b []sample) bool {
@@ -232,8 +284,9 @@ func (s *Store) expire(r *reporter, now time.Time) {
 	defer s.mu.Unlock()
 	switch {
 	case now.Before(r.expires): // it has reported again meanwhile
-	case r.last != nil:
+	case r.last != nil && !s.shorten(r, now):
 		s.forget(r, now)
+	case r.last != nil:
 	default:
 		delete(s.reporters[r.workload], r.instance)
 		if len(s.reporters[r.workload]) == 0 {
@@ -249,6 +302,19 @@ func (s *Store) expire(r *reporter, now time.Time) {
 	}
 }
 
+// shorten states what is left of a report of which some series stand no more, and reports
+// whether anything is. It is news, to the other replicas too: they know the whole alone.
+func (s *Store) shorten(r *reporter, now time.Time) bool {
+	p := r.report
+	p.samples = slices.DeleteFunc(slices.Clone(p.samples), func(s sample) bool { return now.Sub(s.at) >= s.stands })
+	if len(p.samples) == 0 {
+		return false
+	}
+	p.sequence++
+	req := p.request(now)
+	return s.state(r, req, p, now, true) == nil
+}
+
 // forget takes back what a reporter has said; its sequence is remembered.
 func (s *Store) forget(r *reporter, now time.Time) {
 	used := s.usage[r.namespace]
@@ -262,15 +328,16 @@ func (s *Store) forget(r *reporter, now time.Time) {
 	}
 }
 
-// standing returns the reports that stand and came to this replica itself, with
-// what is left of their time to live.
+// standing returns the reports that stand, with what is left of their time to live, and
+// what of late has ended or was taken back, which a replica may not have heard.
 func (s *Store) standing(now time.Time) []*demandv1.ReportRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []*demandv1.ReportRequest
 	for _, known := range s.reporters {
 		for _, r := range known {
-			if r.last == nil || r.relayed {
+			if r.last == nil {
+				all = append(all, &demandv1.ReportRequest{Namespace: r.namespace, Workload: r.name, Instance: r.instance, Sequence: r.sequence, TimeToLive: durationpb.New(0)})
 				continue
 			}
 			left := proto.CloneOf(r.last)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -28,18 +29,20 @@ const (
 //	0123456789abcdef   asr,llm
 //	fedcba9876543210   *
 type Tokens struct {
-	path string
+	path   string
+	logger *slog.Logger
 
 	mu     sync.Mutex
 	looked time.Time
 	file   os.FileInfo
 	byHash map[[sha256.Size]byte][]string
 	peer   string
+	failed string // why the file could not be read again
 }
 
-// ReadTokens reads the file.
-func ReadTokens(path string) (*Tokens, error) {
-	t := &Tokens{path: path}
+// ReadTokens reads the file. That it cannot be read again goes to the logger.
+func ReadTokens(path string, logger *slog.Logger) (*Tokens, error) {
+	t := &Tokens{path: path, logger: logger}
 	if err := t.read(); err != nil {
 		return nil, err
 	}
@@ -88,11 +91,29 @@ func (t *Tokens) namespaces(token string) []string {
 	defer t.mu.Unlock()
 	if now := time.Now(); now.Sub(t.looked) >= lookEvery {
 		t.looked = now
-		if file, err := os.Stat(t.path); err == nil && (!file.ModTime().Equal(t.file.ModTime()) || file.Size() != t.file.Size()) {
-			_ = t.read()
-		}
+		t.readAgain()
 	}
 	return t.byHash[sha256.Sum256([]byte(token))]
+}
+
+// readAgain reads the file if it has changed.
+func (t *Tokens) readAgain() {
+	file, err := os.Stat(t.path)
+	if err == nil && file.ModTime().Equal(t.file.ModTime()) && file.Size() == t.file.Size() {
+		t.failed = ""
+		return
+	}
+	failed := ""
+	if err = t.read(); err != nil {
+		failed = err.Error()
+	}
+	switch {
+	case failed == "":
+		t.logger.Info("the tokens were read again", "file", t.path, "tokens", len(t.byHash))
+	case failed != t.failed:
+		t.logger.Error("the tokens cannot be read again; those read last stand, also any that were taken back", "err", failed)
+	}
+	t.failed = failed
 }
 
 // Peer is a token for all namespaces, by which the replicas of a scaler know each

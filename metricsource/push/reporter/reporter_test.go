@@ -2,6 +2,7 @@ package reporter
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -34,7 +35,7 @@ const token = "a-token-of-the-api-server"
 func newScaler(t *testing.T) *scaler {
 	path := filepath.Join(t.TempDir(), "tokens")
 	require.NoError(t, os.WriteFile(path, []byte(token+" asr\n"), 0o600))
-	tokens, err := push.ReadTokens(path)
+	tokens, err := push.ReadTokens(path, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	s := &scaler{t: t, address: "127.0.0.1:0", tokens: tokens, store: push.NewStore(nil), window: metricsource.NewWindow(0)}
 	query, err := metricsource.ParseQuery(`{__name__=~"demand_queued_requests|demand_inflight_requests|demand_requests_total"}`)

@@ -1,0 +1,86 @@
+package push
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	grpcproto "google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/tap"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// maxParts bounds the messages within a message that is unpacked: one takes 2 bytes on
+// the wire, and a hundred times as many in memory. An export of 8192 points with five
+// attributes each has 90 000.
+const maxParts = 100_000
+
+// Options are those of a gRPC server for reports: a stranger is refused, and so is a
+// message of too many parts, before it is unpacked.
+func (s *Server) Options() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.InTapHandle(func(ctx context.Context, call *tap.Info) (context.Context, error) {
+			_, err := s.callerOf(ctx, call.Header)
+			return ctx, err
+		}),
+		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(grpcproto.Name)}),
+	}
+}
+
+// codec is protobuf's, which counts before it unpacks.
+type codec struct{ encoding.CodecV2 }
+
+// Unmarshal implements encoding.CodecV2.
+func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	if m, ok := v.(proto.Message); ok {
+		wire := data.MaterializeToBuffer(mem.DefaultBufferPool())
+		defer wire.Free()
+		if err := unpackable(wire.ReadOnlyData(), m); err != nil {
+			return err
+		}
+	}
+	return c.CodecV2.Unmarshal(data, v)
+}
+
+// unpackable refuses what would be too many messages within m.
+func unpackable(wire []byte, m proto.Message) error {
+	if n := parts(wire, m.ProtoReflect().Descriptor(), maxParts); n > maxParts {
+		return fmt.Errorf("a message of more than %d parts", maxParts)
+	}
+	return nil
+}
+
+// parts counts the messages within one, until they are more than most. What is no
+// protobuf ends the count: to unpack it fails there, too.
+func parts(wire []byte, of protoreflect.MessageDescriptor, most int) (n int) {
+	for len(wire) > 0 && n <= most {
+		number, kind, head := protowire.ConsumeTag(wire)
+		if head < 0 {
+			return n
+		}
+		size := protowire.ConsumeFieldValue(number, kind, wire[head:])
+		if size < 0 {
+			return n
+		}
+		field := of.Fields().ByNumber(number)
+		if field != nil && field.Message() != nil && kind == protowire.BytesType {
+			within, _ := protowire.ConsumeBytes(wire[head:])
+			n += 1 + parts(within, field.Message(), most-n-1)
+		}
+		wire = wire[head+size:]
+	}
+	return n
+}
+
+// jsonParts is the like of JSON, in which each message begins with a brace.
+func jsonParts(text []byte) error {
+	if n := bytes.Count(text, []byte("{")); n > maxParts {
+		return fmt.Errorf("a message of more than %d parts", maxParts)
+	}
+	return nil
+}
