@@ -1,6 +1,7 @@
 package prometheus
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,20 +15,27 @@ import (
 
 	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
 	"github.com/prometheus/common/model"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 )
 
 const (
-	maxBody     = 16 << 20
 	maxElements = 10_000
-	maxMessage  = 300 // of what a server says of an error
+	// maxBody bounds an answer: that of so many elements with their labels.
+	maxBody = 4 << 20
+	// smallBody is what an answer may have without waiting for another; larger ones
+	// take turns, for each takes many times as much once it is decoded.
+	smallBody    = 128 << 10
+	largeAnswers = 4
+	maxMessage   = 300 // of what a server says of an error
 )
 
 var (
 	errTimeout  = errors.New("no answer in time")
 	errTooLarge = fmt.Errorf("the answer is larger than %d MiB", maxBody>>20)
+	errTooMany  = fmt.Errorf("the answer has more than %d elements: aggregate them", maxElements)
 )
 
 // result turns what the API yields into a Result.
@@ -58,29 +66,62 @@ func result(value model.Value) (metricsource.Result, error) {
 	return r, nil
 }
 
-// bounded keeps the body of an answer from filling the memory.
+// bounded keeps answers from filling the memory.
 type bounded struct{ next http.RoundTripper }
 
 func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := b.next.RoundTrip(req)
 	if err == nil {
-		resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxBody}
+		resp.Body = &boundedBody{ReadCloser: resp.Body, req: req}
 	}
 	return resp, err
 }
 
 type boundedBody struct {
 	io.ReadCloser
-	left int
+	req          *http.Request
+	read, braces int
 }
 
 func (b *boundedBody) Read(p []byte) (int, error) {
-	if b.left <= 0 {
+	if b.read >= maxBody {
 		return 0, errTooLarge
 	}
-	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
-	b.left -= n
+	n, err := b.ReadCloser.Read(p[:min(len(p), maxBody-b.read)])
+	b.read += n
+	// An element has two, and its labels hardly any.
+	if b.braces += bytes.Count(p[:n], []byte("{")); b.braces > 4*maxElements {
+		return n, errTooMany
+	}
+	if t, ok := b.req.Context().Value(turnOf{}).(*turn); ok && err == nil && b.read > smallBody {
+		err = t.take(b.req.Context())
+	}
 	return n, err
+}
+
+// turn is a query's among those whose answers are large.
+type turn struct {
+	slots *semaphore.Weighted
+	taken bool
+}
+
+type turnOf struct{}
+
+func (t *turn) take(ctx context.Context) error {
+	if t.taken {
+		return nil
+	}
+	if err := t.slots.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	t.taken = true
+	return nil
+}
+
+func (t *turn) end() {
+	if t.taken {
+		t.slots.Release(1)
+	}
 }
 
 // plain says in few words what went wrong: the address is known, and a body that

@@ -12,8 +12,7 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 )
 
-// maxRounds bounds how many sources ask at the same time, and with them the
-// memory of answers.
+// maxRounds bounds how many sources ask at the same time.
 const maxRounds = 128
 
 // Options of a Poller; the zero value is fit for use.
@@ -31,6 +30,7 @@ type Poller struct {
 	queries *prometheus.CounterVec
 	took    prometheus.Histogram
 	slots   *semaphore.Weighted
+	large   *semaphore.Weighted      // answers
 	queue   *schedule.Queue[*Source] // those that ask are not in it
 }
 
@@ -40,6 +40,7 @@ func New(opts Options) *Poller {
 	return &Poller{
 		dial:  opts.Dial,
 		slots: semaphore.NewWeighted(maxRounds),
+		large: semaphore.NewWeighted(largeAnswers),
 		queue: schedule.New[*Source](),
 		queries: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "inference_scaler_prometheus_queries_total",

@@ -189,6 +189,9 @@ func (s *Source) query(ctx context.Context, promQL string) Answer {
 	begun := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.Timeout, errTimeout)
 	defer cancel()
+	large := &turn{slots: s.poller.large}
+	defer large.end()
+	ctx = context.WithValue(ctx, turnOf{}, large)
 	// The server's own clock is the one its samples are dated by.
 	a := Answer{PromQL: promQL}
 	if s.broken != nil {

@@ -156,6 +156,10 @@ func TestServersThatDoNotAnswer(t *testing.T) {
 					return
 				}
 			}
+		case strings.HasPrefix(req.URL.Path, "/countless"):
+			// It is not decoded to be counted.
+			one := `{"metric":{},"value":[1,"2"]}`
+			_, _ = io.WriteString(w, vector(strings.Repeat(one+",", 5*maxElements)+one))
 		case strings.HasPrefix(req.URL.Path, "/denies"):
 			http.Error(w, "the secret of the server", http.StatusUnauthorized)
 		case strings.HasPrefix(req.URL.Path, "/broken"):
@@ -167,7 +171,8 @@ func TestServersThatDoNotAnswer(t *testing.T) {
 	for path, want := range map[string]string{
 		"hangs":     "no answer in time",
 		"redirects": "redirects are not followed",
-		"huge":      "larger than 16 MiB",
+		"huge":      "larger than 4 MiB",
+		"countless": "more than 10000 elements",
 		"denies":    "client error: 401",
 		"broken":    "server error: 500",
 	} {

@@ -214,3 +214,23 @@ func FuzzNameFilter(f *testing.F) {
 		require.NotContains(t, filter, "#")
 	})
 }
+
+// A server that hangs, or gives up the connection, for a query string that it does not
+// expect is read in full.
+func TestFilterThatBreaksTheAnswer(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{
+		"closes": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"hangs":  func(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, setup{}, func(t *testing.T, r *rig) {
+				r.net.serve("pod-0000", onFilter(answer, text("q 7\n")))
+				r.group.Set(pods(1))
+				for range 30 {
+					r.after(2 * time.Second)
+					require.Less(t, time.Since(r.status("pod-0000").Answered), 4*time.Second)
+				}
+			})
+		})
+	}
+}

@@ -51,7 +51,8 @@ type filter int
 
 const (
 	filterUntried filter = iota // the full body first, to know what there is to find
-	filterTrusted               // every name known so far is in the filtered body
+	filterTrusted               // to be tried: every name known so far should be in the filtered body
+	filterProven                // they were
 	filterRefused               // the target's answer to it is another status, or lacks names that it has
 )
 
@@ -70,13 +71,19 @@ func (r *reader) read(ctx context.Context) (reading, error) {
 	if err := r.prepare(); err != nil {
 		return reading{}, err
 	}
-	if r.partial != nil && r.filter == filterTrusted {
+	if r.partial != nil && (r.filter == filterTrusted || r.filter == filterProven) {
 		got, err := r.fetch(ctx, r.partial)
 		if err == nil && got.found&r.known == r.known {
 			r.known |= got.found
+			r.filter = filterProven
 			return got, nil
 		}
-		if err != nil && !mayBeFilters(err) {
+		switch {
+		case err == nil, mayBeFilters(err):
+		case r.filter == filterProven:
+			return reading{}, err
+		case ctx.Err() != nil: // a server may hang for it: the next reading is in full
+			r.filter = filterUntried
 			return reading{}, err
 		}
 		full, err := r.fetch(ctx, r.full)
