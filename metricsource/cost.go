@@ -142,6 +142,7 @@ func affordableRegex(text string) error {
 // meter stops an evaluation that costs more than that.
 type meter struct {
 	samples storage.Queryable
+	at      int64 // ms; the moment of the evaluation
 	growth  int
 	series  int
 	made    int // bytes

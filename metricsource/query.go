@@ -218,7 +218,7 @@ type Element struct {
 // Eval answers the query over the samples that a window holds at the given
 // moment. The order of the elements is that of their labels.
 func (q *Query) Eval(ctx context.Context, samples storage.Queryable, at time.Time) (Result, error) {
-	query, err := promqlEngine().NewInstantQuery(ctx, &meter{samples: samples, growth: q.cost.growth}, nil, q.text, at)
+	query, err := promqlEngine().NewInstantQuery(ctx, &meter{samples: samples, at: at.UnixMilli(), growth: q.cost.growth}, nil, q.text, at)
 	if err != nil {
 		return Result{}, fmt.Errorf("query %q: %w", q.text, err)
 	}

@@ -35,6 +35,8 @@ func (q querier) Select(ctx context.Context, sorted bool, hints *storage.SelectH
 		until = min(until, hints.End)
 		newestOnly = hints.Range == 0 && hints.Step == 0
 	}
+	// What is asked for is what there is now, and not some time ago.
+	present := q.window.keep == 0 || newestOnly && q.meter != nil && until >= q.meter.at
 	set := &seriesSet{at: -1}
 	q.window.mu.RLock()
 	defer q.window.mu.RUnlock()
@@ -45,13 +47,14 @@ func (q querier) Select(ctx context.Context, sorted bool, hints *storage.SelectH
 		if err := q.meter.take(s); err != nil {
 			return err
 		}
-		upTo := sort.Search(len(s.samples), func(i int) bool { return s.samples[i].t > until })
-		if upTo == 0 && q.window.keep == 0 {
-			// Of such a window only the newest samples are left. One that came
-			// while the query was on its way is the answer to it all the same.
-			set.series = append(set.series, view{labels: s.labels, samples: []sample{{until, s.samples[0].v}}})
+		newest := s.samples[len(s.samples)-1]
+		if present && newest.t > until {
+			// It came while the query was on its way, and is the answer to it all the
+			// same; or the clock has gone back since.
+			set.series = append(set.series, view{labels: s.labels, samples: []sample{{until, newest.v}}})
 			return nil
 		}
+		upTo := sort.Search(len(s.samples), func(i int) bool { return s.samples[i].t > until })
 		from := 0
 		if newestOnly {
 			from = max(0, upTo-1)

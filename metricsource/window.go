@@ -24,6 +24,8 @@ const (
 	maxSamples = 4_000_000
 	// maxLabels bounds the labels of all series of one window, in bytes.
 	maxLabels = 16 << 20
+	// clockStep is by how much later readings may be dated before earlier ones.
+	clockStep = 30 * time.Second
 )
 
 // ErrTooManySeries: a reading would make a window hold more series than it may.
@@ -151,6 +153,7 @@ func (t *Target) take(at time.Time, points []Point, complete bool) error {
 	if t.gone {
 		return nil
 	}
+	w.setBack(at)
 	if w.count-t.count+len(points) > w.maxSeries {
 		return ErrTooManySeries
 	}
@@ -217,8 +220,26 @@ func (t *Target) Fail(at time.Time) {
 	t.window.mu.Lock()
 	defer t.window.mu.Unlock()
 	if !t.gone {
+		t.window.setBack(at)
 		t.window.append(t.up, at.UnixMilli(), 0)
 	}
+}
+
+// setBack moves all samples to before a moment that lies far before the newest of them:
+// the clock has been set back, and queries of now would not see what is of later.
+func (w *Window) setBack(at time.Time) {
+	by := w.newest - at.UnixMilli()
+	if by <= clockStep.Milliseconds() {
+		return
+	}
+	for _, list := range w.byName {
+		for _, s := range list {
+			for i := range s.samples {
+				s.samples[i].t -= by
+			}
+		}
+	}
+	w.newest, w.updated = at.UnixMilli(), at
 }
 
 // Remove takes the target and all its series out of the window.

@@ -142,6 +142,27 @@ func TestClockThatGoesBackHidesNothing(t *testing.T) {
 	require.Equal(t, map[string]float64{"a": 2}, r.eval("q", at(51)))
 }
 
+// What has not been read since the clock was set back is seen all the same, and of rates
+// nothing is lost.
+func TestClockSetBack(t *testing.T) {
+	for _, by := range []float64{10, 50, 500} {
+		r := newRig(t, time.Minute)
+		for second := range 100 {
+			r.commit("a", at(1000+float64(second)), "q", 1.0+float64(second))
+			r.commit("b", at(1000+float64(second)), "q", 4.0*float64(second))
+		}
+		now := 1100 - by
+		r.commit("a", at(now), "q", 101.0)
+		require.Equal(t, map[string]float64{"a": 101, "b": 396}, r.eval("q", at(now+0.5)), by)
+		rates := r.eval("rate(q[1m])", at(now+0.5))
+		require.Greater(t, rates["b"], 2.0, by)
+		r.commit("a", at(now+1), "q", 102.0)
+		r.commit("b", at(now+1), "q", 400.0)
+		require.Equal(t, map[string]float64{"a": 102, "b": 400}, r.eval("q", at(now+1)), by)
+		require.Equal(t, map[string]float64{}, r.eval("q offset 5m", at(now+1)), by)
+	}
+}
+
 func TestSampleThatComesDuringAQueryHidesNothing(t *testing.T) {
 	r := newRig(t, 0)
 	r.commit("a", at(1), "q", 7.0)

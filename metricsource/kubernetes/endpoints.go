@@ -155,14 +155,22 @@ func (c *Cluster) Endpoints(ns, name, port string) ([]metricsource.Endpoint, err
 			continue
 		}
 		for _, e := range s.endpoints {
-			if n.hasPod(e.IP) && !slices.ContainsFunc(all, func(o metricsource.Endpoint) bool { return o.IP == e.IP }) {
+			if n.hasPod(e.IP) {
 				e.Port = target
 				all = append(all, e)
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b metricsource.Endpoint) int { return cmp.Compare(a.IP, b.IP) })
-	return all, nil
+	slices.SortFunc(all, func(a, b metricsource.Endpoint) int {
+		return cmp.Or(cmp.Compare(a.IP, b.IP), cmp.Compare(a.Port, b.Port))
+	})
+	// Of a Service of both families each pod is there twice.
+	seen := map[string]bool{}
+	return slices.DeleteFunc(all, func(e metricsource.Endpoint) bool {
+		known := seen[e.IP] || e.UID != "" && seen[e.UID]
+		seen[e.IP], seen[e.UID] = true, true
+		return known
+	}), nil
 }
 
 // HasPod reports whether the address is one of a pod of the namespace that has not
@@ -179,28 +187,32 @@ func (n *namespace) hasPod(ip string) bool { return n.ips[ip] > 0 }
 // moved notes the address of a pod, nil for one that is not there, and returns the
 // ScaledObjects that read a Service whose endpoints it makes believable, or no more.
 func (n *namespace) moved(from, to *pod) (all []string) {
-	before, after := from.address(), to.address()
-	if before == after {
+	before, after := from.addresses(), to.addresses()
+	if slices.Equal(before, after) {
 		return nil
 	}
-	if n.ips[before]--; before == "" || n.ips[before] <= 0 {
-		delete(n.ips, before)
+	for _, ip := range before {
+		if n.ips[ip]--; n.ips[ip] <= 0 {
+			delete(n.ips, ip)
+		}
 	}
-	if after != "" {
-		n.ips[after]++
+	for _, ip := range after {
+		n.ips[ip]++
 	}
 	for _, s := range n.slices {
-		if slices.ContainsFunc(s.endpoints, func(e metricsource.Endpoint) bool { return e.IP != "" && (e.IP == before || e.IP == after) }) {
+		if slices.ContainsFunc(s.endpoints, func(e metricsource.Endpoint) bool {
+			return slices.Contains(before, e.IP) || slices.Contains(after, e.IP)
+		}) {
 			all = append(all, n.readers(s.service)...)
 		}
 	}
 	return all
 }
 
-// address is empty for a pod that has none, or has come to its end.
-func (p *pod) address() string {
+// addresses are those of both families; none of a pod that has come to its end.
+func (p *pod) addresses() []string {
 	if p == nil || p.state.Finished() {
-		return ""
+		return nil
 	}
-	return p.state.IP
+	return p.ips
 }

@@ -81,3 +81,32 @@ func TestEndpoints(t *testing.T) {
 		require.Empty(t, at("80"))
 	})
 }
+
+// The primary address of a pod may be of the other family than its Service.
+func TestDualStack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := podAt("ns", "api-0", "10.0.0.1")
+		p.Status.PodIPs = []corev1.PodIP{{IP: "10.0.0.1"}, {IP: "fd00::1"}}
+		of := func(name, ip string) *discoveryv1.EndpointSlice {
+			e := endpoint(ip, true)
+			e.TargetRef = &corev1.ObjectReference{Kind: "Pod", Name: p.Name, UID: p.UID}
+			s := newSlice(e)
+			s.Name = name
+			return s
+		}
+		f := newFixture(t, Options{}, newService(corev1.ServicePort{Name: "http", Port: 80}), of("api-v6", "fd00::1"), p).run()
+		all, err := f.cluster.Endpoints("ns", "api", "80")
+		require.NoError(t, err)
+		require.Len(t, all, 1)
+		require.Equal(t, "fd00::1", all[0].IP)
+		require.True(t, f.cluster.HasPod("ns", netip.MustParseAddr("fd00::1")))
+
+		_, err = f.kube.DiscoveryV1().EndpointSlices("ns").Create(background, of("api-v4", "10.0.0.1"), metav1.CreateOptions{})
+		require.NoError(t, err)
+		f.settle()
+		all, err = f.cluster.Endpoints("ns", "api", "80")
+		require.NoError(t, err)
+		require.Len(t, all, 1, "a Service of both families: each pod is read once")
+		require.Equal(t, "10.0.0.1", all[0].IP)
+	})
+}

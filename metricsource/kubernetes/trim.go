@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"slices"
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -23,6 +24,7 @@ const (
 type pod struct {
 	metav1.ObjectMeta // as in identify, and the labels
 	state             metricsource.Pod
+	ips               []string // of both families
 	requests, limits  metricsource.Resources
 	bound             *metricsource.BoundPod // nil: it holds nothing of a node
 }
@@ -91,7 +93,13 @@ func trimPod(obj any) (any, error) {
 	} else {
 		requests = podRequests(p)
 	}
-	return &pod{ObjectMeta: m, requests: requests, limits: podLimits(p), bound: bound, state: metricsource.Pod{
+	ips := []string{p.Status.PodIP}
+	for _, ip := range p.Status.PodIPs {
+		ips = append(ips, ip.IP)
+	}
+	slices.Sort(ips)
+	ips = slices.DeleteFunc(slices.Compact(ips), func(ip string) bool { return ip == "" })
+	return &pod{ObjectMeta: m, ips: ips, requests: requests, limits: podLimits(p), bound: bound, state: metricsource.Pod{
 		Name:        p.Name,
 		UID:         string(p.UID),
 		IP:          p.Status.PodIP,

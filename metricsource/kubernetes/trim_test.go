@@ -43,6 +43,7 @@ func TestTrimPod(t *testing.T) {
 	want := &pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "n", UID: "u", ResourceVersion: "7", Labels: app("a")},
 		state:      metricsource.Pod{Name: "n", UID: "u", IP: "10.0.0.1", Phase: "Running", Ready: true, Terminating: true, Node: "node"},
+		ips:        []string{"10.0.0.1"},
 		requests:   metricsource.Resources{"pods": 1},
 		limits:     metricsource.Resources{},
 		bound:      &metricsource.BoundPod{Namespace: "ns", Name: "n", Labels: app("a"), Node: "node", Requests: metricsource.Resources{"pods": 1}},

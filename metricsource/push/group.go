@@ -103,7 +103,7 @@ func (g *Group) take(r *reporter, at time.Time, changed bool) {
 			points = append(points, metricsource.Point{Series: k.series, Value: s.value})
 		}
 	}
-	m.status.Tried, m.status.Err = at, m.target.Commit(at, points)
+	m.status.Tried, m.status.Err = at, m.target.Commit(time.Now(), points) // it stands, whenever it came
 	m.forget(r.report.samples)
 	if missing := g.cfg.Want.Missing(role); m.status.Err == nil && len(missing) > 0 {
 		m.status.Err = &metricsource.NoSeriesError{Missing: missing}
