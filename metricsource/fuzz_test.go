@@ -24,6 +24,7 @@ func FuzzQuery(f *testing.F) {
 		f.Add(q, 3.0)
 	}
 	f.Fuzz(func(t *testing.T, text string, value float64) {
+		defer time.AfterFunc(20*time.Second, func() { panic("hangs") }).Stop()
 		q, err := ParseQuery(text)
 		if err != nil {
 			require.NotEmpty(t, err.Error())
@@ -56,6 +57,7 @@ func FuzzOfPods(f *testing.F) {
 		f.Add(q, "llm", "vllm-0", `a"b\|c.*`)
 	}
 	f.Fuzz(func(t *testing.T, text, namespace, pod, other string) {
+		defer time.AfterFunc(20*time.Second, func() { panic("hangs") }).Stop()
 		q, err := ParseRemoteQuery(text)
 		if err != nil {
 			return

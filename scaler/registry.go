@@ -69,17 +69,8 @@ func (s *Scaler) open(o object, metadata map[string]string, declared bool) (*liv
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errMetadata, err)
 	}
-	if t.Prometheus != nil && (s.opts.Cluster == nil || s.opts.Prometheus == nil) {
-		return nil, fmt.Errorf("%w: prometheusAddress: %q; this scaler runs without Kubernetes, and would not know how many replicas there are", errMetadata, t.Prometheus.Address)
-	}
-	if s.opts.Cluster == nil && t.Follow != nil {
-		return nil, fmt.Errorf("%w: follow: %q; this scaler runs without Kubernetes, and would not know the leader", errMetadata, t.Follow)
-	}
-	if key, value := t.Capacity.Said(); s.opts.Cluster == nil && key != "" {
-		return nil, fmt.Errorf("%w: %s: %q; this scaler runs without Kubernetes, and would not know the GPUs", errMetadata, key, value)
-	}
-	if s.opts.Cluster == nil && len(t.Endpoints) == 0 {
-		return nil, fmt.Errorf("%w: endpoints: missing; wanted: host:port,… for this scaler runs without Kubernetes", errMetadata)
+	if err := s.answerable(t); err != nil {
+		return nil, fmt.Errorf("%w: %w", errMetadata, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,6 +103,34 @@ func (s *Scaler) open(o object, metadata map[string]string, declared bool) (*liv
 	s.wake(l, 0)
 	s.opts.Logger.Info("trigger opened", "namespace", o.namespace, "scaledObject", o.name, "trigger", l.label, "declared", declared)
 	return l, nil
+}
+
+// answerable says what of a trigger this scaler cannot answer: without Kubernetes there is
+// much that it does not know.
+func (s *Scaler) answerable(t *trigger.Trigger) error {
+	if s.opts.Cluster != nil && (t.Prometheus == nil || s.opts.Prometheus != nil) {
+		return nil
+	}
+	without := func(key, value, lacks string) error {
+		return fmt.Errorf("%s: %q; this scaler runs without Kubernetes, and would not know %s", key, value, lacks)
+	}
+	switch key, value := t.Capacity.Said(); {
+	case t.Prometheus != nil:
+		return without("prometheusAddress", t.Prometheus.Address, "how many replicas there are")
+	case t.Follow != nil:
+		return without("follow", t.Follow.String(), "the leader")
+	case key != "":
+		return without(key, value, "the GPUs")
+	case t.Upstream != nil && t.Upstream.Service.Name != "":
+		return without("upstream", t.Upstream.Service.String(), "the Service's endpoints")
+	case t.AuthSecret != "":
+		return without("authSecret", t.AuthSecret, "what it holds")
+	case t.CASecret != "":
+		return without("caSecret", t.CASecret, "what it holds")
+	case len(t.Endpoints) == 0:
+		return errors.New("endpoints: missing; wanted: host:port,… for this scaler runs without Kubernetes")
+	}
+	return nil
 }
 
 func (s *Scaler) hasRoom(o object, declared bool) error {

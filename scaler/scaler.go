@@ -30,8 +30,10 @@ const (
 	// idleShare is how many times as long as an evaluation took the next one waits at
 	// zero replicas, where each report may be the first request.
 	idleShare = 10
-	// busyShare is that for any other: one that costs much does not keep the rest waiting.
+	// busyShare is that for one that took longer than costly, which no honest one does on
+	// a machine that has time: it does not keep the rest waiting.
 	busyShare = 4
+	costly    = time.Second
 	// gather lets the readings of one tick come in before they are judged together.
 	gather = 5 * time.Millisecond
 	// firstPass is how long readiness waits for targets that do not answer.
@@ -294,7 +296,10 @@ func (s *Scaler) declare(o object) {
 func (s *Scaler) wake(l *live, after time.Duration) {
 	at := time.Now().Add(after)
 	if a := l.answer.Load(); a != nil {
-		gap := max(minGap, busyShare*a.took)
+		gap := minGap
+		if a.took > costly {
+			gap = busyShare * a.took
+		}
 		if replicasOf(a) == 0 && !a.decision.Active {
 			gap = min(gap, idleShare*a.took)
 		}

@@ -67,6 +67,7 @@ func checkCommand() *cobra.Command {
 			return err
 		},
 	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exit{exitUnchecked, err} })
 	fl := cmd.Flags()
 	fl.BoolVar(&f.cluster, "cluster", false, "check what is in the cluster")
 	fl.StringVar(&f.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "the cluster's kubeconfig, outside a pod")
@@ -99,6 +100,9 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 	}
 	f.options.Complete = f.cluster
 	report := check.Check(docs, f.options)
+	if report.ScaledObjects == 0 && len(report.Findings) == 0 && !f.cluster {
+		return errors.Join(errors.New("no ScaledObject with a trigger of this scaler in what was given"), unread)
+	}
 	report.Findings = slices.DeleteFunc(report.Findings, func(found check.Finding) bool { return slices.Contains(f.disable, found.Rule) })
 	write := report.Text
 	if f.output == "json" {

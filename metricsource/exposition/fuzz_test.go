@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/prometheus/common/model"
@@ -43,6 +44,7 @@ func addSeeds(f *testing.F) {
 func FuzzScannerAgainstExpfmt(f *testing.F) {
 	addSeeds(f)
 	f.Fuzz(func(t *testing.T, body []byte, csv string) {
+		defer time.AfterFunc(20*time.Second, func() { panic("hangs") }).Stop()
 		names := wantedNames(csv)
 		want, ok := expfmtReadings(body, names)
 		if !ok {
@@ -57,6 +59,7 @@ func FuzzScannerAgainstExpfmt(f *testing.F) {
 func FuzzScannerAgainstOpenMetrics(f *testing.F) {
 	addSeeds(f)
 	f.Fuzz(func(t *testing.T, body []byte, csv string) {
+		defer time.AfterFunc(20*time.Second, func() { panic("hangs") }).Stop()
 		body = append(bytes.Clone(body), "# EOF\n"...)
 		names := wantedNames(csv)
 		want, ok := openMetricsReadings(body, names)
@@ -79,6 +82,7 @@ func FuzzScanner(f *testing.F) {
 	}
 	f.Add(vllmBody()[:8000], vllmWanted[0], 4000)
 	f.Fuzz(func(t *testing.T, body []byte, csv string, cut int) {
+		defer time.AfterFunc(20*time.Second, func() { panic("hangs") }).Stop()
 		names := wantedNames(csv)
 		read := func(body []byte) (got []string) {
 			first, outcome := true, error(nil)
@@ -119,6 +123,7 @@ func FuzzParseLabels(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, series []byte) {
+		defer time.AfterFunc(20*time.Second, func() { panic("hangs") }).Stop()
 		l, err := ParseLabels(series)
 		if err != nil {
 			require.True(t, l.IsEmpty())

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"syscall"
 
 	"k8s.io/client-go/rest"
@@ -13,12 +14,16 @@ import (
 // ErrNoCluster: no kubeconfig is given and this process does not run in a pod.
 var ErrNoCluster = errors.New("not in a Kubernetes cluster, and no kubeconfig given")
 
-// Config reads the connection from a kubeconfig file, or with an empty path from
+// Config reads the connection from a kubeconfig file, or a list of them, or with an empty path from
 // the pod this process runs in; it wraps ErrNoCluster where there is neither. It
 // stands here so that no other package has to import client-go.
 func Config(kubeconfig string) (*rest.Config, error) {
 	if kubeconfig != "" {
-		cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+		rules := &clientcmd.ClientConfigLoadingRules{ExplicitPath: kubeconfig}
+		if paths := filepath.SplitList(kubeconfig); len(paths) > 1 { // as KUBECONFIG may be
+			rules = &clientcmd.ClientConfigLoadingRules{Precedence: paths}
+		}
+		cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
 		if err != nil {
 			return nil, fmt.Errorf("kubeconfig %s: %w", kubeconfig, err)
 		}

@@ -66,7 +66,7 @@ func reportForEver(address string) error {
 }
 
 // BenchmarkReporters is what 1000 reporters cost the server, each on a connection of
-// its own with 10 reports a second: at most half a core.
+// its own with 10 reports a second.
 func BenchmarkReporters(b *testing.B) {
 	query, err := metricsource.ParseQuery("sum(demand_queued_requests)")
 	require.NoError(b, err)

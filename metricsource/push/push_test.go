@@ -420,6 +420,7 @@ func FuzzReport(f *testing.F) {
 	f.Add("asr", "lightning-asr", "api-0", uint64(1), int64(10e9), "demand_queued_requests", "model", "x", 3.0)
 	f.Add("", "", "", uint64(0), int64(-1), "", "", "", math.NaN())
 	f.Fuzz(func(t *testing.T, namespace, workload, instance string, sequence uint64, ttl int64, name, label, labelValue string, v float64) {
+		defer time.AfterFunc(20*time.Second, func() { panic("hangs") }).Stop()
 		s := NewStore(nil)
 		w := watch(t, s)
 		r := &demandv1.ReportRequest{

@@ -31,6 +31,7 @@ func FuzzBody(f *testing.F) {
 	groups := []*Group{s.Open(config(f, exact)), s.Open(config(f, pattern))}
 
 	f.Fuzz(func(t *testing.T, body []byte, kind byte) {
+		defer time.AfterFunc(20*time.Second, func() { panic("hangs") }).Stop()
 		format, g := formats[kind%4], groups[kind/4%2]
 		p := newTarget(g, pod("a"), 0)
 		defer p.samples.Remove()

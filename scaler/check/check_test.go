@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -207,6 +208,7 @@ func FuzzCheck(f *testing.F) {
 		f.Add(strings.Join(c.changes, "\n"))
 	}
 	f.Fuzz(func(t *testing.T, text string) {
+		defer time.AfterFunc(20*time.Second, func() { panic("hangs") }).Stop()
 		docs, err := Read("fuzz", strings.NewReader(text))
 		if err != nil {
 			return

@@ -8,6 +8,7 @@ import (
 	"io"
 	"regexp"
 	"strconv"
+	"strings"
 	"unicode/utf16"
 
 	"go.yaml.in/yaml/v3"
@@ -187,6 +188,34 @@ func child(node *yaml.Node, name string) *yaml.Node {
 // mistyped is one line of what yaml says of values of the wrong type.
 var mistyped = regexp.MustCompile(`^line (\d+): (.*)$`)
 
+// unfit is what yaml says of such a value, in words of Go.
+var unfit = regexp.MustCompile("^cannot unmarshal (!!\\w+)(?: (`.*`))? into (.+)$")
+
+// wanted says it in words of YAML.
+func wanted(text string) string {
+	m := unfit.FindStringSubmatch(text)
+	if m == nil {
+		return text
+	}
+	value, kind := m[2], "a mapping"
+	if value == "" {
+		value = map[string]string{"!!map": "a mapping", "!!seq": "a list", "!!null": "nothing"}[m[1]]
+	}
+	switch into := strings.TrimLeft(m[3], "*"); {
+	case strings.HasPrefix(into, "[]"):
+		kind = "a list"
+	case strings.HasPrefix(into, "int"), strings.HasPrefix(into, "uint"):
+		kind = "a whole number"
+	case strings.HasPrefix(into, "float"):
+		kind = "a number"
+	case into == "bool":
+		kind = "true or false"
+	case into == "string":
+		kind = "a string"
+	}
+	return fmt.Sprintf("%s; wanted: %s", value, kind)
+}
+
 // decode reads the object; values of a wrong type are left out, and reported.
 func (d *Document) decode(to any, report func(line int, text string)) {
 	err := d.root.Decode(to)
@@ -198,7 +227,7 @@ func (d *Document) decode(to any, report func(line int, text string)) {
 				line, _ = strconv.Atoi(m[1])
 				text = m[2]
 			}
-			report(line, text)
+			report(line, wanted(text))
 		}
 		return
 	}

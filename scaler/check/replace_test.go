@@ -67,7 +67,7 @@ func TestReplaceRefuses(t *testing.T) {
 	_, _, err = Replacement{}.Replace(documents(t, "kind: HorizontalPodAutoscaler\nmetadata: {name: old}\nspec: {targetCPUUtilizationPercentage: 70}"))
 	require.ErrorContains(t, err, "file.yaml: HorizontalPodAutoscaler old: no spec.metrics; wanted: an HPA of autoscaling/v2")
 	_, _, err = Replacement{}.Replace(documents(t, "kind: HorizontalPodAutoscaler\nmetadata: {name: old}\nspec: {maxReplicas: many}"))
-	require.ErrorContains(t, err, "line 3: cannot unmarshal")
+	require.ErrorContains(t, err, "line 3: `many`; wanted: a whole number")
 	_, err = ReadAdapter("values.yaml", strings.NewReader("replicas: 1"))
 	require.ErrorContains(t, err, "values.yaml: no rules")
 }

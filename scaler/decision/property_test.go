@@ -162,6 +162,7 @@ func FuzzDecide(f *testing.F) {
 	f.Add(uint64(1), 12.0, 5.0, 3)
 	f.Add(uint64(2), math.Inf(1), 0.001, 0)
 	f.Fuzz(func(t *testing.T, seed uint64, load, target float64, replicas int) {
+		defer time.AfterFunc(20*time.Second, func() { panic("hangs") }).Stop()
 		if !(target >= 0.001 && target <= 1e6) || replicas < 0 || replicas > 1e6 {
 			t.Skip()
 		}

@@ -171,6 +171,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("prometheusAddress", "http://a:9090/x", "authSecret", "token")
 	f.Add("follow", "Deployment/asr", "ratio", "0.5")
 	f.Fuzz(func(t *testing.T, k1, v1, k2, v2 string) {
+		defer time.AfterFunc(20*time.Second, func() { panic("hangs") }).Stop()
 		for _, base := range []map[string]string{{}, {"engine": "vllm"}, {"query": "x", "target": "1", "port": "1"}} {
 			base[k1], base[k2] = v1, v2
 			tr, err := Parse(base)

@@ -62,7 +62,7 @@ func (p *parser) latency(t *Trigger) {
 		p.failf("latencyTarget", "missing; wanted beside a latencyQuery: seconds (0.5), or a duration (500ms)")
 	case given:
 		d, err := time.ParseDuration(text)
-		if seconds, numErr := strconv.ParseFloat(text, 64); numErr == nil && seconds < maxLatency.Seconds() {
+		if seconds, numErr := strconv.ParseFloat(text, 64); numErr == nil && seconds <= maxLatency.Seconds() {
 			d, err = time.Duration(seconds*float64(time.Second)), nil
 		}
 		if err != nil || d < time.Millisecond || d > maxLatency {
@@ -82,7 +82,7 @@ func (p *parser) places(t *Trigger) {
 	}
 	if text, ok := p.values["path"]; ok {
 		if !isPath(text) {
-			p.failf("path", "%q; wanted: a path that begins with one /, such as /metrics", clip(text))
+			p.failf("path", "%q; wanted: a path that begins with one /, such as /metrics, of at most %d bytes", clip(text), maxPath)
 		}
 		t.Path = text
 	}

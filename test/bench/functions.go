@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -32,16 +33,21 @@ func expositions(b *bench) error {
 	if err != nil {
 		return err
 	}
+	bodies := 0
 	for _, name := range slices.Sorted(maps.Keys(presets)) {
 		body, found := strings.CutSuffix(name, "/scan")
 		if !found {
 			continue
 		}
+		bodies++
 		_, shown, _ := strings.Cut(body, "/")
 		scan, expfmt := presets.of(name, "sec/op"), presets.of(body+"/expfmt", "sec/op")
 		b.table.row(shown, micro(scan), "expfmt "+micro(expfmt), expfmt/scan, noLimit)
 		allocations := presets.of(name, "allocs/op")
 		b.table.holds(shown+": allocations", fmt.Sprint(allocations), "0", allocations == 0)
+	}
+	if bodies == 0 {
+		return errors.New("no exposition of a preset was scanned")
 	}
 	return nil
 }
@@ -75,6 +81,6 @@ func functions(b *bench) error {
 	if err != nil {
 		return err
 	}
-	b.table.alone("1000 reporters, 10 reports a second of each", cores(reporters.of("Reporters", "cores")))
+	b.table.alone("1000 reporters, 10 reports a second of each", fmt.Sprintf("%s, %.0f MiB of Go's heap and stacks", cores(reporters.of("Reporters", "cores")), reporters.of("Reporters", "MiB")))
 	return nil
 }

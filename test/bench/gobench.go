@@ -19,10 +19,14 @@ var processors = regexp.MustCompile(`-\d+$`)
 
 // goBench runs the benchmarks of a package of the product. Each is run three times, in turns.
 func (b *bench) goBench(pkg, pattern, benchtime string) (measured, error) {
-	cmd := exec.CommandContext(b, "go", "-C", "../..", "test", "-run", "^$", "-bench", pattern, "-benchmem", "-benchtime", benchtime, "-count", "3", pkg)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w\n%s", pkg, err, out)
+	var out []byte
+	for range 3 {
+		cmd := exec.CommandContext(b, "go", "-C", "../..", "test", "-run", "^$", "-bench", pattern, "-benchmem", "-benchtime", benchtime, "-count", "1", pkg)
+		text, err := cmd.CombinedOutput()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w\n%s", pkg, err, text)
+		}
+		out = append(out, text...)
 	}
 	all := map[string]map[string][]float64{}
 	r := benchfmt.NewReader(bytes.NewReader(out), pkg)

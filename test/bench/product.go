@@ -76,6 +76,9 @@ func get(ctx context.Context, url string) (string, error) {
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", url, resp.Status)
+	}
 	return string(text), err
 }
 
@@ -85,6 +88,7 @@ func (s *product) metric(ctx context.Context, name string, words ...string) (sum
 	if err != nil {
 		return 0, err
 	}
+	found := false
 	for line := range strings.Lines(text) {
 		series, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if series != name && !strings.HasPrefix(series, name+"{") {
@@ -97,7 +101,11 @@ func (s *product) metric(ctx context.Context, name string, words ...string) (sum
 		var v float64
 		if _, err := fmt.Sscan(value, &v); has && err == nil {
 			sum += v
+			found = true
 		}
+	}
+	if !found {
+		return 0, fmt.Errorf("no series of %s with %q", name, words)
 	}
 	return sum, nil
 }

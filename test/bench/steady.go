@@ -28,9 +28,20 @@ func steady(b *bench) error {
 	if err != nil {
 		return err
 	}
+	begun := time.Now()
+	servedBefore, err := f.served(b)
+	if err != nil {
+		return err
+	}
 	if err := sleep(b, b.steady); err != nil {
 		return err
 	}
+	served, err := f.served(b)
+	if err != nil {
+		return err
+	}
+	share := float64(served-servedBefore) / (1000 * time.Since(begun).Seconds())
+	b.table.holds("read on time", fmt.Sprintf("%.1f %%", 100*share), "≥ 98 %", share >= 0.98)
 	after, err := b.level(s)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"strings"
 )
 
@@ -28,8 +29,9 @@ func (l limit) String() string {
 	return ""
 }
 
+// kept is false for what is no ratio: one of its figures was measured over nothing.
 func (l limit) kept(ratio float64) bool {
-	return (l.atLeast == 0 || ratio >= l.atLeast) && (l.atMost == 0 || ratio <= l.atMost)
+	return ratio > 0 && !math.IsInf(ratio, 1) && (l.atLeast == 0 || ratio >= l.atLeast) && (l.atMost == 0 || ratio <= l.atMost)
 }
 
 // table prints each figure as it is known, and counts what was missed.
@@ -64,7 +66,7 @@ func (t *table) alone(what, figure string) {
 	fmt.Fprintf(t.out, "| %s | %s | | | | |\n", what, figure)
 }
 
-// holds is a figure with a limit of its own, which no machine changes: a count, a size.
+// holds is a figure with a limit of its own, a count, a size, a share, or a time that leaves room for a slow machine.
 func (t *table) holds(what, figure, limit string, kept bool) {
 	verdict := "kept"
 	if !kept {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -42,6 +43,16 @@ type reading struct {
 // targets: reading inference servers, beside Debian's Prometheus on the same ones.
 func targets(b *bench) error {
 	b.table.part("Reading targets (CPU of the reader alone)")
+	root, err := b.debian("prometheus")
+	if err != nil {
+		return err
+	}
+	version, err := exec.CommandContext(b, filepath.Join(root, "usr", "bin", "prometheus"), "--version").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("prometheus --version: %w", err)
+	}
+	first, _, _ := strings.Cut(string(version), " (")
+	b.table.alone("the peer, which keeps every series", "Debian's "+first)
 	at := map[string]reading{}
 	for _, l := range []load{
 		{100, "1s", time.Second, "whole"},
