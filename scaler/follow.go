@@ -136,7 +136,7 @@ func (l *live) cycle() error {
 	if l.trigger.Follow == nil || l.workload == nil {
 		return nil
 	}
-	if way := l.leadsBack(l.trigger.Follow, []string{l.workload.Name}); way != nil {
+	if way := l.leadsBack(l.trigger.Follow, []string{l.workload.Name}, map[string]bool{}); way != nil {
 		return fmt.Errorf("%w: follow: %q; a workload cannot follow itself: %s", errMetadata, l.trigger.Follow.String(), strings.Join(way, " → "))
 	}
 	return nil
@@ -144,10 +144,12 @@ func (l *live) cycle() error {
 
 // leadsBack is the way on which a leader leads back to where the way begins, by any of
 // its triggers; nil where none does. Another's cycle is theirs, who are told.
-func (l *live) leadsBack(next *trigger.Follow, way []string) []string {
-	if slices.Contains(way[1:], next.Name) {
+func (l *live) leadsBack(next *trigger.Follow, way []string, seen map[string]bool) []string {
+	name := strings.ToLower(next.String())
+	if seen[name] {
 		return nil
 	}
+	seen[name] = true
 	way = append(slices.Clone(way), next.Name)
 	if next.Name == way[0] && (next.Kind == "" || strings.EqualFold(next.Kind, l.workload.Kind)) {
 		return way
@@ -158,7 +160,7 @@ func (l *live) leadsBack(next *trigger.Follow, way []string) []string {
 	}
 	for _, p := range standing(l.scaler.of(object{l.namespace, w.ScaledObject}), (*live).stands) {
 		if f := p.trigger.Follow; f != nil {
-			if back := l.leadsBack(f, way); back != nil {
+			if back := l.leadsBack(f, way, seen); back != nil {
 				return back
 			}
 		}

@@ -1,6 +1,7 @@
 package scaler
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -166,6 +167,33 @@ func TestCycleBySomebodyElse(t *testing.T) {
 		w.pass(3 * time.Second)
 		require.Equal(t, 40.0, w.value(own))
 		require.Contains(t, w.why().Faults[0], "a workload cannot follow itself: lightning-asr → api → lightning-asr")
+	})
+}
+
+// Each of many follows all of the next ones: there are more ways than anybody can go.
+func TestManyLeaders(t *testing.T) {
+	inBubble(t, true, func(t *testing.T, w *world) {
+		const layers, wide = 12, 6
+		name := func(layer, i int) string { return fmt.Sprintf("w%d-%d", layer, i) }
+		for layer := range layers {
+			for i := range wide {
+				w.cluster.updateOf(name(layer, i), name(layer, i), func(wl *metricsource.Workload) { wl.Replicas, wl.MaxReplicas = 1, 100 })
+			}
+		}
+		for layer := range layers - 1 {
+			for i := range wide {
+				var triggers []map[string]string
+				for j := range wide {
+					triggers = append(triggers, map[string]string{"follow": name(layer+1, j)})
+				}
+				w.cluster.declareOf(name(layer, i), triggers...)
+			}
+		}
+		w.pass(time.Minute)
+		require.Len(t, w.scaler.all(), (layers-1)*wide*wide)
+		w.cluster.changed("asr", name(0, 0))
+		w.pass(time.Minute)
+		require.NoError(t, w.scaler.find(object{"asr", name(0, 0)}, map[string]string{"follow": name(1, 0)}).answer.Load().err)
 	})
 }
 
