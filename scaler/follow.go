@@ -20,8 +20,8 @@ func (l *live) leaderOf() decision.Leader {
 	}
 	in := decision.Leader{Asked: true, Name: f.String(), Ratio: f.Ratio, Alone: l.trigger.Load == nil}
 	w, err := l.scaler.opts.Cluster.Leader(l.namespace, f.Kind, f.Name)
-	if err == nil {
-		err = l.cyclic
+	if l.cyclic != nil {
+		err, in.Void = l.cyclic, true
 	}
 	if err != nil {
 		in.Err = err.Error()

@@ -166,6 +166,10 @@ func TestCycleBySomebodyElse(t *testing.T) {
 		a.set(asr(40))
 		w.pass(3 * time.Second)
 		require.Equal(t, 40.0, w.value(own))
+		w.cluster.update(func(wl *metricsource.Workload) { wl.Replicas = 8 })
+		a.set(asr(5))
+		w.pass(3 * time.Second)
+		require.Equal(t, 5.0, w.value(own), "its own load alone decides, downwards too")
 		require.Contains(t, w.why().Faults[0], "a workload cannot follow itself: lightning-asr → api → lightning-asr")
 	})
 }

@@ -184,7 +184,8 @@ func (s *Scaler) sweep(now time.Time) {
 // KEDA resolved; s.mu must be held.
 func (s *Scaler) succeeded(l *live) bool {
 	for _, other := range s.byObject[l.object] {
-		if other != l && (other.watchers() > 0 || other.used.Load() > l.used.Load()) && alike(l.metadata, other.metadata) {
+		if other != l && (other.watchers() > 0 || other.used.Load() > l.used.Load()) &&
+			(alike(l.metadata, other.metadata) || alike(other.metadata, l.metadata)) {
 			return true
 		}
 	}
@@ -294,14 +295,20 @@ func declares(triggers []metricsource.ScaledObjectTrigger, called map[string]str
 	return false, perhaps
 }
 
-// alike reports whether both are the same but for values that KEDA resolves.
-func alike(a, b map[string]string) bool {
-	for k, v := range a {
-		if other, ok := b[k]; !ok || other != v && !strings.HasSuffix(k, fromEnvSuffix) {
+// alike reports whether the metadata called are those declared, but for what KEDA resolves:
+// the values of its keys, and keys whose variable is not set.
+func alike(declared, called map[string]string) bool {
+	for k, v := range declared {
+		if c, ok := called[k]; (!ok || c != v) && !strings.HasSuffix(k, fromEnvSuffix) {
 			return false
 		}
 	}
-	return len(a) == len(b)
+	for k := range called {
+		if _, ok := declared[k]; !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // fromEnvSuffix ends the names of keys whose values only KEDA can read: a ScaledObject names

@@ -34,6 +34,7 @@ const (
 	// a machine that has time: it does not keep the rest waiting.
 	busyShare = 4
 	costly    = time.Second
+	maxGap    = 10 * time.Second
 	// gather lets the readings of one tick come in before they are judged together.
 	gather = 5 * time.Millisecond
 	// firstPass is how long readiness waits for targets that do not answer.
@@ -298,10 +299,10 @@ func (s *Scaler) wake(l *live, after time.Duration) {
 	if a := l.answer.Load(); a != nil {
 		gap := minGap
 		if a.took > costly {
-			gap = busyShare * a.took
+			gap = min(busyShare*a.took, maxGap)
 		}
 		if replicasOf(a) == 0 && !a.decision.Active {
-			gap = min(gap, idleShare*a.took)
+			gap = min(minGap, idleShare*a.took)
 		}
 		if earliest := a.at.Add(gap); at.Before(earliest) {
 			at = earliest

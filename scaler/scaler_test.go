@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -447,7 +448,7 @@ func TestTriggersOfOneLabel(t *testing.T) {
 		seen := map[string]int{}
 		var one, two int
 		md := func(i int) map[string]string {
-			return map[string]string{"engine": "lightning-asr", "endpoints": "10.0.0.1:9090", "activation": fmt.Sprint(i)}
+			return map[string]string{"engine": "lightning-asr", "endpoints": "10.0.0.1:9090", "activation": strconv.Itoa(i)}
 		}
 		for i := 1; ; i++ {
 			l := label("lightning-asr", key(o, md(i)), nil)
@@ -465,4 +466,23 @@ func TestTriggersOfOneLabel(t *testing.T) {
 		_, err := w.registry.Gather()
 		require.NoError(t, err)
 	})
+}
+
+// KEDA gives no key whose variable is not set.
+func TestDeclares(t *testing.T) {
+	declared := []metricsource.ScaledObjectTrigger{{Metadata: map[string]string{"engine": "vllm", "holdFromEnv": "HOLD"}}}
+	for _, tc := range []struct {
+		called  map[string]string
+		perhaps bool
+	}{
+		{map[string]string{"engine": "vllm", "holdFromEnv": "5s"}, true},
+		{map[string]string{"engine": "vllm"}, true},
+		{map[string]string{"engine": "tgi", "holdFromEnv": "5s"}, false},
+		{map[string]string{"holdFromEnv": "5s"}, false},
+		{map[string]string{"engine": "vllm", "port": "1"}, false},
+	} {
+		certain, perhaps := declares(declared, tc.called)
+		require.False(t, certain)
+		require.Equal(t, tc.perhaps, perhaps, tc.called)
+	}
 }

@@ -93,7 +93,10 @@ func (f *serveFlags) idle(given func(flag string) bool) error {
 		}
 	}
 	if f.kubernetes == "off" {
-		refuse("with --kubernetes=off", "namespaces", "kubeconfig", "node-autoscaler", "upstream-allow")
+		refuse("with --kubernetes=off", "namespaces", "kubeconfig", "upstream-allow")
+		if f.nodeAutoscaler != "auto" {
+			refuse("with --kubernetes=off", "node-autoscaler")
+		}
 	}
 	if f.push.tokenFile == "" && f.tlsClientCA == "" {
 		refuse("without --push-token-file or --tls-client-ca", "push-grpc-address", "push-http-address", "push-peers")

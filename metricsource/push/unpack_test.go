@@ -26,7 +26,7 @@ import (
 type rawCodec struct{}
 
 func (rawCodec) Marshal(v any) ([]byte, error)   { return v.([]byte), nil }
-func (rawCodec) Unmarshal(b []byte, v any) error { *(v.(*[]byte)) = b; return nil }
+func (rawCodec) Unmarshal(b []byte, v any) error { *v.(*[]byte) = b; return nil }
 func (rawCodec) Name() string                    { return "proto" }
 
 // nested wraps b as field n, level by level.

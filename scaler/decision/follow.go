@@ -16,6 +16,10 @@ func (d *deciding) follow() {
 	}
 	if leader.Err != "" {
 		d.fault(LeaderFault, "follow %s: %s", leader.Name, leader.Err)
+		if leader.Void {
+			d.memory.Led, d.memory.LeaderPods, d.memory.LeaderSize = false, 0, 0
+			return
+		}
 		d.leaderUnknown()
 		return
 	}

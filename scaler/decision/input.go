@@ -41,6 +41,8 @@ type Leader struct {
 	Name  string
 	// Err says why nothing is known of it; empty where something is.
 	Err string
+	// Void: there is no leader, for the trigger may not follow the one that it names.
+	Void bool
 	// Wanted is what its own decision asks for, within its minReplicaCount and
 	// maxReplicaCount; 0 where nobody decides for it, or it is paused.
 	Wanted int
@@ -170,8 +172,9 @@ type Memory struct {
 	LeaderPods int
 	// LeaderSize is what the follower was sized by: what the leader wanted, or had.
 	LeaderSize int
-	// LatencyAsked is how many replicas the latency asked for then.
+	// LatencyAsked is how many replicas the latency asked for then, and LatencyAt when.
 	LatencyAsked int
+	LatencyAt    time.Time
 	// Ready are the replicas that were ready while the latency was measured, as far
 	// as later ones were more: the oldest and fewest first. None is 0.
 	Ready []Ready

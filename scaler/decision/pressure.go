@@ -3,6 +3,7 @@ package decision
 import (
 	"fmt"
 	"math"
+	"time"
 )
 
 // saturation (rule 3) keeps a fleet of busy pods with an empty queue from being
@@ -67,11 +68,18 @@ func (d *deciding) saturationSum() (sum float64, missing int) {
 	return sum, missing
 }
 
+// latencyStands is how long a latency stands of which a query finds nothing any more.
+const latencyStands = 10 * time.Minute
+
 // latency (rule 3) multiplies the replicas that it was measured on by how far the
 // objective is missed. Pods still loading count towards what was asked for
 // before, so that a slow start is no reason to ask again; and neither is what
 // fewer pods showed, when the new ones have only just become ready.
 func (d *deciding) latency() {
+	if d.in.Replicas == 0 && len(d.in.Pods) == 0 {
+		// What was measured before it fell asleep is not of the pods that it wakes to.
+		d.memory.Latency, d.memory.LatencyAsked = Complete{}, 0
+	}
 	r, objective := d.in.Latency, d.in.Policy.LatencyTarget.Seconds()
 	if !r.Asked || objective <= 0 || len(d.in.Pods) == 0 {
 		return
@@ -88,17 +96,20 @@ func (d *deciding) latency() {
 			worst, measured = max(worst, v.Value), true
 		}
 	}
-	lost := r.Err != ""
+	last, lost := d.memory.Latency, r.Err != ""
 	switch {
 	case nans > 0 && !measured:
 		d.note("latency", "NaN asks for nothing: there was no traffic to measure")
 	case !measured && r.Err == "" && d.anyPod(func(s State) bool { return s == Answering }):
 		d.fault(QueryFault, "latency: the query found nothing in what the pods export")
-		lost = true
+		// For a while: a query may also mean by nothing that all is well.
+		if ends := d.memory.LatencyAt.Add(latencyStands); d.in.Now.Before(ends) {
+			lost = true
+			d.until(ends)
+		}
 	}
 	// What was measured before a pod went silent, or the query found nothing any more,
 	// keeps the fleet, and makes it no larger: it multiplies replicas that it never saw.
-	last := d.memory.Latency
 	missing := d.unknown > 0 || lost
 	if missing && last.Known {
 		worst, measured = max(worst, last.Value), true
@@ -107,6 +118,9 @@ func (d *deciding) latency() {
 	wanted := min(ceil(float64(ready)*worst/objective), MaxReplicas)
 	if !missing {
 		d.memory.Latency, d.memory.LatencyAsked = Complete{Known: measured, Value: worst}, wanted
+		if measured {
+			d.memory.LatencyAt = d.in.Now
+		}
 	} else {
 		wanted = min(wanted, max(d.in.Replicas, d.memory.LatencyAsked))
 	}

@@ -24,6 +24,21 @@ func TestLatencyLost(t *testing.T) {
 			d, memory = Decide(in, memory)
 			require.Equal(t, 8, d.Replicas)
 			require.Len(t, d.Faults, 1)
+
+			later := in
+			later.Now = in.Now.Add(latencyStands)
+			d, _ = Decide(later, memory)
+			if r.Err == "" {
+				require.Equal(t, 1, d.Replicas, "a query may mean by nothing that all is well")
+			} else {
+				require.Equal(t, 8, d.Replicas)
+			}
+			asleep := in
+			asleep.Replicas, asleep.Pods, asleep.Load.Values, asleep.InFlight.Values = 0, nil, nil, nil
+			_, woken := Decide(asleep, memory)
+			d, _ = Decide(in, woken)
+			require.Equal(t, 1, d.Replicas, "what it was before it slept is not that of the pods it wakes to")
+
 			in.Latency = Reading{Asked: true, Values: []Value{{"", 0.5}}}
 			d, _ = Decide(in, memory)
 			require.Equal(t, 2, d.Replicas, "measured again")
