@@ -19,9 +19,9 @@ import (
 const (
 	minSubqueryStep = time.Second
 	maxRegexLength  = 1024 // bytes
-	maxRepetitions  = 32   // in one regular expression
+	maxRepetitions  = 64   // in one regular expression; x{9} has nine
 	maxRelabelCalls = 2
-	maxReferences   = 4   // to labels, in what one such call makes
+	maxReferences   = 8   // to labels, in what one such call makes
 	maxReplacement  = 256 // bytes of text therein
 
 	maxQuerySeries = 1_000_000
@@ -119,24 +119,28 @@ func affordableRegex(text string) error {
 	if err != nil {
 		return fmt.Errorf("has an invalid regular expression: %w", err)
 	}
-	repetitions, counted := 0, false
-	var walk func(*syntax.Regexp)
-	walk = func(re *syntax.Regexp) {
-		switch re.Op {
-		case syntax.OpStar, syntax.OpPlus, syntax.OpQuest:
-			repetitions++
-		case syntax.OpRepeat:
-			counted = true
-		}
-		for _, sub := range re.Sub {
-			walk(sub)
-		}
-	}
-	walk(re)
-	if counted || repetitions > maxRepetitions {
-		return fmt.Errorf("has a regular expression with %d repetitions, or a counted repetition such as {0,9}; at most %d, and none", repetitions, maxRepetitions)
+	if n := repetitions(re); n > maxRepetitions {
+		return fmt.Errorf("has a regular expression with %d repetitions, of which x{9} has nine; at most %d", n, maxRepetitions)
 	}
 	return nil
+}
+
+// repetitions counts what may be repeated, or left out, in a regular expression.
+func repetitions(re *syntax.Regexp) (n int) {
+	for _, sub := range re.Sub {
+		n += repetitions(sub)
+	}
+	switch re.Op {
+	case syntax.OpStar, syntax.OpPlus, syntax.OpQuest:
+		n++
+	case syntax.OpRepeat:
+		times := re.Max
+		if times < 0 {
+			times = re.Min + 1
+		}
+		n = (n + 1) * times
+	}
+	return n
 }
 
 // meter stops an evaluation that costs more than that.

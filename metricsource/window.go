@@ -239,7 +239,7 @@ func (w *Window) setBack(at time.Time) {
 			}
 		}
 	}
-	w.newest, w.updated = at.UnixMilli(), at
+	w.newest, w.updated = at.UnixMilli(), w.updated.Add(-time.Duration(by)*time.Millisecond)
 }
 
 // Remove takes the target and all its series out of the window.

@@ -205,8 +205,9 @@ func TestWindowBoundsItsSeries(t *testing.T) {
 
 func TestParseQueryRefuses(t *testing.T) {
 	for text, why := range map[string]string{
-		`sum(`:                              `is not PromQL`,
-		`q[5m]`:                             `yields a range vector`,
+		`sum(`:  `is not PromQL`,
+		`q[5m]`: `yields a range vector`,
+		`label_replace(q,"a","$1","b","((a{9}){9})")`: `90 repetitions`,
 		`"text"`:                            `yields a string`,
 		`rate(q[11m])`:                      `looks back 11m0s; at most 10m0s`,
 		`rate(q[6m] offset 5m)`:             `looks back 11m0s; at most 10m0s`,
@@ -215,16 +216,16 @@ func TestParseQueryRefuses(t *testing.T) {
 		`q @ 0`:                             `fixed in time`,
 		`max_over_time(q[1m:1ms])`:          `a subquery with a step of 1ms; at least 1s`,
 		`max_over_time(max_over_time(q[1m:1s])[1m:1s])`: `a subquery within a subquery`,
-		`q{a=~"b{0,99}c"}`:                          `a counted repetition`,
+		`q{a=~"b{0,99}c"}`:                          `repetitions, of which x{9} has nine; at most 64`,
 		`q{a!~"` + strings.Repeat("a|", 600) + `"}`: `regular expression of 1200 bytes`,
 		`label_join(label_join(label_join(q,"a","","a","a"),"a","","a","a"),"a","","a","a")`: `label_replace more than 2 times`,
 		strings.Repeat("q", 4097):                                            `at most 4096`,
-		`label_replace(q,"a","$1$1$1$1$1","b","(.*)")`:                       `with 5 references to labels and 10 bytes of text; at most 4 and 256`,
+		`label_replace(q,"a","$1$1$1$1$1$1$1$1$1","b","(.*)")`:               `with 9 references to labels and 18 bytes of text; at most 8 and 256`,
 		`label_replace(q,"a","` + strings.Repeat("x", 257) + `","b","(.*)")`: `257 bytes of text`,
 		`label_join(q,"a","` + strings.Repeat("x", 100) + `","b","c")`:       `400 bytes of text`,
-		`label_join(q,"a","","b","c","d","e","f")`:                           `label_join with 5 references`,
-		`label_replace(q,"a","$1","b","(.{0,999})")`:                         `a counted repetition`,
-		`label_replace(q,"a","$1","b","(` + strings.Repeat("a?", 40) + `)")`: `40 repetitions`,
+		`label_join(q,"a","","b","c","d","e","f","g","h","i","j")`:           `label_join with 9 references`,
+		`label_replace(q,"a","$1","b","(.{0,999})")`:                         `repetitions, of which x{9} has nine; at most 64`,
+		`label_replace(q,"a","$1","b","(` + strings.Repeat("a?", 70) + `)")`: `70 repetitions`,
 		`label_replace(q,"a","$1","b","(")`:                                  `invalid regular expression`,
 		`q{a=~"` + strings.Repeat("[a-z]?x*", 125) + `"}`:                    `250 repetitions`,
 	} {

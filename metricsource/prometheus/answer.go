@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
@@ -102,24 +103,39 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 // turn is a query's among those whose answers are large.
 type turn struct {
 	slots *semaphore.Weighted
-	taken bool
+
+	mu           sync.Mutex
+	taken, ended bool
 }
 
 type turnOf struct{}
 
 func (t *turn) take(ctx context.Context) error {
-	if t.taken {
+	t.mu.Lock()
+	taken := t.taken
+	t.mu.Unlock()
+	if taken {
 		return nil
 	}
 	if err := t.slots.Acquire(ctx, 1); err != nil {
 		return err
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended {
+		t.slots.Release(1)
+		return context.Canceled
+	}
 	t.taken = true
 	return nil
 }
 
+// end gives the turn to the next. The body may still be read: the query's client does not
+// wait for that.
 func (t *turn) end() {
-	if t.taken {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended = true; t.taken {
 		t.slots.Release(1)
 	}
 }

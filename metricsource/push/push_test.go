@@ -215,8 +215,11 @@ func TestOneNamespaceKeepsNoOtherOut(t *testing.T) {
 func TestRelayedParts(t *testing.T) {
 	there := NewStore(nil)
 	w := watch(t, there)
-	require.NoError(t, there.take(queued(7, 5), asr, relayed))
-	require.NoError(t, there.take(queued(7, 6), asr, relayed))
+	for _, v := range []float64{5, 6} {
+		r := queued(7, v)
+		r.Samples[0].TimeToLive = durationpb.New(time.Minute)
+		require.NoError(t, there.take(r, asr, relayed))
+	}
 	require.Equal(t, map[string]float64{"api-0": 6}, w.demand(t))
 }
 

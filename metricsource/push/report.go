@@ -57,6 +57,7 @@ type report struct {
 	instance string
 	sequence uint64
 	ttl      time.Duration // 0 takes back
+	parts    bool          // each of its series has its own time
 	samples  []sample
 }
 
@@ -65,16 +66,19 @@ type sample struct {
 	value  float64
 	at     time.Time     // when it was said last, and for how long it stands if the instance
 	stands time.Duration // tells by parts: by the interval that was observed, if it is paced
+	age    time.Duration // as another replica tells it
 	paced  bool
 }
 
-// request is a report of parts as one, which stands for as long as any of its series.
+// request is a report of parts as one, with what is left of the time of each series.
 func (p *report) request(now time.Time) *demandv1.ReportRequest {
 	req := &demandv1.ReportRequest{Namespace: p.namespace, Workload: p.name, Instance: p.instance, Sequence: p.sequence}
-	p.ttl = MinTimeToLive
+	p.ttl, p.parts = MinTimeToLive, true
 	for _, s := range p.samples {
-		p.ttl = max(p.ttl, s.stands-now.Sub(s.at))
-		req.Samples = append(req.Samples, s.proto())
+		if left := s.end().Sub(now); left > 0 {
+			p.ttl = max(p.ttl, left)
+			req.Samples = append(req.Samples, s.proto(now))
+		}
 	}
 	req.TimeToLive = durationpb.New(p.ttl)
 	return req
@@ -84,16 +88,19 @@ func (p *report) request(now time.Time) *demandv1.ReportRequest {
 func (p *report) ends(now time.Time) time.Time {
 	first := now.Add(p.ttl)
 	for _, s := range p.samples {
-		if end := s.at.Add(s.stands); end.Before(first) {
-			first = end
+		if s.end().Before(first) {
+			first = s.end()
 		}
 	}
 	return first
 }
 
-// proto is the sample as it is reported.
-func (s sample) proto() *demandv1.Sample {
-	out := &demandv1.Sample{Labels: map[string]string{}, Value: s.value}
+// end is when it stands no more.
+func (s sample) end() time.Time { return s.at.Add(s.stands) }
+
+// proto is the sample as replicas tell it.
+func (s sample) proto(now time.Time) *demandv1.Sample {
+	out := &demandv1.Sample{Labels: map[string]string{}, Value: s.value, TimeToLive: durationpb.New(s.end().Sub(now)), Age: durationpb.New(now.Sub(s.at))}
 	s.labels.Range(func(l labels.Label) {
 		if l.Name == model.MetricNameLabel {
 			out.Name = l.Value
@@ -136,6 +143,7 @@ func parse(r *demandv1.ReportRequest) (report, error) {
 			continue
 		}
 		out.samples = append(out.samples, parsed)
+		out.parts = out.parts || s.GetTimeToLive() != nil
 	}
 	if len(errs) > 0 {
 		return report{}, fmt.Errorf("%w: %w", errInvalid, errors.Join(errs...))
@@ -153,6 +161,10 @@ func parseSample(s *demandv1.Sample) (sample, error) {
 	case len(s.GetLabels()) > maxLabels:
 		return sample{}, fmt.Errorf("sample %s: %d labels; at most %d", name, len(s.GetLabels()), maxLabels)
 	}
+	left, age := s.GetTimeToLive().AsDuration(), s.GetAge().AsDuration()
+	if s.GetTimeToLive() != nil && (left <= 0 || left > MaxTimeToLive) || age < 0 || age > MaxTimeToLive {
+		return sample{}, fmt.Errorf("sample %s: timeToLive: %s, age: %s; wanted: at most %s each", name, left, age, MaxTimeToLive)
+	}
 	b := labels.NewScratchBuilder(len(s.GetLabels()) + 1)
 	b.Add(model.MetricNameLabel, name)
 	for k, value := range s.GetLabels() {
@@ -162,7 +174,7 @@ func parseSample(s *demandv1.Sample) (sample, error) {
 		b.Add(k, value)
 	}
 	b.Sort()
-	return sample{labels: b.Labels(), value: v}, nil
+	return sample{labels: b.Labels(), value: v, age: age, stands: left + age}, nil
 }
 
 // clip keeps what an error repeats of its input short.

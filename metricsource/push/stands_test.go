@@ -129,38 +129,195 @@ func TestTakenBackWhileTheStreamWasBroken(t *testing.T) {
 // other, here and on the other replicas.
 func TestPartsEndByThemselves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		here, there := NewStore(nil), NewStore(nil)
-		to := &relay{queue: make(chan *demandv1.ReportRequest, 64), behind: make(chan struct{}, 1)}
-		here.relays[to] = struct{}{}
+		here, there, flow, stop := pair(t)
+		defer stop()
 		server := NewServer(here, nil)
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() { defer close(done); _ = here.Run(ctx) }()
-		defer func() { cancel(); <-done }()
 		w, v := watch(t, here), watch(t, there)
-		demands := func() (float64, float64) {
-			synctest.Wait()
-			for len(to.queue) > 0 {
-				require.NoError(t, there.take(<-to.queue, []string{everywhere}, relayed))
-			}
-			return w.demand(t)["api-0"], v.demand(t)["api-0"]
+		demands := func() []float64 {
+			flow()
+			return []float64{w.demand(t)["api-0"], v.demand(t)["api-0"]}
 		}
 		export := func(name string, value float64) {
 			require.Nil(t, server.export(exported("asr", uint64(time.Now().UnixNano()), name, value), asr).GetPartialSuccess())
+			flow()
 		}
 		for range 3 {
 			export("demand.queued_requests", 7)
-			export("other.metric", 1) // every 5 s as well at first
+			export("other.metric", 1)
 			time.Sleep(5 * time.Second)
 		}
 		export("other.metric", 1)
 		time.Sleep(4 * time.Second)
-		a, b := demands()
-		require.Equal(t, []float64{7, 7}, []float64{a, b})
+		require.Equal(t, []float64{7, 7}, demands())
 		export("other.metric", 1)
 		time.Sleep(4 * time.Second)
-		a, b = demands()
-		require.Equal(t, []float64{0, 0}, []float64{a, b}, "2.5 times 5 s are over")
+		require.Equal(t, []float64{0, 0}, demands(), "2.5 times 5 s are over")
 		require.NotNil(t, here.reporters[workload{"asr", "lightning-asr"}]["api-0"].last, "the other stands")
+	})
+}
+
+// pair is two replicas that pass on to each other, as far as flow lets them.
+func pair(t *testing.T) (a, b *Store, flow func(), stop func()) {
+	a, b = NewStore(nil), NewStore(nil)
+	toA := &relay{queue: make(chan *demandv1.ReportRequest, 64), behind: make(chan struct{}, 1)}
+	toB := &relay{queue: make(chan *demandv1.ReportRequest, 64), behind: make(chan struct{}, 1)}
+	a.relays[toB], b.relays[toA] = struct{}{}, struct{}{}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{}, 2)
+	for _, s := range []*Store{a, b} {
+		go func() { _ = s.Run(ctx); done <- struct{}{} }()
+	}
+	flow = func() {
+		synctest.Wait()
+		for len(toA.queue)+len(toB.queue) > 0 {
+			select {
+			case r := <-toA.queue:
+				_ = a.take(r, []string{everywhere}, relayed)
+			case r := <-toB.queue:
+				_ = b.take(r, []string{everywhere}, relayed)
+			}
+		}
+		synctest.Wait()
+	}
+	return a, b, flow, func() { cancel(); <-done; <-done }
+}
+
+// What was said last is not passed to and fro for ever.
+func TestSeriesEndOnBothReplicas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, flow, stop := pair(t)
+		defer stop()
+		w, v := watch(t, a), watch(t, b)
+		stores := []*Store{a, b}
+		for i := range 90 { // 15 minutes, every 10 s, round robin
+			s := NewServer(stores[i%2], nil)
+			now := uint64(time.Now().UnixNano())
+			if i < 6 {
+				s.export(exported("asr", now, "demand.queued_requests", 7), asr)
+			}
+			s.export(exported("asr", now, "other.metric", float64(i)), asr)
+			flow()
+			time.Sleep(10 * time.Second)
+			flow()
+		}
+		require.Empty(t, w.demand(t), "said last 14 minutes ago")
+		require.Empty(t, v.demand(t))
+	})
+}
+
+func TestSeriesOfPinnedExportersEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, flow, stop := pair(t)
+		defer stop()
+		w := watch(t, a)
+		for i := range 60 { // 1 h, every minute, two exporters of one pod
+			now := uint64(time.Now().UnixNano())
+			if i < 3 {
+				NewServer(a, nil).export(exported("asr", now, "demand.queued_requests", 7), asr)
+			}
+			NewServer(a, nil).export(exported("asr", now, "third.metric", float64(i)), asr)
+			flow()
+			time.Sleep(20 * time.Second)
+			NewServer(b, nil).export(exported("asr", uint64(time.Now().UnixNano()), "other.metric", float64(i)), asr)
+			flow()
+			time.Sleep(40 * time.Second)
+			flow()
+		}
+		require.Empty(t, w.demand(t), "said last 57 minutes ago")
+	})
+}
+
+func TestStandingTellsTheTimeOfEachSeries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := NewStore(nil)
+		s := NewServer(a, nil)
+		s.export(exported("asr", uint64(time.Now().UnixNano()), "other.metric", 1), asr) // once
+		time.Sleep(120 * time.Second)
+		s.export(exported("asr", uint64(time.Now().UnixNano()), "demand.queued_requests", 7), asr)
+		time.Sleep(25 * time.Second)
+		for _, r := range a.standing(time.Now()) {
+			require.Greater(t, r.GetTimeToLive().AsDuration(), 100*time.Second)
+		}
+	})
+}
+
+// A Collector may give points the time at which they were read, or made: it may stand still.
+func TestPointsWhoseTimeStandsStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, flow, stop := pair(t)
+		defer stop()
+		w, v := watch(t, a), watch(t, b)
+		s := NewServer(a, nil)
+		s.export(exported("asr", 1000, "other.metric", 1), asr)
+		s.export(exported("asr", 1000, "demand.queued_requests", 7), asr)
+		goneA, goneB := 0, 0
+		for range 60 {
+			time.Sleep(10 * time.Second)
+			s.export(exported("asr", 1000, "demand.queued_requests", 7), asr)
+			flow()
+			if len(w.demand(t)) == 0 {
+				goneA++
+			}
+			if len(v.demand(t)) == 0 {
+				goneB++
+			}
+		}
+		require.Zero(t, goneA)
+		require.Zero(t, goneB)
+	})
+}
+
+func TestPointsWhoseTimeStandsStillAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, flow, stop := pair(t)
+		defer stop()
+		w, v := watch(t, a), watch(t, b)
+		s := NewServer(a, nil)
+		goneA, goneB := 0, 0
+		for range 60 {
+			s.export(exported("asr", 1000, "demand.queued_requests", 7), asr)
+			flow()
+			for range 10 {
+				time.Sleep(time.Second)
+				flow()
+				if len(w.demand(t)) == 0 {
+					goneA++
+				}
+				if len(v.demand(t)) == 0 {
+					goneB++
+				}
+			}
+		}
+		require.Zero(t, goneA+goneB)
+	})
+}
+
+func TestLatePartBringsNothingBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, _, flow, stop := pair(t)
+		defer stop()
+		w := watch(t, a)
+		s := NewServer(a, nil)
+		var retried uint64
+		gone := 0
+		for i := range 30 {
+			now := uint64(time.Now().UnixNano())
+			if i < 6 {
+				s.export(exported("asr", now, "demand.queued_requests", 7), asr)
+				retried = now + 1
+			}
+			s.export(exported("asr", now+2, "other.metric", float64(i)), asr)
+			if i == 10 {
+				require.Empty(t, w.demand(t))
+				s.export(exported("asr", retried, "demand.queued_requests", 7), asr)
+			}
+			flow()
+			time.Sleep(10 * time.Second)
+			flow()
+			if i > 10 && len(w.demand(t)) > 0 {
+				gone += 10
+			}
+		}
+		require.Zero(t, gone, "seconds")
 	})
 }

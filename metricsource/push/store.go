@@ -9,7 +9,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
-	"github.com/prometheus/prometheus/model/labels"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -27,16 +26,6 @@ const (
 	// rememberFor is for how long the sequence of a reporter that is gone is kept:
 	// what it has said must not come back.
 	rememberFor = MaxTimeToLive
-	// A part stands for partStands halves of the interval that was observed; the first
-	// one for that of an SDK that exports every minute, as by default.
-	partStands      = 5
-	firstPartStands = partStands * time.Minute / 2
-	// minPartGap is the time below which two parts are of one export, though their
-	// moments differ: what is measured then is no interval.
-	minPartGap = time.Second
-	// latePart is by how much the moment of a part may be before that of another which
-	// came first: of two of one export, or by two ways.
-	latePart = time.Minute
 )
 
 // Store holds the last report of every reporter. Its methods are safe for concurrent use.
@@ -131,20 +120,22 @@ func (s *Store) put(req *demandv1.ReportRequest, namespaces []string, by way) er
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.reporters[parsed.workload][parsed.instance]
-	if r != nil {
-		if known, err := r.knows(parsed, by); known || err != nil {
-			return err
+	switch {
+	case by == part:
+		req, parsed, err = joined(r, parsed, now)
+	case by == relayed && parsed.parts:
+		req, parsed, err = merged(r, parsed, now)
+	case r != nil && by == relayed && parsed.sequence == r.sequence:
+		return nil // known
+	case r != nil && parsed.sequence <= r.sequence:
+		return errStale
+	default:
+		for i := range parsed.samples {
+			parsed.samples[i].at, parsed.samples[i].stands = now, parsed.ttl
 		}
 	}
-	if by == part {
-		if req, parsed, err = joined(r, parsed, now); err != nil {
-			return err
-		}
-	}
-	for i := range parsed.samples {
-		if s := &parsed.samples[i]; s.at.IsZero() {
-			s.at, s.stands = now, parsed.ttl
-		}
+	if err != nil {
+		return err
 	}
 	return s.state(r, req, parsed, now, by != relayed)
 }
@@ -204,76 +195,6 @@ func (s *Store) room(r *reporter, p report, size int) (*reporter, error) {
 	return r, nil
 }
 
-// knows reports whether a report says nothing new, or is an error where a newer one is
-// known. Of one moment there may be several parts, some of them late, and another replica
-// passes on each of them with all that came before it.
-func (r *reporter) knows(p report, by way) (bool, error) {
-	switch {
-	case p.sequence > r.sequence:
-		return false, nil
-	case by == part && r.last != nil && r.sequence-p.sequence <= uint64(latePart):
-		return false, nil
-	case by == relayed && p.sequence == r.sequence:
-		return len(p.samples) < len(r.report.samples) || same(p.samples, r.report.samples), nil
-	}
-	return false, errStale
-}
-
-// joined adds to a part what the reporter has said in others, for as long as that
-// stands, and lets each series stand for longer than it takes to be said again, by the
-// time that this took. The reporter is nil for its first. Of a part that comes late,
-// nothing counts that has been said since.
-func joined(r *reporter, p report, now time.Time) (*demandv1.ReportRequest, report, error) {
-	var before report
-	late := false
-	if r != nil {
-		before, late = r.report, p.sequence < r.sequence
-	}
-	said, fresh := map[uint64]sample{}, p.samples
-	for _, s := range before.samples {
-		said[s.labels.Hash()] = s
-	}
-	p.samples = make([]sample, 0, len(fresh)+len(before.samples))
-	for _, s := range fresh {
-		hash := s.labels.Hash()
-		last, repeated := said[hash]
-		if repeated = repeated && labels.Equal(last.labels, s.labels); repeated && late {
-			continue
-		}
-		delete(said, hash)
-		s.at, s.stands = now, firstPartStands
-		if repeated {
-			s.pace(last, now)
-		}
-		p.samples = append(p.samples, s)
-	}
-	if late && len(p.samples) == 0 {
-		return nil, report{}, errStale
-	}
-	for _, s := range before.samples {
-		if _, unsaid := said[s.labels.Hash()]; unsaid && now.Sub(s.at) < s.stands && len(p.samples) < MaxSamples {
-			p.samples = append(p.samples, s)
-		}
-	}
-	p.sequence = max(p.sequence, before.sequence)
-	req := p.request(now)
-	return req, p, nil
-}
-
-// pace lets a sample stand by the time since the last one of its series.
-func (s *sample) pace(last sample, now time.Time) {
-	s.stands, s.paced = last.stands, last.paced
-	gap := now.Sub(last.at)
-	if gap < minPartGap {
-		return
-	}
-	s.stands = min(partStands*gap/2, MaxTimeToLive)
-	if last.paced {
-		s.stands = max(s.stands, last.stands/2) // one that comes early is no new pace
-	}
-	s.paced = true
-}
-
 func same(a, b []sample) bool {
 	return slices.EqualFunc(a, b, func(x, y sample) bool { return x.value == y.value && x.labels.Hash() == y.labels.Hash() })
 }
@@ -303,16 +224,15 @@ func (s *Store) expire(r *reporter, now time.Time) {
 }
 
 // shorten states what is left of a report of which some series stand no more, and reports
-// whether anything is. It is news, to the other replicas too: they know the whole alone.
+// whether anything is.
 func (s *Store) shorten(r *reporter, now time.Time) bool {
 	p := r.report
-	p.samples = slices.DeleteFunc(slices.Clone(p.samples), func(s sample) bool { return now.Sub(s.at) >= s.stands })
+	p.samples = slices.DeleteFunc(slices.Clone(p.samples), func(s sample) bool { return !s.end().After(now) })
 	if len(p.samples) == 0 {
 		return false
 	}
-	p.sequence++
 	req := p.request(now)
-	return s.state(r, req, p, now, true) == nil
+	return s.state(r, req, p, now, false) == nil
 }
 
 // forget takes back what a reporter has said; its sequence is remembered.
@@ -338,6 +258,11 @@ func (s *Store) standing(now time.Time) []*demandv1.ReportRequest {
 		for _, r := range known {
 			if r.last == nil {
 				all = append(all, &demandv1.ReportRequest{Namespace: r.namespace, Workload: r.name, Instance: r.instance, Sequence: r.sequence, TimeToLive: durationpb.New(0)})
+				continue
+			}
+			if r.report.parts {
+				p := r.report
+				all = append(all, p.request(now))
 				continue
 			}
 			left := proto.CloneOf(r.last)

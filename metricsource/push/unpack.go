@@ -16,9 +16,9 @@ import (
 )
 
 // maxParts bounds the messages within a message that is unpacked: one takes 2 bytes on
-// the wire, and a hundred times as many in memory. An export of 8192 points with five
-// attributes each has 90 000.
-const maxParts = 100_000
+// the wire, and a hundred times as many in memory. An export of 8192 points with ten
+// attributes each has 172 000.
+const maxParts = 200_000
 
 // Options are those of a gRPC server for reports: a stranger is refused, and so is a
 // message of too many parts, before it is unpacked.

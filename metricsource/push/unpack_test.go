@@ -65,8 +65,8 @@ func TestNothingIsUnpackedThatIsTooMuch(t *testing.T) {
 	known := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+asrToken)
 	before := allocated()
 	require.Equal(t, codes.Unauthenticated, status.Code(export(t.Context())))
-	require.ErrorContains(t, export(known), "a message of more than 100000 parts")
-	require.Less(t, (allocated()-before)>>20, uint64(64), "MiB")
+	require.ErrorContains(t, export(known), "a message of more than 200000 parts")
+	require.Less(t, (allocated()-before)>>20, uint64(96), "MiB")
 
 	stream, err := demandv1.NewDemandServiceClient(conn).Report(known)
 	require.NoError(t, err)
@@ -75,7 +75,7 @@ func TestNothingIsUnpackedThatIsTooMuch(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, stream.Send(&demandv1.ReportRequest{Samples: slices.Repeat([]*demandv1.Sample{{}}, maxParts+1)}))
 	_, err = stream.Recv()
-	require.ErrorContains(t, err, "a message of more than 100000 parts")
+	require.ErrorContains(t, err, "a message of more than 200000 parts")
 
 	post := func(format string, body []byte) int {
 		r := httptest.NewRequest(http.MethodPost, "/v1/metrics", bytes.NewReader(body))

@@ -44,7 +44,11 @@ type reader struct {
 	series  map[string]*seen // of the body, by their text there
 	present int              // of them, in this round
 	round   uint64
+	broken  int // answers to the filter, before one was complete
 }
+
+// maxBroken is after how many of them the filter is asked for no more.
+const maxBroken = 3
 
 // filter is what is known of a target and ?name[]=.
 type filter int
@@ -82,9 +86,15 @@ func (r *reader) read(ctx context.Context) (reading, error) {
 		case err == nil, mayBeFilters(err):
 		case r.filter == filterProven:
 			return reading{}, err
-		case ctx.Err() != nil: // a server may hang for it: the next reading is in full
+		default: // a server may break for it, or have broken off by chance
 			r.filter = filterUntried
-			return reading{}, err
+			if r.broken++; r.broken == maxBroken {
+				r.filter = filterRefused
+			}
+			if ctx.Err() != nil {
+				return reading{}, err
+			}
+			return r.whole(ctx)
 		}
 		full, err := r.fetch(ctx, r.full)
 		if err == nil && full.found&r.known == r.known {
@@ -94,6 +104,11 @@ func (r *reader) read(ctx context.Context) (reading, error) {
 		}
 		return full, err
 	}
+	return r.whole(ctx)
+}
+
+// whole reads the target in full, and learns what there is to find.
+func (r *reader) whole(ctx context.Context) (reading, error) {
 	got, err := r.fetch(ctx, r.full)
 	if err == nil {
 		r.known = got.found

@@ -190,7 +190,12 @@ type Sample struct {
 	Name   string            `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Labels map[string]string `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// From 0 to 10^15.
-	Value         float64 `protobuf:"fixed64,3,opt,name=value,proto3" json:"value,omitempty"`
+	Value float64 `protobuf:"fixed64,3,opt,name=value,proto3" json:"value,omitempty"`
+	// Between replicas of the scaler: for how much longer this series stands, of an
+	// instance that reports its series one by one, as OpenTelemetry's exporters do.
+	TimeToLive *durationpb.Duration `protobuf:"bytes,4,opt,name=time_to_live,json=timeToLive,proto3" json:"time_to_live,omitempty"`
+	// And how long ago it was said.
+	Age           *durationpb.Duration `protobuf:"bytes,5,opt,name=age,proto3" json:"age,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -244,6 +249,20 @@ func (x *Sample) GetValue() float64 {
 		return x.Value
 	}
 	return 0
+}
+
+func (x *Sample) GetTimeToLive() *durationpb.Duration {
+	if x != nil {
+		return x.TimeToLive
+	}
+	return nil
+}
+
+func (x *Sample) GetAge() *durationpb.Duration {
+	if x != nil {
+		return x.Age
+	}
+	return nil
 }
 
 // ReportResponse answers one report.
@@ -321,11 +340,14 @@ const file_demand_v1_demand_proto_rawDesc = "" +
 	"\bsequence\x18\x04 \x01(\x04R\bsequence\x12;\n" +
 	"\ftime_to_live\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"timeToLive\x12+\n" +
-	"\asamples\x18\x06 \x03(\v2\x11.demand.v1.SampleR\asamples\"\xa4\x01\n" +
+	"\asamples\x18\x06 \x03(\v2\x11.demand.v1.SampleR\asamples\"\x8e\x02\n" +
 	"\x06Sample\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
 	"\x06labels\x18\x02 \x03(\v2\x1d.demand.v1.Sample.LabelsEntryR\x06labels\x12\x14\n" +
-	"\x05value\x18\x03 \x01(\x01R\x05value\x1a9\n" +
+	"\x05value\x18\x03 \x01(\x01R\x05value\x12;\n" +
+	"\ftime_to_live\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"timeToLive\x12+\n" +
+	"\x03age\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03age\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"p\n" +
@@ -369,14 +391,16 @@ var file_demand_v1_demand_proto_depIdxs = []int32{
 	5, // 0: demand.v1.ReportRequest.time_to_live:type_name -> google.protobuf.Duration
 	2, // 1: demand.v1.ReportRequest.samples:type_name -> demand.v1.Sample
 	4, // 2: demand.v1.Sample.labels:type_name -> demand.v1.Sample.LabelsEntry
-	0, // 3: demand.v1.ReportResponse.outcome:type_name -> demand.v1.Outcome
-	1, // 4: demand.v1.DemandService.Report:input_type -> demand.v1.ReportRequest
-	3, // 5: demand.v1.DemandService.Report:output_type -> demand.v1.ReportResponse
-	5, // [5:6] is the sub-list for method output_type
-	4, // [4:5] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	5, // 3: demand.v1.Sample.time_to_live:type_name -> google.protobuf.Duration
+	5, // 4: demand.v1.Sample.age:type_name -> google.protobuf.Duration
+	0, // 5: demand.v1.ReportResponse.outcome:type_name -> demand.v1.Outcome
+	1, // 6: demand.v1.DemandService.Report:input_type -> demand.v1.ReportRequest
+	3, // 7: demand.v1.DemandService.Report:output_type -> demand.v1.ReportResponse
+	7, // [7:8] is the sub-list for method output_type
+	6, // [6:7] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_demand_v1_demand_proto_init() }
