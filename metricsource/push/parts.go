@@ -34,7 +34,7 @@ const (
 func joined(r *reporter, p report, now time.Time) (*demandv1.ReportRequest, report, error) {
 	before, late := r.said(), time.Duration(0)
 	if p.sequence < before.sequence {
-		if late = time.Duration(min(before.sequence-p.sequence, uint64(MaxTimeToLive))); r.last == nil || late > latePart { //nolint:gosec // bounded
+		if late = time.Duration(min(before.sequence-p.sequence, uint64(MaxTimeToLive))); r.last == nil || late > latePart {
 			return nil, report{}, errStale
 		}
 	}
