@@ -65,7 +65,6 @@ func (b *bench) streamsOf(n int) (err error) {
 	if err != nil {
 		return err
 	}
-
 	heard := make(chan time.Time, 2*n)
 	begun := time.Now()
 	for range n {
