@@ -2,7 +2,7 @@ package metricsource
 
 import (
 	"context"
-	"errors"
+	"iter"
 	"slices"
 	"sort"
 
@@ -40,19 +40,23 @@ func (q querier) Select(ctx context.Context, sorted bool, hints *storage.SelectH
 	set := &seriesSet{at: -1}
 	q.window.mu.RLock()
 	defer q.window.mu.RUnlock()
-	set.err = q.window.visit(ctx, matchers, func(s *Series) error {
-		if q.hidden[s.labels.Get(model.MetricNameLabel)] {
-			return nil
+	for s, err := range q.window.matching(ctx, matchers) {
+		if err != nil {
+			set.err = err
+			break
 		}
-		if err := q.meter.take(s); err != nil {
-			return err
+		if q.hidden[s.labels.Get(model.MetricNameLabel)] {
+			continue
+		}
+		if set.err = q.meter.take(s); set.err != nil {
+			break
 		}
 		newest := s.samples[len(s.samples)-1]
 		if present && newest.t > until {
 			// It came while the query was on its way, and is the answer to it all the
 			// same; or the clock has gone back since.
 			set.series = append(set.series, view{labels: s.labels, samples: []sample{{until, newest.v}}})
-			return nil
+			continue
 		}
 		upTo := sort.Search(len(s.samples), func(i int) bool { return s.samples[i].t > until })
 		from := 0
@@ -62,8 +66,7 @@ func (q querier) Select(ctx context.Context, sorted bool, hints *storage.SelectH
 		if from < upTo {
 			set.series = append(set.series, view{labels: s.labels, samples: slices.Clone(s.samples[from:upTo])})
 		}
-		return nil
-	})
+	}
 	if sorted {
 		slices.SortFunc(set.series, func(a, b view) int { return labels.Compare(a.labels, b.labels) })
 	}
@@ -89,53 +92,45 @@ func (w *Window) Has(q *Query) bool {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	for _, matchers := range q.selectors {
-		err := w.visit(context.Background(), matchers, func(s *Series) error {
-			if s.labels.Get(model.MetricNameLabel) == "up" {
-				return nil
+		for s, err := range w.matching(context.Background(), matchers) {
+			if err == nil && s.labels.Get(model.MetricNameLabel) != "up" {
+				return true
 			}
-			return errFound
-		})
-		if err != nil {
-			return true
 		}
 	}
 	return false
 }
 
-var errFound = errors.New("found")
-
-// visit calls f for each linked series that all matchers match, until it fails or ctx
-// is done.
-func (w *Window) visit(ctx context.Context, matchers []*labels.Matcher, f func(*Series) error) error {
-	visited := 0
-	of := func(list []*Series) error {
-		for _, s := range list {
-			if err := givenUp(ctx, visited); err != nil {
-				return err
-			}
-			visited++
-			if matches(s.labels, matchers) {
-				if err := f(s); err != nil {
-					return err
+// matching are the linked series that all matchers match; an error ends them where ctx is done.
+func (w *Window) matching(ctx context.Context, matchers []*labels.Matcher) iter.Seq2[*Series, error] {
+	return func(yield func(*Series, error) bool) {
+		visited := 0
+		of := func(list []*Series) bool {
+			for _, s := range list {
+				if err := givenUp(ctx, visited); err != nil {
+					return yield(nil, err) && false
+				}
+				visited++
+				if matches(s.labels, matchers) && !yield(s, nil) {
+					return false
 				}
 			}
+			return true
 		}
-		return nil
-	}
-	if known, ok := nameSet(matchers); ok {
-		for _, name := range known {
-			if err := of(w.byName[name]); err != nil {
-				return err
+		if known, ok := nameSet(matchers); ok {
+			for _, name := range known {
+				if !of(w.byName[name]) {
+					return
+				}
+			}
+			return
+		}
+		for _, list := range w.byName {
+			if !of(list) {
+				return
 			}
 		}
-		return nil
 	}
-	for _, list := range w.byName {
-		if err := of(list); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (querier) LabelValues(context.Context, string, *storage.LabelHints, ...*labels.Matcher) ([]string, annotations.Annotations, error) {

@@ -61,8 +61,7 @@ func (s *Server) ServeOTLP(w http.ResponseWriter, r *http.Request) {
 	switch format {
 	case "application/x-protobuf":
 	case "application/json":
-		fits = func(text []byte, _ proto.Message) error { return jsonParts(text) }
-		unmarshal, marshal = protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal, protojson.Marshal
+		unmarshal, marshal, fits = protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal, protojson.Marshal, jsonParts
 	default:
 		refuse(w, http.StatusUnsupportedMediaType, fmt.Sprintf("Content-Type: %q; wanted: application/x-protobuf or application/json", clip(format)))
 		return

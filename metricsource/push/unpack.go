@@ -78,7 +78,7 @@ func parts(wire []byte, of protoreflect.MessageDescriptor, most int) (n int) {
 }
 
 // jsonParts is the like of JSON, in which each message begins with a brace.
-func jsonParts(text []byte) error {
+func jsonParts(text []byte, _ proto.Message) error {
 	if n := bytes.Count(text, []byte("{")); n > maxParts {
 		return fmt.Errorf("a message of more than %d parts", maxParts)
 	}

@@ -10,16 +10,14 @@ import (
 // larger counts.
 func (d *deciding) follow() {
 	leader := d.in.Leader
-	if !leader.Asked {
-		d.memory.Led, d.memory.LeaderPods, d.memory.LeaderSize = false, 0, 0
-		return
-	}
 	if leader.Err != "" {
 		d.fault(LeaderFault, "follow %s: %s", leader.Name, leader.Err)
-		if leader.Void {
-			d.memory.Led, d.memory.LeaderPods, d.memory.LeaderSize = false, 0, 0
-			return
-		}
+	}
+	switch {
+	case !leader.Asked, leader.Void:
+		d.memory.Led, d.memory.LeaderPods, d.memory.LeaderSize = false, 0, 0
+		return
+	case leader.Err != "":
 		d.leaderUnknown()
 		return
 	}
