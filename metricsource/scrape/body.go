@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 )
@@ -47,6 +48,7 @@ func free(body *bytes.Buffer) {
 func readBody(ctx context.Context, body *bytes.Buffer, from io.Reader, group, all bodySlots) error {
 	release := func() {}
 	defer func() { release() }()
+	begun, waited, beyond := time.Now(), time.Duration(0), 0
 	for _, class := range []struct {
 		limit     int
 		ofGroup   *semaphore.Weighted // what it needs of its group's, and of all; nil: nothing
@@ -58,23 +60,33 @@ func readBody(ctx context.Context, body *bytes.Buffer, from io.Reader, group, al
 		{limit: maxBody, ofGroup: group.large, ofAll: all.large, allocated: maxBody + 1 + bytes.MinRead},
 	} {
 		if class.ofAll != nil {
+			wait := time.Now()
 			next, err := acquire(ctx, class.ofGroup, class.ofAll)
+			waited += time.Since(wait)
 			release() // the smaller one's, whether there is a larger or not
 			if release = next; err != nil {
-				return fmt.Errorf("%w, which is larger than %d KiB", errNoRoom, body.Len()>>10)
+				return noRoomFor(beyond)
 			}
 		}
 		if class.allocated > 0 {
 			body.Grow(class.allocated - body.Len())
 		}
 		if _, err := body.ReadFrom(io.LimitReader(from, int64(class.limit+1-body.Len()))); err != nil {
+			if ctx.Err() != nil && waited > time.Since(begun)/2 {
+				return noRoomFor(beyond) // which came too late
+			}
 			return fmt.Errorf("reading the body: %w", err)
 		}
 		if body.Len() <= class.limit {
 			return nil
 		}
+		beyond = class.limit
 	}
 	return errTooLarge
+}
+
+func noRoomFor(beyond int) error {
+	return fmt.Errorf("%w, which is larger than %d KiB", errNoRoom, beyond>>10)
 }
 
 // acquire takes one of the group's, and then one of all.
