@@ -30,7 +30,7 @@ spec:
     horizontalPodAutoscalerConfig:
       behavior: {scaleUp: {tolerance: "0"}, scaleDown: {tolerance: "0"}}
   triggers:
-    - {type: external-push, metadata: {engine: vllm}}
+    - {type: external-push, metadata: {scalerAddress: "inference-scaler.keda.svc:9090", engine: vllm}}
 ---
 apiVersion: apps/v1
 kind: Deployment
@@ -68,6 +68,8 @@ var cases = []struct {
 	{"metadata", "a target of 0", []string{"targetFromEnv: TARGET", `target: "0"`}},
 	{"metadata", "out of the environment", []string{`value: "5"`, `value: "0"`}},
 	{"metadata", "an engine without its port", []string{"engine: vllm", "engine: queue-depth\n        inflightQuery: sum(x)", "        targetFromEnv: TARGET\n", ""}},
+	{"address", "none", []string{own, "    - type: external-push\n      metadata:\n        engine"}},
+	{"address", "one that KEDA does not look for", []string{own, "    - type: external-push\n      metadata:\n        scalerAddressFromEnv: SCALER\n        engine"}},
 	{"external", "no stream", []string{own, "    - type: external\n" + ownMetadata}},
 	{"metric-type", "the value of one pod", []string{own, "    - type: external-push\n      metricType: Value\n" + ownMetadata}},
 	{"cached-metrics", "what was polled", []string{own, "    - type: external-push\n      useCachedMetrics: true\n" + ownMetadata}},

@@ -22,6 +22,7 @@ type Rule struct {
 var Rules = []Rule{
 	shape,
 	{"metadata", Error, "the scaler refuses the trigger's metadata: an unknown key, a value out of range, a key that is missing", metadataRefused},
+	{"address", Error, "KEDA refuses a trigger without a `scalerAddress`, which it takes from the metadata alone, and from no environment", address},
 	{"external", Warning, "`external` opens no stream: the workload wakes at KEDA's next poll, up to 30 s late; `external-push` opens one", external},
 	{"metric-type", Error, "any `metricType` but `AverageValue` multiplies the answer by the ready pods, or is refused", metricType},
 	{"cached-metrics", Warning, "with `useCachedMetrics` the HPA sees what KEDA polled, up to `pollingInterval` ago", cachedMetrics},
@@ -50,6 +51,14 @@ func metadataRefused(s *subject) {
 	for _, o := range s.ours {
 		for _, f := range o.faults {
 			s.at([]any{"triggers", o.at, "metadata", f.Key}, "%s", f)
+		}
+	}
+}
+
+func address(s *subject) {
+	for _, o := range s.ours {
+		if resolved(o.Metadata["scalerAddress"]).Value == "" {
+			s.at([]any{"triggers", o.at, "metadata"}, "scalerAddress: missing; wanted: HOST:PORT of the scaler's Service, such as inference-scaler.keda.svc:9090")
 		}
 	}
 }

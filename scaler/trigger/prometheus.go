@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/scaler/preset"
@@ -65,10 +66,22 @@ func (p *parser) secrets(t *Trigger) {
 			p.failf(key, "%q; wanted: the name of a Secret in the namespace", clip(name))
 		case p.values["upstream"] == "" && p.values["prometheusAddress"] == "":
 			p.failf(key, "means nothing without an upstream or a prometheusAddress to use it towards")
+		case key == "caSecret" && p.allPlain():
+			p.failf(key, "means nothing without an upstream or a prometheusAddress that is https")
 		default:
 			*to = name
 		}
 	}
+}
+
+// allPlain reports whether nothing that is read by address has a certificate. A Service's
+// endpoints are read by http; what is no address has a fault of its own.
+func (p *parser) allPlain() bool {
+	addresses := append(strings.Split(p.values["upstream"], ","), p.values["prometheusAddress"])
+	return !slices.ContainsFunc(addresses, func(address string) bool {
+		address = strings.ToLower(strings.TrimSpace(address))
+		return address != "" && !strings.HasPrefix(address, "http://") && !strings.HasPrefix(address, "service/")
+	})
 }
 
 // objectName is what Kubernetes calls objects.

@@ -269,6 +269,7 @@ func TestPrometheusRefuses(t *testing.T) {
 		"endpoints=a:1":                        `endpoints: means nothing beside prometheusAddress`,
 		"authSecret=Token":                     `authSecret: "Token"; wanted: the name of a Secret in the namespace`,
 		"caSecret=../x":                        `caSecret: "../x"; wanted:`,
+		"caSecret=ca":                          `caSecret: means nothing without an upstream or a prometheusAddress that is https`,
 		"query=sum(":                           `is not PromQL`,
 	} {
 		m := map[string]string{"engine": "vllm", "prometheusAddress": "http://a:9090"}
@@ -280,6 +281,13 @@ func TestPrometheusRefuses(t *testing.T) {
 	}
 	_, err := Parse(map[string]string{"engine": "vllm", "authSecret": "token"})
 	require.EqualError(t, err, "authSecret: means nothing without an upstream or a prometheusAddress to use it towards")
+	_, err = Parse(map[string]string{"engine": "vllm", "upstream": "service/api:http", "caSecret": "ca"})
+	require.EqualError(t, err, "caSecret: means nothing without an upstream or a prometheusAddress that is https", "a Service is read by http")
+	_, err = Parse(map[string]string{"engine": "vllm", "upstream": "http://a/,https://b/", "caSecret": "ca"})
+	require.NoError(t, err)
+	_, err = Parse(map[string]string{"engine": "vllm", "prometheusAddress": "prometheus", "caSecret": "ca"})
+	require.ErrorContains(t, err, "prometheusAddress")
+	require.NotContains(t, err.Error(), "caSecret", "what it is towards is not known")
 	_, err = Parse(map[string]string{"prometheusAddress": "http://a", "query": "sum("})
 	require.ErrorContains(t, err, "target: missing")
 	require.Equal(t, 1, strings.Count(err.Error(), "is not PromQL"))
