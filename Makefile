@@ -59,7 +59,7 @@ e2e: build ## Run all scenarios on a real Kubernetes with a real KEDA; RUN=TestS
 
 .PHONY: e2e-smoke
 e2e-smoke: build ## Run those scenarios that every change has to pass
-	$(E2E) -run '^Test(Spike|Decline|ScalerRestart|PodsUnreachable)$$'
+	$(E2E) -run '^(TestSpike|TestDecline|TestScalerRestart|TestPodsUnreachable)$$'
 
 .PHONY: chaos
 chaos: ## Let anything happen to a fleet, in CHAOS_SEEDS (4000) sequences of events; CHAOS_FIRST=N CHAOS_SEEDS=1 repeats one

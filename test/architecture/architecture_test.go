@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -126,6 +127,27 @@ func TestGoModReplacesNothing(t *testing.T) {
 	text, err := os.ReadFile("../../go.mod")
 	require.NoError(t, err)
 	require.NotContains(t, string(text), "replace")
+}
+
+// A pattern that matches no test is no error of go test's.
+func TestMakefileNamesTestsThatExist(t *testing.T) {
+	makefile, err := os.ReadFile("../../Makefile")
+	require.NoError(t, err)
+	named := regexp.MustCompile(`\bTest[A-Z]\w*`).FindAllString(string(makefile), -1)
+	require.GreaterOrEqual(t, len(named), 5, "those of e2e-smoke, and of chaos")
+	var source strings.Builder
+	for _, dir := range []string{"../e2e", "../../scaler"} {
+		files, err := filepath.Glob(dir + "/*_test.go")
+		require.NoError(t, err)
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			require.NoError(t, err)
+			source.Write(text)
+		}
+	}
+	for _, name := range named {
+		require.Contains(t, source.String(), "\nfunc "+name+"(t *testing.T) {\n")
+	}
 }
 
 func TestNothingInitialisesItself(t *testing.T) {
