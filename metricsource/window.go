@@ -239,7 +239,10 @@ func (w *Window) setBack(at time.Time) {
 			}
 		}
 	}
-	w.newest, w.updated = at.UnixMilli(), w.updated.Add(-time.Duration(by)*time.Millisecond)
+	w.newest = at.UnixMilli()
+	if !w.updated.IsZero() {
+		w.updated = w.updated.Add(-time.Duration(by) * time.Millisecond)
+	}
 }
 
 // Remove takes the target and all its series out of the window.

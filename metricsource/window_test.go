@@ -400,3 +400,13 @@ func (q querier) all(ctx context.Context) (n int, err error) {
 	}
 	return n, set.Err()
 }
+
+func TestUpdatedIsOfSamplesAlone(t *testing.T) {
+	w := NewWindow(0)
+	x := w.Target(labels.FromStrings("pod", "a"))
+	now := time.Now()
+	x.Fail(now)
+	require.True(t, w.Updated().IsZero())
+	x.Fail(now.Add(-time.Minute)) // the clock was set back
+	require.True(t, w.Updated().IsZero())
+}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	collectorpb "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
@@ -132,13 +133,13 @@ func (s *Server) export(req *collectorpb.ExportMetricsServiceRequest, namespaces
 				for _, p := range points {
 					one, err := sampleOf(m, p)
 					if err == nil {
-						_, err = parseSample(one)
+						_, err = parseSample(one, time.Now())
 					}
 					if err != nil {
 						refuse(1, err)
 						continue
 					}
-					report.Sequence = max(report.GetSequence(), p.GetTimeUnixNano())
+					report.Sequence = max(report.GetSequence(), one.GetMoment())
 					report.Samples = append(report.GetSamples(), one)
 				}
 			}
@@ -146,7 +147,11 @@ func (s *Server) export(req *collectorpb.ExportMetricsServiceRequest, namespaces
 		if len(report.GetSamples()) == 0 {
 			continue
 		}
-		if err := s.store.take(report, namespaces, part); err != nil {
+		var some *droppedError
+		switch err := s.store.take(report, namespaces, part); {
+		case errors.As(err, &some):
+			refuse(some.series, err)
+		case err != nil:
 			refuse(len(report.GetSamples()), err)
 		}
 	}
@@ -197,10 +202,13 @@ func pointsOf(m *metricspb.Metric) ([]*metricspb.NumberDataPoint, error) {
 const noValue = uint32(metricspb.DataPointFlags_DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK)
 
 func sampleOf(m *metricspb.Metric, p *metricspb.NumberDataPoint) (*demandv1.Sample, error) {
-	if p.GetValue() == nil || p.GetFlags()&noValue != 0 {
+	switch {
+	case p.GetValue() == nil || p.GetFlags()&noValue != 0:
 		return nil, fmt.Errorf("metric %s: a point without a value", clip(m.GetName()))
+	case p.GetTimeUnixNano() == 0:
+		return nil, fmt.Errorf("metric %s: a point without a time", clip(m.GetName()))
 	}
-	out := &demandv1.Sample{Name: underscored(m.GetName()), Labels: map[string]string{}, Value: p.GetAsDouble()}
+	out := &demandv1.Sample{Name: underscored(m.GetName()), Labels: map[string]string{}, Value: p.GetAsDouble(), Moment: p.GetTimeUnixNano()}
 	if m.GetSum().GetIsMonotonic() && !strings.HasSuffix(out.GetName(), "_total") {
 		out.Name += "_total"
 	}

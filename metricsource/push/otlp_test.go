@@ -110,8 +110,10 @@ func TestOTLPStandsAsLongAsItsIntervalSays(t *testing.T) {
 		time.Sleep(time.Minute)
 		require.Empty(t, w.demand(t))
 
-		require.Nil(t, export("asr", 20, "demand.queued_requests", 5))
-		time.Sleep(10 * time.Second)
+		for at := uint64(20); at < 30; at += 2 {
+			require.Nil(t, export("asr", at, "demand.queued_requests", 5))
+			time.Sleep(10 * time.Second)
+		}
 		require.Nil(t, export("asr", 30, "demand.queued_requests", 6))
 		require.Nil(t, export("asr", 30, "something.else", 1))
 		require.Equal(t, map[string]float64{"api-0": 6}, w.demand(t), "another part of the same moment")
@@ -128,12 +130,15 @@ func TestOTLPStandsAsLongAsItsIntervalSays(t *testing.T) {
 			require.Nil(t, export("asr", at, "demand.queued_requests", 7))
 			require.Nil(t, export("asr", at+1, "demand.requests", 1))
 			time.Sleep(time.Minute)
-			require.NotEmpty(t, w.demand(t), "parts that come close together are no interval")
+			require.NotEmpty(t, w.demand(t), "another series that comes soon after is no interval")
 		}
 		require.Nil(t, export("asr", 200, "demand.requests", 2))
 		time.Sleep(2 * time.Minute)
 		require.Nil(t, export("asr", 210, "demand.requests", 2))
 		require.Empty(t, w.demand(t), "a series that is said no more ends, though its instance goes on")
+		time.Sleep(6 * time.Minute)
+		require.Contains(t, export("asr", 209, "demand.queued_requests", 99).GetErrorMessage(), errStale.Error(), "of before all that has ended")
+		require.Nil(t, export("asr", 211, "demand.queued_requests", 3))
 	})
 }
 

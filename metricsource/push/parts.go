@@ -1,163 +1,130 @@
 package push
 
 import (
-	"maps"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
-
-	demandv1 "github.com/inference-scaler/inference-scaler/proto/demand/v1"
 )
 
 // An instance may tell its series one by one, or some at a time, and not say for how long
-// they stand: OpenTelemetry's exporters do.
+// they stand: OpenTelemetry's exporters do. Each of its series then has a time of its own.
 const (
-	// A part stands for partStands halves of the interval that was observed; the first
-	// one for that of an SDK that exports every minute, as by default.
-	partStands      = 5
-	firstPartStands = partStands * time.Minute / 2
-	// minPartGap is the time below which two parts are of one export, though their
-	// moments differ: what is measured then is no interval.
-	minPartGap = time.Second
-	// latePart is by how much the moment of a part may be before that of another which
-	// came first: of two of one export, or by two ways.
-	latePart = time.Minute
-	// sameTime is by how much what two replicas know of one word may differ in time.
-	sameTime = time.Second
+	// partStands: a series stands for so many halves of the longest of the last gaps
+	// between two words of it. What was not measured yet is taken for unmeasuredGap, for
+	// SDKs export every minute by default.
+	partStands    = 5
+	unmeasuredGap = time.Minute
+	minGap        = time.Second
+	maxGap        = MaxTimeToLive * 2 / partStands
 )
 
-// joined adds to a part what the reporter has said in others, for as long as that
-// stands, and lets each series stand for longer than it takes to be said again, by the
-// time that this took. The reporter is nil for its first. Of a part that comes late,
-// nothing counts that has been said since, or would have ended.
-func joined(r *reporter, p report, now time.Time) (*demandv1.ReportRequest, report, error) {
-	before, late := r.said(), time.Duration(0)
-	if p.sequence < before.sequence {
-		if late = time.Duration(min(before.sequence-p.sequence, uint64(MaxTimeToLive))); r.last == nil || late > latePart {
-			return nil, report{}, errStale
+// gaps are the last ones between two words of a series, the latest first; 0 is unmeasured.
+// There are several of them for an instance that exports by more than one way, and so
+// twice soon after each other, and then not for long.
+type gaps [4]time.Duration
+
+func (g gaps) longest() time.Duration {
+	for i := range g {
+		if g[i] == 0 {
+			g[i] = unmeasuredGap
 		}
 	}
-	known, fresh := before.byLabels(), p.samples
-	p.samples = make([]sample, 0, len(fresh)+len(before.samples))
-	for _, s := range fresh {
-		last, repeated := known.take(s.labels, late > 0)
+	return slices.Max(g[:])
+}
+
+func (g gaps) with(latest time.Duration) gaps {
+	copy(g[1:], g[:])
+	g[0] = latest
+	return g
+}
+
+// word is what a series was said to be.
+type word struct {
+	moment uint64    // by the clock of who said it, in nanoseconds: which of two words is the later one
+	at     time.Time // when it came, here or to another replica
+	stands time.Duration
+	gaps   gaps // before it
+}
+
+// end is when it stands no more.
+func (w word) end() time.Time { return w.at.Add(w.stands) }
+
+// follows reports whether a word counts after another of its series: that of a later
+// moment, or said again of the same one, for a Collector's clock may stand still. A moment
+// long before is that of a clock which was set back.
+func (w word) follows(last word) bool {
+	switch {
+	case w.moment > last.moment:
+		return true
+	case w.moment == last.moment:
+		return !w.at.Before(last.at)
+	}
+	return w.at.After(last.at) && last.moment-w.moment > uint64(rememberFor)
+}
+
+// gap is the time since the word before, by the larger of what both clocks say: what an
+// exporter could not send for a while comes at once.
+func (w word) gap(last word) time.Duration {
+	apart := max(w.at.Sub(last.at), minGap)
+	if w.moment > last.moment {
+		apart = max(apart, time.Duration(min(w.moment-last.moment, uint64(maxGap))))
+	}
+	return min(apart, maxGap)
+}
+
+// droppedError says of how many series nothing is kept.
+type droppedError struct{ series int }
+
+func (e *droppedError) Error() string {
+	return fmt.Sprintf("%s: %d more series of this instance; at most %d", errExhausted, e.series, MaxSamples)
+}
+
+func (e *droppedError) Unwrap() error { return errExhausted }
+
+// joined adds a part to what else the instance has said that still stands. A series of the
+// part stands for a time of its own, where another replica tells one, and else by its gaps.
+// Some series may be dropped: then there is an error beside the report.
+func joined(before, p report, now time.Time) (report, error) {
+	words := p.samples
+	p.samples = slices.DeleteFunc(slices.Clone(before.samples), func(s sample) bool { return !s.end().After(now) })
+	index := make(map[uint64]int, len(p.samples)+len(words))
+	for i, s := range p.samples {
+		index[s.labels.Hash()] = i
+	}
+	taken, dropped := 0, 0
+	for _, s := range words {
+		i, known := index[s.labels.Hash()]
 		switch {
-		case repeated && late > 0:
+		case known && (!labels.Equal(s.labels, p.samples[i].labels) || !s.follows(p.samples[i].word)):
 			continue
-		case repeated:
-			s.at = now
-			s.pace(last, now)
-		default:
-			s.at, s.stands = now.Add(-late), before.usual(late > 0)
-		}
-		if s.end().After(now) {
-			p.samples = append(p.samples, s)
-		}
-	}
-	if late > 0 && len(p.samples) == 0 {
-		return nil, report{}, errStale
-	}
-	p.keep(known, now)
-	p.sequence = max(p.sequence, before.sequence)
-	req := p.request(now)
-	return req, p, nil
-}
-
-// merged adds to what is known of a reporter what another replica knows of it: of each
-// series what was said last.
-func merged(r *reporter, p report, now time.Time) (*demandv1.ReportRequest, report, error) {
-	before := r.said()
-	if p.sequence < before.sequence && r.last == nil {
-		return nil, report{}, errStale
-	}
-	known, told := before.byLabels(), p.samples
-	p.samples = make([]sample, 0, len(told)+len(before.samples))
-	for _, s := range told {
-		s.at = now.Add(-s.age)
-		last, found := known.take(s.labels, false)
-		if since := s.at.Sub(last.at); found && since <= sameTime {
-			if since >= -sameTime && p.sequence >= before.sequence {
-				last.value = s.value
+		case known:
+			last := p.samples[i].word
+			s.gaps = last.gaps
+			if gap := s.gap(last); s.moment > last.moment || gap > last.gaps.longest() { // one that is repeated shortens nothing
+				s.gaps = last.gaps.with(gap)
 			}
-			s = last
-		}
-		if s.end().After(now) {
+		case len(p.samples) == MaxSamples:
+			dropped++
+			continue
+		default:
+			i = len(p.samples)
+			index[s.labels.Hash()] = i
 			p.samples = append(p.samples, s)
 		}
-	}
-	p.keep(known, now)
-	p.sequence = max(p.sequence, before.sequence)
-	req := p.request(now)
-	return req, p, nil
-}
-
-// said is the reporter's last report; an empty one of nil.
-func (r *reporter) said() report {
-	if r == nil {
-		return report{}
-	}
-	return r.report
-}
-
-// samplesByLabels finds what was said before, by the hash of its labels.
-type samplesByLabels map[uint64]sample
-
-func (p *report) byLabels() samplesByLabels {
-	all := make(samplesByLabels, len(p.samples))
-	for _, s := range p.samples {
-		all[s.labels.Hash()] = s
-	}
-	return all
-}
-
-// take returns what was said of a series, and forgets it unless it is to be left.
-func (k samplesByLabels) take(ls labels.Labels, leave bool) (sample, bool) {
-	hash := ls.Hash()
-	s, ok := k[hash]
-	if !ok || !labels.Equal(s.labels, ls) {
-		return sample{}, false
-	}
-	if !leave {
-		delete(k, hash)
-	}
-	return s, true
-}
-
-// keep adds what else stands, as far as there is room.
-func (p *report) keep(known samplesByLabels, now time.Time) {
-	for _, hash := range slices.Sorted(maps.Keys(known)) {
-		if s := known[hash]; s.end().After(now) && len(p.samples) < MaxSamples {
-			p.samples = append(p.samples, s)
+		if s.stands == 0 {
+			s.stands = partStands * s.gaps.longest() / 2
 		}
+		p.samples[i] = s
+		taken++
 	}
-}
-
-// usual is for how long a series stands that was not said before: as if all were said every
-// minute, but for one that comes late, which has no more time than the others.
-func (p *report) usual(late bool) time.Duration {
-	most := time.Duration(0)
-	for _, s := range p.samples {
-		if s.paced {
-			most = max(most, s.stands)
-		}
+	p.sequence, p.parts = max(p.sequence, before.sequence), true
+	switch {
+	case dropped > 0:
+		return p, &droppedError{dropped}
+	case taken == 0:
+		return p, errStale
 	}
-	if !late || most == 0 {
-		return firstPartStands
-	}
-	return most
-}
-
-// pace lets a sample stand by the time since the last one of its series.
-func (s *sample) pace(last sample, now time.Time) {
-	s.stands, s.paced = last.stands, last.paced
-	gap := now.Sub(last.at)
-	if gap < minPartGap {
-		return
-	}
-	s.stands = min(partStands*gap/2, MaxTimeToLive)
-	if last.paced {
-		s.stands = max(s.stands, last.stands/2) // one that comes early is no new pace
-	}
-	s.paced = true
+	return p, nil
 }

@@ -57,37 +57,48 @@ type report struct {
 	instance string
 	sequence uint64
 	ttl      time.Duration // 0 takes back
-	parts    bool          // each of its series has its own time
+	parts    bool          // each of its series has its own time, and the ttl says nothing
 	samples  []sample
 }
 
 type sample struct {
 	labels labels.Labels // the name among them
 	value  float64
-	at     time.Time     // when it was said last, and for how long it stands if the instance
-	stands time.Duration // tells by parts: by the interval that was observed, if it is paced
-	age    time.Duration // as another replica tells it
-	paced  bool
+	word
 }
 
-// request is a report of parts as one, with what is left of the time of each series.
+// request is what still stands of a report of parts, as replicas tell it.
 func (p *report) request(now time.Time) *demandv1.ReportRequest {
 	req := &demandv1.ReportRequest{Namespace: p.namespace, Workload: p.name, Instance: p.instance, Sequence: p.sequence}
-	p.ttl, p.parts = MinTimeToLive, true
+	longest := MinTimeToLive
 	for _, s := range p.samples {
 		if left := s.end().Sub(now); left > 0 {
-			p.ttl = max(p.ttl, left)
+			longest = max(longest, left)
 			req.Samples = append(req.Samples, s.proto(now))
 		}
 	}
-	req.TimeToLive = durationpb.New(p.ttl)
+	req.TimeToLive = durationpb.New(longest)
 	return req
 }
 
-// ends is when the first of its series stands no more.
-func (p *report) ends(now time.Time) time.Time {
-	first := now.Add(p.ttl)
+// said is when the last of its series was.
+func (p *report) said() time.Time {
+	last := time.Time{}
 	for _, s := range p.samples {
+		if s.at.After(last) {
+			last = s.at
+		}
+	}
+	return last
+}
+
+// ends is when it, or the first of its series, stands no more.
+func (p *report) ends(now time.Time) time.Time {
+	if !p.parts {
+		return now.Add(p.ttl)
+	}
+	first := p.samples[0].end()
+	for _, s := range p.samples[1:] {
 		if s.end().Before(first) {
 			first = s.end()
 		}
@@ -95,12 +106,9 @@ func (p *report) ends(now time.Time) time.Time {
 	return first
 }
 
-// end is when it stands no more.
-func (s sample) end() time.Time { return s.at.Add(s.stands) }
-
 // proto is the sample as replicas tell it.
 func (s sample) proto(now time.Time) *demandv1.Sample {
-	out := &demandv1.Sample{Labels: map[string]string{}, Value: s.value, TimeToLive: durationpb.New(s.end().Sub(now)), Age: durationpb.New(now.Sub(s.at))}
+	out := &demandv1.Sample{Labels: map[string]string{}, Value: s.value, TimeToLive: durationpb.New(s.end().Sub(now)), Age: durationpb.New(now.Sub(s.at)), Moment: s.moment}
 	s.labels.Range(func(l labels.Label) {
 		if l.Name == model.MetricNameLabel {
 			out.Name = l.Value
@@ -112,7 +120,7 @@ func (s sample) proto(now time.Time) *demandv1.Sample {
 }
 
 // parse checks a request: all that is wrong with it is in the error.
-func parse(r *demandv1.ReportRequest) (report, error) {
+func parse(r *demandv1.ReportRequest, by way, now time.Time) (report, error) {
 	if len(r.GetSamples()) > MaxSamples {
 		return report{}, fmt.Errorf("%w: %d samples; at most %d", errExhausted, len(r.GetSamples()), MaxSamples)
 	}
@@ -137,7 +145,11 @@ func parse(r *demandv1.ReportRequest) (report, error) {
 		sequence: r.GetSequence(), ttl: ttl,
 	}
 	for _, s := range r.GetSamples() {
-		parsed, err := parseSample(s)
+		if by == told && (s.GetTimeToLive() != nil || s.GetAge() != nil || s.GetMoment() != 0) {
+			failf("sample %s: timeToLive, age and moment are between replicas; wanted: none, as the report has them", clip(s.GetName()))
+			continue
+		}
+		parsed, err := parseSample(s, now)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -151,7 +163,7 @@ func parse(r *demandv1.ReportRequest) (report, error) {
 	return out, nil
 }
 
-func parseSample(s *demandv1.Sample) (sample, error) {
+func parseSample(s *demandv1.Sample, now time.Time) (sample, error) {
 	name, v := s.GetName(), s.GetValue()
 	switch {
 	case len(name) > maxName || !model.LegacyValidation.IsValidMetricName(name) || name == "up":
@@ -174,7 +186,11 @@ func parseSample(s *demandv1.Sample) (sample, error) {
 		b.Add(k, value)
 	}
 	b.Sort()
-	return sample{labels: b.Labels(), value: v, age: age, stands: left + age}, nil
+	out := sample{labels: b.Labels(), value: v, word: word{moment: s.GetMoment(), at: now.Add(-age)}}
+	if left > 0 {
+		out.stands = left + age
+	}
+	return out, nil
 }
 
 // clip keeps what an error repeats of its input short.

@@ -48,13 +48,9 @@ func TestWhatIsRememberedIsWhatWasReportedLast(t *testing.T) {
 
 func TestPartsOfTwoExporters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := NewStore(nil)
-		server := NewServer(s, nil)
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() { defer close(done); _ = s.Run(ctx) }()
-		defer func() { cancel(); <-done }()
-		w := watch(t, s)
+		s, stop := running(t)
+		defer stop()
+		server, w := NewServer(s, nil), watch(t, s)
 		gone := 0
 		for range 10 {
 			require.Nil(t, server.export(exported("asr", uint64(time.Now().UnixNano()), "demand.queued_requests", 7), asr).GetPartialSuccess())
@@ -141,7 +137,7 @@ func TestPartsEndByThemselves(t *testing.T) {
 			require.Nil(t, server.export(exported("asr", uint64(time.Now().UnixNano()), name, value), asr).GetPartialSuccess())
 			flow()
 		}
-		for range 3 {
+		for range 5 {
 			export("demand.queued_requests", 7)
 			export("other.metric", 1)
 			time.Sleep(5 * time.Second)
@@ -289,35 +285,5 @@ func TestPointsWhoseTimeStandsStillAlone(t *testing.T) {
 			}
 		}
 		require.Zero(t, goneA+goneB)
-	})
-}
-
-func TestLatePartBringsNothingBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a, _, flow, stop := pair(t)
-		defer stop()
-		w := watch(t, a)
-		s := NewServer(a, nil)
-		var retried uint64
-		gone := 0
-		for i := range 30 {
-			now := uint64(time.Now().UnixNano())
-			if i < 6 {
-				s.export(exported("asr", now, "demand.queued_requests", 7), asr)
-				retried = now + 1
-			}
-			s.export(exported("asr", now+2, "other.metric", float64(i)), asr)
-			if i == 10 {
-				require.Empty(t, w.demand(t))
-				s.export(exported("asr", retried, "demand.queued_requests", 7), asr)
-			}
-			flow()
-			time.Sleep(10 * time.Second)
-			flow()
-			if i > 10 && len(w.demand(t)) > 0 {
-				gone += 10
-			}
-		}
-		require.Zero(t, gone, "seconds")
 	})
 }

@@ -2,6 +2,7 @@ package push
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -98,7 +99,7 @@ type way int
 const (
 	told    way = iota // by its reporter: a series that it leaves out has ended
 	relayed            // by another replica
-	part               // by its reporter: one of several of one moment, without a time to live of its own
+	part               // by its reporter: some of its series, without a time to live
 )
 
 // take takes every report, from a caller who may report for these namespaces.
@@ -112,49 +113,59 @@ func (s *Store) put(req *demandv1.ReportRequest, namespaces []string, by way) er
 	if !covers(namespaces, req.GetNamespace()) {
 		return fmt.Errorf("%w: namespace %q: this caller may not report for it", errForbidden, clip(req.GetNamespace()))
 	}
-	parsed, err := parse(req)
+	now := time.Now()
+	parsed, err := parse(req, by, now)
 	if err != nil {
 		return err
 	}
-	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.reporters[parsed.workload][parsed.instance]
 	switch {
-	case by == part:
-		req, parsed, err = joined(r, parsed, now)
-	case by == relayed && parsed.parts:
-		req, parsed, err = merged(r, parsed, now)
+	case by == part || by == relayed && parsed.parts:
+		return s.join(r, parsed, now, by)
 	case r != nil && by == relayed && parsed.sequence == r.sequence:
 		return nil // known
 	case r != nil && parsed.sequence <= r.sequence:
 		return errStale
-	default:
-		for i := range parsed.samples {
-			parsed.samples[i].at, parsed.samples[i].stands = now, parsed.ttl
-		}
 	}
-	if err != nil {
-		return err
+	for i := range parsed.samples {
+		parsed.samples[i].word = word{moment: parsed.sequence, at: now, stands: parsed.ttl}
 	}
 	return s.state(r, req, parsed, now, by != relayed)
 }
 
-// state makes a report what its reporter, nil for a new one, has said last.
-func (s *Store) state(r *reporter, req *demandv1.ReportRequest, p report, now time.Time, passOn bool) error {
+// join takes a part, as far as there is room for its series.
+func (s *Store) join(r *reporter, p report, now time.Time, by way) error {
+	var before report
+	if r != nil {
+		before = r.report
+		if over := r.last == nil && by == part && p.sequence < r.sequence; over && r.sequence-p.sequence <= uint64(rememberFor) {
+			return errStale // nothing that it said stands, and that was said before
+		}
+	}
+	all, err := joined(before, p, now)
+	if errors.Is(err, errStale) {
+		return err
+	}
+	return errors.Join(err, s.state(r, all.request(now), all, all.said(), by != relayed))
+}
+
+// state makes a report what its reporter, nil for a new one, has said last, and when.
+func (s *Store) state(r *reporter, req *demandv1.ReportRequest, p report, at time.Time, passOn bool) error {
 	r, err := s.room(r, p, proto.Size(req))
 	if err != nil {
 		return err
 	}
 	changed := r.last == nil || !same(r.report.samples, p.samples)
-	r.sequence, r.report, r.last, r.at = p.sequence, p, req, now
-	if p.ttl == 0 {
-		s.forget(r, now)
+	r.sequence, r.report, r.last, r.at = p.sequence, p, req, at
+	if !p.parts && p.ttl == 0 {
+		s.forget(r, at)
 	} else {
-		r.expires = p.ends(now)
+		r.expires = p.ends(at)
 		s.expiries.At(r, r.expires)
 		for g := range s.groups[r.workload] {
-			g.take(r, now, changed)
+			g.take(r, at, changed)
 		}
 	}
 	if passOn {
@@ -231,8 +242,7 @@ func (s *Store) shorten(r *reporter, now time.Time) bool {
 	if len(p.samples) == 0 {
 		return false
 	}
-	req := p.request(now)
-	return s.state(r, req, p, now, false) == nil
+	return s.state(r, p.request(now), p, r.at, false) == nil
 }
 
 // forget takes back what a reporter has said; its sequence is remembered.
@@ -249,25 +259,28 @@ func (s *Store) forget(r *reporter, now time.Time) {
 }
 
 // standing returns the reports that stand, with what is left of their time to live, and
-// what of late has ended or was taken back, which a replica may not have heard.
+// what of late has ended or was taken back, which a replica may not have heard. (What was
+// said in parts ends there by itself, and what stands there may have been said there.)
 func (s *Store) standing(now time.Time) []*demandv1.ReportRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []*demandv1.ReportRequest
 	for _, known := range s.reporters {
 		for _, r := range known {
-			if r.last == nil {
+			switch {
+			case r.last == nil && r.report.parts:
+				continue
+			case r.last == nil:
 				all = append(all, &demandv1.ReportRequest{Namespace: r.namespace, Workload: r.name, Instance: r.instance, Sequence: r.sequence, TimeToLive: durationpb.New(0)})
-				continue
+			case r.report.parts:
+				if parts := r.report.request(now); len(parts.GetSamples()) > 0 {
+					all = append(all, parts)
+				}
+			default:
+				left := proto.CloneOf(r.last)
+				left.TimeToLive = durationpb.New(max(MinTimeToLive, r.expires.Sub(now)))
+				all = append(all, left)
 			}
-			if r.report.parts {
-				p := r.report
-				all = append(all, p.request(now))
-				continue
-			}
-			left := proto.CloneOf(r.last)
-			left.TimeToLive = durationpb.New(max(MinTimeToLive, r.expires.Sub(now)))
-			all = append(all, left)
 		}
 	}
 	return all

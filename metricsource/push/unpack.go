@@ -20,6 +20,10 @@ import (
 // attributes each has 172 000.
 const maxParts = 200_000
 
+// maxDepth bounds messages within messages: OTLP's own are 6 deep, and an attribute's
+// value may hold others.
+const maxDepth = 100
+
 // Options are those of a gRPC server for reports: a stranger is refused, and so is a
 // message of too many parts, before it is unpacked.
 func (s *Server) Options() []grpc.ServerOption {
@@ -49,15 +53,18 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 
 // unpackable refuses what would be too many messages within m.
 func unpackable(wire []byte, m proto.Message) error {
-	if n := parts(wire, m.ProtoReflect().Descriptor(), maxParts); n > maxParts {
-		return fmt.Errorf("a message of more than %d parts", maxParts)
+	if n := parts(wire, m.ProtoReflect().Descriptor(), maxParts, maxDepth); n > maxParts {
+		return fmt.Errorf("a message of more than %d parts, or of more than %d within each other", maxParts, maxDepth)
 	}
 	return nil
 }
 
-// parts counts the messages within one, until they are more than most. What is no
-// protobuf ends the count: to unpack it fails there, too.
-func parts(wire []byte, of protoreflect.MessageDescriptor, most int) (n int) {
+// parts counts the messages within one, until they are more than most; those that are
+// nested too deeply are. What is no protobuf ends the count: to unpack it fails there, too.
+func parts(wire []byte, of protoreflect.MessageDescriptor, most, depth int) (n int) {
+	if depth == 0 {
+		return most + 1
+	}
 	for len(wire) > 0 && n <= most {
 		number, kind, head := protowire.ConsumeTag(wire)
 		if head < 0 {
@@ -70,7 +77,7 @@ func parts(wire []byte, of protoreflect.MessageDescriptor, most int) (n int) {
 		field := of.Fields().ByNumber(number)
 		if field != nil && field.Message() != nil && kind == protowire.BytesType {
 			within, _ := protowire.ConsumeBytes(wire[head:])
-			n += 1 + parts(within, field.Message(), most-n-1)
+			n += 1 + parts(within, field.Message(), most-n-1, depth-1)
 		}
 		wire = wire[head+size:]
 	}

@@ -3,6 +3,7 @@ package push
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -88,4 +90,28 @@ func TestNothingIsUnpackedThatIsTooMuch(t *testing.T) {
 	require.Equal(t, http.StatusRequestEntityTooLarge, post("application/x-protobuf", body))
 	require.Equal(t, http.StatusRequestEntityTooLarge, post("application/json", []byte(`{"resourceMetrics":[`+strings.Repeat("{},", maxParts)+`{}]}`)))
 	require.Equal(t, http.StatusOK, post("application/json", []byte(`{"resourceMetrics":[`+strings.Repeat("{},", 1000)+`{}]}`)))
+}
+
+// What is nested is counted without going along.
+func TestNestedPartsAreRefused(t *testing.T) {
+	var back []byte // the message, from its end
+	for n, depth := 0, 0; depth < 100_000; depth++ {
+		tag := byte(1<<3 | 2) // ArrayValue.values
+		if depth%2 == 1 {
+			tag = 5<<3 | 2 // AnyValue.array_value
+		}
+		head := binary.AppendUvarint([]byte{tag}, uint64(n))
+		n += len(head)
+		slices.Reverse(head)
+		back = append(back, head...)
+	}
+	slices.Reverse(back)
+	stack := make(chan uint64)
+	go func() {
+		require.ErrorContains(t, unpackable(back, &commonpb.AnyValue{}), "or of more than 100 within each other")
+		var s runtime.MemStats
+		runtime.ReadMemStats(&s)
+		stack <- s.StackInuse
+	}()
+	require.Less(t, <-stack>>20, uint64(8), "MiB of stack")
 }

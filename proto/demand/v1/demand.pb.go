@@ -194,8 +194,10 @@ type Sample struct {
 	// Between replicas of the scaler: for how much longer this series stands, of an
 	// instance that reports its series one by one, as OpenTelemetry's exporters do.
 	TimeToLive *durationpb.Duration `protobuf:"bytes,4,opt,name=time_to_live,json=timeToLive,proto3" json:"time_to_live,omitempty"`
-	// And how long ago it was said.
+	// And how long ago it was said, and at what moment by the clock of who said it, in
+	// nanoseconds since 1970: the latest word counts.
 	Age           *durationpb.Duration `protobuf:"bytes,5,opt,name=age,proto3" json:"age,omitempty"`
+	Moment        uint64               `protobuf:"varint,6,opt,name=moment,proto3" json:"moment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -263,6 +265,13 @@ func (x *Sample) GetAge() *durationpb.Duration {
 		return x.Age
 	}
 	return nil
+}
+
+func (x *Sample) GetMoment() uint64 {
+	if x != nil {
+		return x.Moment
+	}
+	return 0
 }
 
 // ReportResponse answers one report.
@@ -340,14 +349,15 @@ const file_demand_v1_demand_proto_rawDesc = "" +
 	"\bsequence\x18\x04 \x01(\x04R\bsequence\x12;\n" +
 	"\ftime_to_live\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"timeToLive\x12+\n" +
-	"\asamples\x18\x06 \x03(\v2\x11.demand.v1.SampleR\asamples\"\x8e\x02\n" +
+	"\asamples\x18\x06 \x03(\v2\x11.demand.v1.SampleR\asamples\"\xa6\x02\n" +
 	"\x06Sample\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
 	"\x06labels\x18\x02 \x03(\v2\x1d.demand.v1.Sample.LabelsEntryR\x06labels\x12\x14\n" +
 	"\x05value\x18\x03 \x01(\x01R\x05value\x12;\n" +
 	"\ftime_to_live\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"timeToLive\x12+\n" +
-	"\x03age\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03age\x1a9\n" +
+	"\x03age\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03age\x12\x16\n" +
+	"\x06moment\x18\x06 \x01(\x04R\x06moment\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"p\n" +
