@@ -221,3 +221,37 @@ func TestCycleThroughASecondTrigger(t *testing.T) {
 		})
 	}
 }
+
+// A cycle of three ends, and who is not its neighbour is told nothing of that.
+func TestCycleOfThreeEnds(t *testing.T) {
+	inBubble(t, true, func(t *testing.T, w *world) {
+		for _, n := range []string{"a", "b", "c"} {
+			w.cluster.updateOf(n, n, func(wl *metricsource.Workload) { wl.Replicas, wl.MaxReplicas = 1, 100 })
+		}
+		fa, fb := map[string]string{"follow": "b"}, map[string]string{"follow": "c"}
+		own := map[string]string{"engine": "lightning-asr", "hold": "0s"}
+		w.cluster.declareOf("c", own)
+		w.cluster.declareOf("b", fb)
+		w.cluster.declareOf("a", fa)
+		w.pass(time.Minute)
+		a := w.scaler.find(object{"asr", "a"}, fa)
+		b := w.scaler.find(object{"asr", "b"}, fb)
+		require.NoError(t, a.answer.Load().err)
+		require.NoError(t, b.answer.Load().err)
+
+		// c follows a by mistake, for a while.
+		w.cluster.declareOf("c", own, map[string]string{"follow": "a"})
+		w.cluster.changed("asr", "b") // as a direct follower of c
+		w.pass(time.Second)
+		w.cluster.changed("asr", "a") // a pod of b, which a follows
+		w.pass(time.Minute)
+		require.Error(t, a.answer.Load().err)
+		require.Error(t, b.answer.Load().err)
+
+		w.cluster.declareOf("c", own)
+		w.cluster.changed("asr", "b") // as a direct follower of c: what kubernetes/index.go tells
+		w.pass(time.Hour)
+		require.NoError(t, b.answer.Load().err, "b")
+		require.NoError(t, a.answer.Load().err, "a")
+	})
+}

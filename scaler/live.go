@@ -19,6 +19,10 @@ import (
 // a place that others wait for.
 const maxTimeout = 5 * time.Second
 
+// cycleInterval is how often a follower of itself looks whether it still is: only those
+// that follow a workload are told of its news, and not those that follow these.
+const cycleInterval = 15 * time.Second
+
 // live is a trigger at work.
 type live struct {
 	object
@@ -149,6 +153,9 @@ func (l *live) evaluate(ctx context.Context) {
 		if !d.Until.IsZero() {
 			l.scaler.evaluations.By(l, begun.Add(d.Until.Sub(begun.Round(0))))
 		}
+	}
+	if l.cyclic != nil {
+		l.scaler.evaluations.By(l, begun.Add(cycleInterval))
 	}
 	a.took = time.Since(begun)
 	l.publish(before, a)

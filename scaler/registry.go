@@ -180,11 +180,11 @@ func (s *Scaler) sweep(now time.Time) {
 	}
 }
 
-// succeeded reports whether the trigger has been called for since with other values that
-// KEDA resolved; s.mu must be held.
+// succeeded reports whether the trigger has been called for since, and not just beside it,
+// with other values that KEDA resolved; s.mu must be held.
 func (s *Scaler) succeeded(l *live) bool {
 	for _, other := range s.byObject[l.object] {
-		if other != l && (other.watchers() > 0 || other.used.Load() > l.used.Load()) &&
+		if other != l && (other.watchers() > 0 || other.used.Load() > l.used.Load()+int64(keepUndeclared)) &&
 			(alike(l.metadata, other.metadata) || alike(other.metadata, l.metadata)) {
 			return true
 		}

@@ -34,7 +34,7 @@ const (
 	// a machine that has time: it does not keep the rest waiting.
 	busyShare = 4
 	costly    = time.Second
-	maxGap    = 10 * time.Second
+	maxGap    = time.Minute
 	// gather lets the readings of one tick come in before they are judged together.
 	gather = 5 * time.Millisecond
 	// firstPass is how long readiness waits for targets that do not answer.
@@ -148,6 +148,10 @@ func (s *Scaler) Run(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error {
 		s.evaluations.Run(ctx, func(l *live) {
+			if earliest := l.earliest(); time.Now().Before(earliest) { // it was evaluated meanwhile
+				s.evaluations.By(l, earliest)
+				return
+			}
 			if slots.Acquire(ctx, 1) == nil {
 				l.evaluate(ctx)
 				slots.Release(1)
@@ -292,21 +296,27 @@ func (s *Scaler) declare(o object) {
 }
 
 // wake has a trigger evaluated after the given time, or later if it was
-// evaluated only just now. At zero replicas nothing is worth waiting for, while
-// that takes no more than a small share of the time.
+// evaluated only just now.
 func (s *Scaler) wake(l *live, after time.Duration) {
 	at := time.Now().Add(after)
-	if a := l.answer.Load(); a != nil {
-		gap := minGap
-		if a.took > costly {
-			gap = min(busyShare*a.took, maxGap)
-		}
-		if replicasOf(a) == 0 && !a.decision.Active {
-			gap = min(minGap, idleShare*a.took)
-		}
-		if earliest := a.at.Add(gap); at.Before(earliest) {
-			at = earliest
-		}
+	if earliest := l.earliest(); at.Before(earliest) {
+		at = earliest
 	}
 	s.evaluations.By(l, at)
+}
+
+// earliest is when a trigger may be evaluated next. At zero replicas nothing is worth
+// waiting for, while that takes no more than a small share of the time; nor may what is
+// costly take more, wherever it stands.
+func (l *live) earliest() time.Time {
+	a := l.answer.Load()
+	switch {
+	case a == nil:
+		return time.Time{}
+	case a.took > costly:
+		return a.at.Add(a.took + min(busyShare*a.took, maxGap))
+	case replicasOf(a) == 0 && !a.decision.Active:
+		return a.at.Add(min(minGap, idleShare*a.took))
+	}
+	return a.at.Add(minGap)
 }

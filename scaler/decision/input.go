@@ -156,6 +156,8 @@ type Memory struct {
 	Peaks []Peak
 	// The last results without a pod while no pod was unknown.
 	Load, Latency Complete
+	// LatencySeen is the latency that was measured last, whoever was unknown.
+	LatencySeen Complete
 	// Upstream: it was known once.
 	Upstream bool
 	HandOver HandOver

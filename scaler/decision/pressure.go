@@ -19,10 +19,12 @@ func (d *deciding) saturation() {
 	}
 	sum, missing := d.saturationSum()
 	wanted := ceil(sum / target)
-	limit, why := min(wanted+missing, d.in.Replicas), "a busy fleet does not shrink below that"
+	measured, why := min(wanted, d.in.Replicas), "a busy fleet does not shrink below that"
 	if d.in.Policy.SaturationAdds {
-		limit, why = max(limit, wanted), "as many are wanted"
+		measured, why = wanted, "as many are wanted"
 	}
+	d.asks(measured)
+	limit := max(measured, min(wanted+missing, d.in.Replicas))
 	if have := replicas(d.value, d.in.Policy.Target); limit > have {
 		unsaid := ""
 		if missing > 0 {
@@ -31,6 +33,12 @@ func (d *deciding) saturation() {
 		d.step("saturation", float64(limit)*d.in.Policy.Target,
 			"a saturation of %s would fill %d replicas to %s%s; %s", number(sum), wanted, number(target), unsaid, why)
 	}
+}
+
+// asks notes what is asked for by what was measured alone, which hold remembers while a
+// pod is unknown.
+func (d *deciding) asks(replicas int) {
+	d.measured = max(d.measured, float64(replicas)*d.in.Policy.Target)
 }
 
 // saturationSum adds up how full the pods are, and counts those that carry work
@@ -78,7 +86,7 @@ const latencyStands = 10 * time.Minute
 func (d *deciding) latency() {
 	if d.in.Replicas == 0 && len(d.in.Pods) == 0 {
 		// What was measured before it fell asleep is not of the pods that it wakes to.
-		d.memory.Latency, d.memory.LatencyAsked = Complete{}, 0
+		d.memory.Latency, d.memory.LatencySeen, d.memory.LatencyAsked = Complete{}, Complete{}, 0
 	}
 	r, objective := d.in.Latency, d.in.Policy.LatencyTarget.Seconds()
 	if !r.Asked || objective <= 0 || len(d.in.Pods) == 0 {
@@ -103,26 +111,33 @@ func (d *deciding) latency() {
 	case !measured && r.Err == "" && d.anyPod(func(s State) bool { return s == Answering }):
 		d.fault(QueryFault, "latency: the query found nothing in what the pods export")
 		// For a while: a query may also mean by nothing that all is well.
-		if ends := d.memory.LatencyAt.Add(latencyStands); d.in.Now.Before(ends) {
+		at := d.memory.LatencyAt
+		if ends := at.Add(latencyStands); d.in.Now.Before(ends) && !at.After(d.in.Now) { // the clock may have been set back
 			lost = true
 			d.until(ends)
 		}
 	}
 	// What was measured before a pod went silent, or the query found nothing any more,
 	// keeps the fleet, and makes it no larger: it multiplies replicas that it never saw.
-	missing := d.unknown > 0 || lost
-	if missing && last.Known {
-		worst, measured = max(worst, last.Value), true
-	}
-	ready := d.measuredOn()
-	wanted := min(ceil(float64(ready)*worst/objective), MaxReplicas)
+	ready, missing := d.measuredOn(), d.unknown > 0 || lost
+	wanted := ceil(float64(ready) * worst / objective)
 	if !missing {
 		d.memory.Latency, d.memory.LatencyAsked = Complete{Known: measured, Value: worst}, wanted
-		if measured {
-			d.memory.LatencyAt = d.in.Now
+		d.memory.LatencySeen = d.memory.Latency
+	}
+	if measured && !lost {
+		d.memory.LatencyAt = d.in.Now
+	}
+	if missing {
+		most := max(d.in.Replicas, d.memory.LatencyAsked)
+		if measured && !lost { // beside a pod that is unknown
+			d.memory.LatencySeen = Complete{Known: true, Value: worst}
+			d.asks(min(wanted, most))
 		}
-	} else {
-		wanted = min(wanted, max(d.in.Replicas, d.memory.LatencyAsked))
+		if worst = max(worst, last.Value); lost {
+			worst = max(worst, d.memory.LatencySeen.Value)
+		}
+		wanted = min(ceil(float64(ready)*worst/objective), most)
 	}
 	if have := replicas(d.value, d.in.Policy.Target); wanted > have {
 		d.step("latency", float64(wanted)*d.in.Policy.Target, "%ss on %s, for an objective of %ss: %d replicas",

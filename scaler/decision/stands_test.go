@@ -1,6 +1,7 @@
 package decision
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -104,4 +105,80 @@ func TestHoldBesideAFaultyPod(t *testing.T) {
 	require.Equal(t, 60.0, at(2, 3, Faulty))
 	require.Equal(t, 8.0, at(40, 3, Faulty))
 	require.Equal(t, 3.0, at(41, 3, Idle))
+}
+
+// A large fleet has some pod that is out of order most of the time: what was measured on
+// the others is known all the same.
+func TestLatencyLostBesideAFaultyPod(t *testing.T) {
+	for name, lost := range map[string]Reading{"failed": {Asked: true, Err: "no answer in time"}, "found nothing": {Asked: true}} {
+		for _, recovers := range []bool{false, true} {
+			in := fleet(1, 1, 1, 1)
+			in.Policy.LatencyTarget, in.Policy.Hold = time.Second, 0
+			in.Replicas = 8
+			in.Latency = Reading{Asked: true, Values: []Value{{"", 0.2}}}
+			_, memory := Decide(in, Memory{})
+			in.Pods = slices.Clone(in.Pods)
+			in.Pods[3].State = Faulty
+			in.Latency.Values = []Value{{"", 2}}
+			var d Decision
+			for range 1200 {
+				in.Now = in.Now.Add(time.Second)
+				d, memory = Decide(in, memory)
+			}
+			require.Equal(t, 8, d.Replicas)
+			if recovers {
+				in.Pods[3].State = Answering
+			}
+			in.Latency, in.Now = lost, in.Now.Add(time.Second)
+			d, _ = Decide(in, memory)
+			require.Equal(t, 8, d.Replicas, "%s, %v", name, recovers)
+		}
+	}
+}
+
+func TestLatencyLostWhenTheClockIsSetBack(t *testing.T) {
+	in := fleet(1, 1, 1, 1)
+	in.Policy.LatencyTarget, in.Policy.Hold = time.Second, 0
+	in.Latency = Reading{Asked: true, Values: []Value{{"", 2}}}
+	_, memory := Decide(in, Memory{})
+	in.Latency.Values, in.Now = nil, in.Now.Add(-3*time.Hour)
+	d, _ := Decide(in, memory)
+	require.Equal(t, 1, d.Replicas, "for 3 hours and 10 minutes it would stand")
+}
+
+// Hold remembers all that was asked for by what was measured.
+func TestHoldOfPressureBesideAFaultyPod(t *testing.T) {
+	for _, state := range []State{Answering, Faulty} {
+		for _, pressure := range []string{"latency", "saturation"} {
+			in := fleet(1, 1, 1, 1)
+			in.Replicas = 8
+			in.Pods[3].State = state
+			in.Policy.LatencyTarget, in.Policy.SaturationTarget = time.Second, 0.8
+			in.Latency.Asked, in.Saturation.Asked = true, true
+			var memory Memory
+			at := func(latency, saturation float64) int {
+				in.Latency.Values, in.Saturation.Values = []Value{{"", latency}}, nil
+				for _, p := range in.Pods {
+					in.Saturation.Values = append(in.Saturation.Values, Value{p.Name, saturation})
+				}
+				in.Now = in.Now.Add(time.Second)
+				var d Decision
+				d, memory = Decide(in, memory)
+				return d.Replicas
+			}
+			calm := at(0.2, 0.1)
+			busy := at(0.2, 0.9)
+			if pressure == "latency" {
+				memory = Memory{}
+				at(0.2, 0.1)
+				busy = at(1.2, 0.1)
+			}
+			require.Greater(t, busy, calm)
+			require.Equal(t, busy, at(0.2, 0.1), "%s, %s", pressure, state)
+			for range 30 {
+				at(0.2, 0.1)
+			}
+			require.Equal(t, calm, at(0.2, 0.1), "%s, %s", pressure, state)
+		}
+	}
 }

@@ -1,0 +1,67 @@
+package scaler
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+)
+
+// slowLeader is a cluster that makes every evaluation of a follower take long: the leader
+// is asked for once in each.
+type slowLeader struct {
+	*cluster
+	took  atomic.Int64 // nanoseconds
+	asked atomic.Int64
+}
+
+func (c *slowLeader) Leader(namespace, kind, name string) (metricsource.Workload, error) {
+	if took := c.took.Load(); took > 0 {
+		c.asked.Add(1)
+		time.Sleep(time.Duration(took)) // virtual
+	}
+	return c.cluster.Leader(namespace, kind, name)
+}
+
+// What takes long is not repeated all the time, whatever calls for it: readings that come
+// while it runs, the end of a hold, a fleet at zero that each report may wake.
+func TestCostlyEvaluationsTakeAShareOfTheTime(t *testing.T) {
+	for _, tc := range []struct {
+		took     time.Duration
+		replicas int
+		hold     string
+	}{{2 * time.Second, 1, "0s"}, {2 * time.Second, 1, "20s"}, {12 * time.Second, 1, "0s"}, {2 * time.Second, 0, "0s"}} {
+		t.Run(fmt.Sprintf("%v at %d replicas, hold %s", tc.took, tc.replicas, tc.hold), func(t *testing.T) {
+			inBubble(t, true, func(t *testing.T, w *world) {
+				c := &slowLeader{cluster: w.cluster}
+				w.scaler.opts.Cluster = c
+				a := w.network.add("10.0.0.1:9090", asr(50))
+				w.network.add("10.0.9.9:80", "demand_queued_requests 0\n")
+				w.cluster.endpoints = []metricsource.Endpoint{{IP: "10.0.9.9", Port: 80}}
+				w.cluster.updateOf("api", "api", func(wl *metricsource.Workload) { wl.Replicas = 1 })
+				w.has(0)
+				if tc.replicas > 0 {
+					w.has(1, pod("a", "10.0.0.1", true))
+				}
+				w.cluster.declare(map[string]string{"engine": "lightning-asr", "hold": tc.hold, "follow": "api", "upstream": "http://10.0.9.9:80"})
+				w.pass(5 * time.Second)
+				c.took.Store(int64(tc.took))
+				w.pass(time.Minute)
+				before := c.asked.Load()
+				for i := range 600 {
+					a.set(asr(50 - i%40))
+					w.pass(time.Second)
+				}
+				busy := time.Duration(c.asked.Load()-before) * tc.took
+				require.Positive(t, busy)
+				require.Less(t, busy, 600*time.Second/4, "a fifth is what busyShare says")
+				c.took.Store(0)
+				w.pass(2 * time.Minute)
+			})
+		})
+	}
+}
