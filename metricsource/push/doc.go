@@ -4,5 +4,5 @@
 //
 // Who reports is not trusted: a token names the namespaces that it may report for,
 // everything is bounded, and a report that is not newer than the last one of its
-// instance changes nothing.
+// instance changes nothing; where an instance tells its series in parts, that is so of each.
 package push

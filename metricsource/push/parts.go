@@ -11,33 +11,29 @@ import (
 // An instance may tell its series one by one, or some at a time, and not say for how long
 // they stand: OpenTelemetry's exporters do. Each of its series then has a time of its own.
 const (
-	// partStands: a series stands for so many halves of the longest of the last gaps
-	// between two words of it. What was not measured yet is taken for unmeasuredGap, for
-	// SDKs export every minute by default.
-	partStands    = 5
-	unmeasuredGap = time.Minute
-	minGap        = time.Second
-	maxGap        = MaxTimeToLive * 2 / partStands
+	// partStands: a series stands for so many halves of its pace. At first that is taken
+	// for firstPace, for SDKs export every minute by default.
+	partStands = 5
+	firstPace  = time.Minute
+	minGap     = time.Second
+	maxGap     = MaxTimeToLive * 2 / partStands
 )
 
-// gaps are the last ones between two words of a series, the latest first; 0 is unmeasured.
-// There are several of them for an instance that exports by more than one way, and so
-// twice soon after each other, and then not for long.
-type gaps [4]time.Duration
-
-func (g gaps) longest() time.Duration {
-	for i := range g {
-		if g[i] == 0 {
-			g[i] = unmeasuredGap
-		}
-	}
-	return slices.Max(g[:])
+// pace is the longest gap between two words of a series, of late: in a time as long as
+// that. An instance may export by more than one way, and so several times soon after each
+// other, and then not for long.
+type pace struct {
+	longest, since time.Duration // since: the longest gap after that one
+	at             time.Time     // when it was that
 }
 
-func (g gaps) with(latest time.Duration) gaps {
-	copy(g[1:], g[:])
-	g[0] = latest
-	return g
+// with is the pace after another gap, that now has ended.
+func (p pace) with(gap time.Duration, now time.Time) pace {
+	p.since = max(p.since, gap)
+	if p.since >= p.longest || now.Sub(p.at) >= p.longest {
+		return pace{longest: p.since, at: now}
+	}
+	return p
 }
 
 // word is what a series was said to be.
@@ -45,7 +41,7 @@ type word struct {
 	moment uint64    // by the clock of who said it, in nanoseconds: which of two words is the later one
 	at     time.Time // when it came, here or to another replica
 	stands time.Duration
-	gaps   gaps // before it
+	pace   pace // of its series
 }
 
 // end is when it stands no more.
@@ -84,7 +80,7 @@ func (e *droppedError) Error() string {
 func (e *droppedError) Unwrap() error { return errExhausted }
 
 // joined adds a part to what else the instance has said that still stands. A series of the
-// part stands for a time of its own, where another replica tells one, and else by its gaps.
+// part stands for a time of its own, where another replica tells one, and else by its pace.
 // Some series may be dropped: then there is an error beside the report.
 func joined(before, p report, now time.Time) (report, error) {
 	words := p.samples
@@ -101,20 +97,21 @@ func joined(before, p report, now time.Time) (report, error) {
 			continue
 		case known:
 			last := p.samples[i].word
-			s.gaps = last.gaps
-			if gap := s.gap(last); s.moment > last.moment || gap > last.gaps.longest() { // one that is repeated shortens nothing
-				s.gaps = last.gaps.with(gap)
+			s.pace = last.pace
+			if gap := s.gap(last); s.moment > last.moment || gap > last.pace.longest { // one that is repeated shortens nothing
+				s.pace = last.pace.with(gap, s.at)
 			}
 		case len(p.samples) == MaxSamples:
 			dropped++
 			continue
 		default:
+			s.pace = pace{longest: firstPace, at: s.at}
 			i = len(p.samples)
 			index[s.labels.Hash()] = i
 			p.samples = append(p.samples, s)
 		}
 		if s.stands == 0 {
-			s.stands = partStands * s.gaps.longest() / 2
+			s.stands = partStands * s.pace.longest / 2
 		}
 		p.samples[i] = s
 		taken++

@@ -3,6 +3,8 @@ package push
 import (
 	"context"
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,9 +64,8 @@ func TestPartsOfALaggingExporter(t *testing.T) {
 // What two exporters say, or one twice, soon after each other is not their interval.
 func TestPartsSoonAfterEachOther(t *testing.T) {
 	for name, second := range map[string]func(at uint64) uint64{
-		"a retried export":    func(at uint64) uint64 { return at },
-		"a second Collector":  func(uint64) uint64 { return uint64(time.Now().UnixNano()) },
-		"one that was forced": func(at uint64) uint64 { return at + 1 },
+		"one that is retried":  func(at uint64) uint64 { return at },
+		"some that are forced": func(uint64) uint64 { return uint64(time.Now().UnixNano()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -77,7 +78,7 @@ func TestPartsSoonAfterEachOther(t *testing.T) {
 					case 0:
 						at = uint64(time.Now().UnixNano())
 						server.export(exported("asr", at, "demand.queued_requests", 7), asr)
-					case 2, 5:
+					case 2, 3, 4, 5, 6, 7:
 						server.export(exported("asr", second(at), "demand.queued_requests", 7), asr)
 					}
 					synctest.Wait()
@@ -90,6 +91,23 @@ func TestPartsSoonAfterEachOther(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Two Collectors export the same series, each every minute.
+func TestPartsOfTwoCollectors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := running(t)
+		defer stop()
+		server, w := NewServer(s, nil), watch(t, s)
+		for i := range 600 {
+			if i%60 == 0 || i%60 == 2 {
+				server.export(exported("asr", uint64(time.Now().UnixNano()), "demand.queued_requests", 7), asr)
+			}
+			synctest.Wait()
+			require.NotEmpty(t, w.demand(t))
+			time.Sleep(time.Second)
+		}
+	})
 }
 
 // What an exporter could not send for a while comes at once.
@@ -138,10 +156,10 @@ func TestPartsAfterAPartition(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		require.Equal(t, map[string]float64{"api-0": 7}, w.demand(t))
-		for _, r := range a.standing(time.Now()) { // they see each other again
+		for _, r := range a.standing() { // they see each other again
 			require.NoError(t, b.take(r, []string{everywhere}, relayed))
 		}
-		for _, r := range b.standing(time.Now()) {
+		for _, r := range b.standing() {
 			require.NoError(t, a.take(r, []string{everywhere}, relayed))
 		}
 		require.Equal(t, map[string]float64{"api-0": 7}, w.demand(t), "said 18 s ago, and stands for 150 s")
@@ -171,6 +189,139 @@ func TestRelayThatLags(t *testing.T) {
 	})
 }
 
+// What waited for the store's lock is of no other moment than it got it.
+func TestPartsThatOvertakeEachOther(t *testing.T) {
+	here, there := NewStore(nil), NewStore(nil)
+	r := &relay{queue: make(chan *demandv1.ReportRequest, 8192), behind: make(chan struct{}, 1)}
+	here.relays[r] = struct{}{}
+	var g sync.WaitGroup
+	for i := range 4 {
+		g.Go(func() {
+			for range 1000 {
+				NewServer(here, nil).export(exported("asr", uint64(time.Now().UnixNano()), fmt.Sprintf("m%d", i), 1), asr)
+				_ = here.standing()
+			}
+		})
+	}
+	g.Wait()
+	for _, req := range here.standing() {
+		require.NoError(t, there.take(req, []string{everywhere}, relayed))
+	}
+	for len(r.queue) > 0 {
+		if err := there.take(<-r.queue, []string{everywhere}, relayed); err != nil {
+			require.ErrorIs(t, err, errStale)
+		}
+	}
+}
+
+// A replica passes on what it is told, and not what it was told by another: a lag between
+// them does not add up.
+func TestLagIsAddedOnce(t *testing.T) {
+	const lag = time.Second
+	synctest.Test(t, func(t *testing.T) {
+		a, stopA := running(t)
+		defer stopA()
+		b, stopB := running(t)
+		defer stopB()
+		toA := &relay{queue: make(chan *demandv1.ReportRequest, 64), behind: make(chan struct{}, 1)}
+		toB := &relay{queue: make(chan *demandv1.ReportRequest, 64), behind: make(chan struct{}, 1)}
+		a.relays[toB], b.relays[toA] = struct{}{}, struct{}{}
+		for r, to := range map[*relay]*Store{toA: a, toB: b} {
+			go func() {
+				for req := range r.queue {
+					time.AfterFunc(lag, func() { _ = to.take(req, []string{everywhere}, relayed) })
+				}
+			}()
+		}
+		w := watch(t, a)
+		for i := range 8 {
+			NewServer([]*Store{a, b}[i%2], nil).export(exported("asr", uint64(time.Now().UnixNano()), "demand.queued_requests", 7), asr)
+			time.Sleep(10 * time.Second)
+		}
+		for range 30 {
+			now := uint64(time.Now().UnixNano())
+			NewServer(a, nil).export(exported("asr", now, "other.metric", 1), asr)
+			NewServer(b, nil).export(exported("asr", now, "third.metric", 1), asr)
+			time.Sleep(time.Second)
+		}
+		require.Empty(t, w.demand(t), "said 40 s ago, and every 10 s before that")
+		time.Sleep(10 * time.Second)
+		close(toA.queue)
+		close(toB.queue)
+	})
+}
+
+// That one series of an instance ends needs no room.
+func TestASeriesEndsWhereNoRoomIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := running(t)
+		defer stop()
+		server, w := NewServer(s, nil), watch(t, s)
+		server.export(exported("asr", uint64(time.Now().UnixNano()), "x", 1), asr)
+		time.Sleep(90*time.Second + 7*time.Millisecond + 3)
+		req := exported("asr", uint64(time.Now().UnixNano()), "demand.queued_requests", 7)
+		scope := req.ResourceMetrics[0].ScopeMetrics[0]
+		for i := range 200 {
+			scope.Metrics = append(scope.Metrics, exported("asr", uint64(time.Now().UnixNano()), fmt.Sprintf("m%d", i), 1).ResourceMetrics[0].ScopeMetrics[0].Metrics...)
+		}
+		require.Nil(t, server.export(req, asr).GetPartialSuccess())
+		for size := 100; size >= 0; size -= 100 { // until the namespace is full
+			for i, full := 0, false; !full; i++ {
+				r := queued(1, 1)
+				r.Instance, r.Workload, r.TimeToLive = fmt.Sprint(i), fmt.Sprint("other", size), durationpb.New(10*time.Minute)
+				for k := range size {
+					r.Samples = append(r.Samples, &demandv1.Sample{Name: "m", Value: 1, Labels: map[string]string{"a": strings.Repeat("x", 1000), "k": fmt.Sprint(k)}})
+				}
+				full = s.take(r, asr, told) != nil
+			}
+		}
+		time.Sleep(62 * time.Second)
+		synctest.Wait()
+		require.Equal(t, map[string]float64{"api-0": 7}, w.demand(t), "said 62 s ago, and stands for 150 s")
+	})
+}
+
+// Where none of a part is taken, all of it is refused.
+func TestRefusedByNumber(t *testing.T) {
+	s := NewStore(nil)
+	server := NewServer(s, nil)
+	many := func(prefix string, n, size int) int64 {
+		at := uint64(time.Now().UnixNano())
+		req := exported("asr", at, prefix, 7)
+		scope := req.ResourceMetrics[0].ScopeMetrics[0]
+		for i := range n - 1 {
+			m := exported("asr", at, fmt.Sprintf("%s.m%d", prefix, i), 1).ResourceMetrics[0].ScopeMetrics[0].Metrics[0]
+			for k := range size {
+				kv := exported(strings.Repeat("x", 1000), at, "", 1).ResourceMetrics[0].Resource.Attributes[0]
+				kv.Key = fmt.Sprint("k", k)
+				m.GetGauge().DataPoints[0].Attributes = append(m.GetGauge().DataPoints[0].Attributes, kv)
+			}
+			scope.Metrics = append(scope.Metrics, m)
+		}
+		return server.export(req, asr).GetPartialSuccess().GetRejectedDataPoints()
+	}
+	require.Zero(t, many("demand", 200, 0))
+	require.EqualValues(t, 100, many("node", 100, 5), "too many series, and too many bytes")
+}
+
+func TestPartsThatWereTakenBackStayTakenBack(t *testing.T) {
+	a, b := NewStore(nil), NewStore(nil)
+	toB := &relay{queue: make(chan *demandv1.ReportRequest, 8), behind: make(chan struct{}, 1)}
+	a.relays[toB] = struct{}{}
+	NewServer(a, nil).export(exported("asr", 100, "demand.queued_requests", 7), asr)
+	require.NoError(t, b.take(<-toB.queue, []string{everywhere}, relayed))
+	back := queued(200, 0)
+	back.TimeToLive = durationpb.New(0)
+	require.NoError(t, a.take(back, asr, told)) // no stream now
+	for _, r := range b.standing() {
+		require.ErrorIs(t, a.take(r, []string{everywhere}, relayed), errStale)
+	}
+	for _, r := range a.standing() {
+		require.NoError(t, b.take(r, []string{everywhere}, relayed))
+	}
+	require.Empty(t, watch(t, b).demand(t))
+}
+
 // Series beyond those that there is room for are refused, and what is known stays.
 func TestMorePartsThanRoom(t *testing.T) {
 	s := NewStore(nil)
@@ -197,7 +348,7 @@ func TestAnInstanceIsAsOldAsItsLastWord(t *testing.T) {
 		s, stop := running(t)
 		defer stop()
 		server, w := NewServer(s, nil), watch(t, s)
-		for range 6 {
+		for range 7 {
 			server.export(exported("asr", uint64(time.Now().UnixNano()), "other.metric", 1), asr)
 			time.Sleep(10 * time.Second)
 		}

@@ -155,7 +155,7 @@ func (s *Store) relayTo(ctx context.Context, address string, p Peers) error {
 		case req := <-r.queue:
 			due = append(due, req)
 		case <-r.behind:
-			due = s.standing(time.Now())
+			due = s.standing()
 		}
 		for _, req := range due {
 			if err := stream.Send(req); err != nil {

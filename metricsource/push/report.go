@@ -3,6 +3,7 @@ package push
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -79,6 +80,12 @@ func (p *report) request(now time.Time) *demandv1.ReportRequest {
 	}
 	req.TimeToLive = durationpb.New(longest)
 	return req
+}
+
+// saidAt is what was said at a moment.
+func (p report) saidAt(at time.Time) report {
+	p.samples = slices.DeleteFunc(slices.Clone(p.samples), func(s sample) bool { return !s.at.Equal(at) })
+	return p
 }
 
 // said is when the last of its series was.

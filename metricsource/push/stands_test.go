@@ -100,7 +100,7 @@ func TestRestartedReplicaIsToldAllThatStands(t *testing.T) {
 	require.Equal(t, map[string]float64{"api-0": 5}, watch(t, a).demand(t))
 
 	b = NewStore(nil) // restarted; what relayTo sends first to a new replica:
-	for _, req := range a.standing(time.Now()) {
+	for _, req := range a.standing() {
 		require.NoError(t, b.take(req, []string{everywhere}, relayed))
 	}
 	require.Equal(t, map[string]float64{"api-0": 5}, watch(t, b).demand(t), "A knows it, it stands for 10 minutes, and B is new")
@@ -114,8 +114,8 @@ func TestTakenBackWhileTheStreamWasBroken(t *testing.T) {
 	require.NoError(t, b.take(said, []string{everywhere}, relayed))
 	back := queued(2, 0)
 	back.TimeToLive = durationpb.New(0)
-	require.NoError(t, a.take(back, asr, told))  // no stream now
-	for _, req := range a.standing(time.Now()) { // the stream is there again
+	require.NoError(t, a.take(back, asr, told)) // no stream now
+	for _, req := range a.standing() {          // the stream is there again
 		require.NoError(t, b.take(req, []string{everywhere}, relayed))
 	}
 	require.Empty(t, watch(t, b).demand(t))
@@ -137,7 +137,7 @@ func TestPartsEndByThemselves(t *testing.T) {
 			require.Nil(t, server.export(exported("asr", uint64(time.Now().UnixNano()), name, value), asr).GetPartialSuccess())
 			flow()
 		}
-		for range 5 {
+		for range 13 { // a minute, and then the pace is known
 			export("demand.queued_requests", 7)
 			export("other.metric", 1)
 			time.Sleep(5 * time.Second)
@@ -231,7 +231,7 @@ func TestStandingTellsTheTimeOfEachSeries(t *testing.T) {
 		time.Sleep(120 * time.Second)
 		s.export(exported("asr", uint64(time.Now().UnixNano()), "demand.queued_requests", 7), asr)
 		time.Sleep(25 * time.Second)
-		for _, r := range a.standing(time.Now()) {
+		for _, r := range a.standing() {
 			require.Greater(t, r.GetTimeToLive().AsDuration(), 100*time.Second)
 		}
 	})

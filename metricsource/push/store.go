@@ -113,13 +113,13 @@ func (s *Store) put(req *demandv1.ReportRequest, namespaces []string, by way) er
 	if !covers(namespaces, req.GetNamespace()) {
 		return fmt.Errorf("%w: namespace %q: this caller may not report for it", errForbidden, clip(req.GetNamespace()))
 	}
-	now := time.Now()
-	parsed, err := parse(req, by, now)
+	parsed, err := parse(req, by, time.Now())
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := time.Now() // what is told of another moment is older
 	r := s.reporters[parsed.workload][parsed.instance]
 	switch {
 	case by == part || by == relayed && parsed.parts:
@@ -132,7 +132,10 @@ func (s *Store) put(req *demandv1.ReportRequest, namespaces []string, by way) er
 	for i := range parsed.samples {
 		parsed.samples[i].word = word{moment: parsed.sequence, at: now, stands: parsed.ttl}
 	}
-	return s.state(r, req, parsed, now, by != relayed)
+	if by == relayed {
+		return s.state(r, req, parsed, now, nil)
+	}
+	return s.state(r, req, parsed, now, req)
 }
 
 // join takes a part, as far as there is room for its series.
@@ -140,19 +143,34 @@ func (s *Store) join(r *reporter, p report, now time.Time, by way) error {
 	var before report
 	if r != nil {
 		before = r.report
-		if over := r.last == nil && by == part && p.sequence < r.sequence; over && r.sequence-p.sequence <= uint64(rememberFor) {
-			return errStale // nothing that it said stands, and that was said before
+		// Nothing that it said stands: what was said before that does not come back, but for
+		// what stands with another replica, unless it was taken back.
+		if r.last == nil && (by == part || !before.parts) && p.sequence < r.sequence && r.sequence-p.sequence <= uint64(rememberFor) {
+			return errStale
+		}
+	}
+	if by == part {
+		for i := range p.samples {
+			p.samples[i].at = now
 		}
 	}
 	all, err := joined(before, p, now)
 	if errors.Is(err, errStale) {
 		return err
 	}
-	return errors.Join(err, s.state(r, all.request(now), all, all.said(), by != relayed))
+	var tell *demandv1.ReportRequest
+	if words := all.saidAt(now); by == part && len(words.samples) > 0 {
+		tell = words.request(now) // what else stands was told before, or came from there
+	}
+	if none := s.state(r, all.request(now), all, all.said(), tell); none != nil {
+		return none
+	}
+	return err
 }
 
-// state makes a report what its reporter, nil for a new one, has said last, and when.
-func (s *Store) state(r *reporter, req *demandv1.ReportRequest, p report, at time.Time, passOn bool) error {
+// state makes a report what its reporter, nil for a new one, has said last, and when. The
+// other replicas are told of it, unless there is nothing to tell.
+func (s *Store) state(r *reporter, req *demandv1.ReportRequest, p report, at time.Time, tell *demandv1.ReportRequest) error {
 	r, err := s.room(r, p, proto.Size(req))
 	if err != nil {
 		return err
@@ -168,9 +186,9 @@ func (s *Store) state(r *reporter, req *demandv1.ReportRequest, p report, at tim
 			g.take(r, at, changed)
 		}
 	}
-	if passOn {
+	if tell != nil {
 		for relay := range s.relays {
-			relay.send(req)
+			relay.send(tell)
 		}
 	}
 	return nil
@@ -234,15 +252,19 @@ func (s *Store) expire(r *reporter, now time.Time) {
 	}
 }
 
-// shorten states what is left of a report of which some series stand no more, and reports
-// whether anything is.
+// shorten leaves out the series of a report that stand no more, and reports whether
+// anything is left. It fills no more than is counted of it.
 func (s *Store) shorten(r *reporter, now time.Time) bool {
-	p := r.report
-	p.samples = slices.DeleteFunc(slices.Clone(p.samples), func(s sample) bool { return !s.end().After(now) })
-	if len(p.samples) == 0 {
+	r.report.samples = slices.DeleteFunc(r.report.samples, func(s sample) bool { return !s.end().After(now) })
+	if len(r.report.samples) == 0 {
 		return false
 	}
-	return s.state(r, p.request(now), p, r.at, false) == nil
+	r.expires = r.report.ends(now)
+	s.expiries.At(r, r.expires)
+	for g := range s.groups[r.workload] {
+		g.take(r, r.at, true)
+	}
+	return true
 }
 
 // forget takes back what a reporter has said; its sequence is remembered.
@@ -261,9 +283,10 @@ func (s *Store) forget(r *reporter, now time.Time) {
 // standing returns the reports that stand, with what is left of their time to live, and
 // what of late has ended or was taken back, which a replica may not have heard. (What was
 // said in parts ends there by itself, and what stands there may have been said there.)
-func (s *Store) standing(now time.Time) []*demandv1.ReportRequest {
+func (s *Store) standing() []*demandv1.ReportRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := time.Now()
 	var all []*demandv1.ReportRequest
 	for _, known := range s.reporters {
 		for _, r := range known {
