@@ -3,6 +3,7 @@ package push
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -268,9 +269,9 @@ func TestASeriesEndsWhereNoRoomIsLeft(t *testing.T) {
 		for size := 100; size >= 0; size -= 100 { // until the namespace is full
 			for i, full := 0, false; !full; i++ {
 				r := queued(1, 1)
-				r.Instance, r.Workload, r.TimeToLive = fmt.Sprint(i), fmt.Sprint("other", size), durationpb.New(10*time.Minute)
+				r.Instance, r.Workload, r.TimeToLive = strconv.Itoa(i), fmt.Sprint("other", size), durationpb.New(10*time.Minute)
 				for k := range size {
-					r.Samples = append(r.Samples, &demandv1.Sample{Name: "m", Value: 1, Labels: map[string]string{"a": strings.Repeat("x", 1000), "k": fmt.Sprint(k)}})
+					r.Samples = append(r.Samples, &demandv1.Sample{Name: "m", Value: 1, Labels: map[string]string{"a": strings.Repeat("x", 1000), "k": strconv.Itoa(k)}})
 				}
 				full = s.take(r, asr, told) != nil
 			}
