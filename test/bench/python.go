@@ -1,18 +1,16 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"time"
 )
 
 // pythonServer has the metrics of an inference server of vLLM's size, in Python's own client.
 const pythonServer = `
-import random
+import random, time
 from wsgiref.simple_server import make_server
 from prometheus_client import Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer, _SilentHandler
@@ -33,7 +31,7 @@ def counted(environ, start_response):
     global served
     if environ["PATH_INFO"] == "/served":
         start_response("200 OK", [])
-        return [str(served).encode()]
+        return [b"%d %d" % (served, time.process_time_ns())]
     served += 1
     return app(environ, start_response)
 
@@ -56,7 +54,7 @@ func python(b *bench) error {
 	const every = 200 * time.Millisecond
 	l := load{1, "200ms", every, ""}
 	path := "PYTHONPATH=" + filepath.Join(root, "usr", "lib", "python3", "dist-packages")
-	// perReading is the server's CPU while a reader is at it.
+	// perReading is the server's CPU, by its own clock of that, while a reader is at it.
 	perReading := func(begin reader) (took time.Duration, onTime float64, err error) {
 		script := filepath.Join(b.dir, "server.py")
 		if err := os.WriteFile(script, []byte(pythonServer), 0o600); err != nil {
@@ -80,35 +78,43 @@ func python(b *bench) error {
 		if err := sleep(b, settling); err != nil {
 			return 0, 0, err
 		}
-		served := func() (n float64, err error) {
+		served := func() (readings int, used time.Duration, err error) {
 			text, err := get(b, fmt.Sprintf("http://%s/served", f.addresses(0, 1)[0]))
 			if err == nil {
-				n, err = strconv.ParseFloat(text, 64)
+				_, err = fmt.Sscan(text, &readings, &used)
 			}
-			return n, err
+			return readings, used, err
 		}
-		before, err := served()
+		readings, used, err := served()
 		if err != nil {
 			return 0, 0, err
 		}
 		begun := time.Now()
-		c, err := p.over(b, measuring)
-		if err != nil {
+		if err := sleep(b, measuring); err != nil {
 			return 0, 0, err
 		}
-		took = time.Since(begun)
-		after, err := served()
-		readings := after - before
-		return time.Duration(c.cores * float64(took) / max(readings, 1)), readings * float64(every) / float64(took), err
+		period := time.Since(begun)
+		allReadings, allUsed, err := served()
+		n := allReadings - readings
+		return (allUsed - used) / time.Duration(max(n, 1)), float64(n) * float64(every) / float64(period), err
 	}
-	ours, onTime, err1 := perReading(b.byProduct)
-	theirs, theirsOnTime, err2 := perReading(b.byPrometheus)
-	told, toldOnTime, err3 := perReading(b.byFilteringPrometheus)
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return err
+	// By turns, and the least of each: what else the machine does is added to it.
+	const turns = 2
+	onTime, least := 1.0, map[int]time.Duration{}
+	for turn := range turns {
+		for i, begin := range []reader{b.byProduct, b.byPrometheus, b.byFilteringPrometheus} {
+			took, read, err := perReading(begin)
+			if err != nil {
+				return err
+			}
+			if turn == 0 || took < least[i] {
+				least[i] = took
+			}
+			onTime = min(onTime, read)
+		}
 	}
-	least := min(onTime, theirsOnTime, toldOnTime)
-	b.table.holds("read on time, by all", fmt.Sprintf("%.1f %%", 100*least), "≥ 98 %", least >= 0.98)
+	ours, theirs, told := least[0], least[1], least[2]
+	b.table.holds("read on time, by all", fmt.Sprintf("%.1f %%", 100*onTime), "≥ 98 %", onTime >= 0.98)
 	b.table.row("CPU of the server for a reading", ms(ours), "Prometheus "+ms(theirs), float64(theirs)/float64(ours), atLeast(2))
 	b.table.row("CPU of the server for a reading", ms(ours), "Prometheus told what to ask for "+ms(told), float64(told)/float64(ours), noLimit)
 	b.table.alone("of a core, read every second", fmt.Sprintf("%.2f %%, by Prometheus %.2f %%", 100*ours.Seconds(), 100*theirs.Seconds()))
