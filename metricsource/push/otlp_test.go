@@ -91,15 +91,9 @@ func exported(namespace string, at uint64, name string, value float64) *collecto
 
 func TestOTLPStandsAsLongAsItsIntervalSays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := NewStore(nil)
+		s, stop := running(t)
+		defer stop()
 		server := NewServer(s, nil)
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			_ = s.Run(ctx)
-		}()
-		defer func() { cancel(); <-done }()
 		w := watch(t, s)
 		export := func(namespace string, at uint64, name string, v float64) *collectorpb.ExportMetricsPartialSuccess {
 			return server.export(exported(namespace, at, name, v), asr).GetPartialSuccess()

@@ -178,7 +178,7 @@ func TestPartsAfterAPartition(t *testing.T) {
 func TestRelayThatLags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := NewStore(nil), NewStore(nil)
-		toB := &relay{queue: make(chan *demandv1.ReportRequest, 8), behind: make(chan struct{}, 1)}
+		toB := newRelay()
 		a.relays[toB] = struct{}{}
 		w := watch(t, b)
 		NewServer(a, nil).export(exported("asr", uint64(time.Now().UnixNano()), "demand.queued_requests", 0), asr)
@@ -193,7 +193,7 @@ func TestRelayThatLags(t *testing.T) {
 // What waited for the store's lock is of no other moment than it got it.
 func TestPartsThatOvertakeEachOther(t *testing.T) {
 	here, there := NewStore(nil), NewStore(nil)
-	r := &relay{queue: make(chan *demandv1.ReportRequest, 8192), behind: make(chan struct{}, 1)}
+	r := newRelay()
 	here.relays[r] = struct{}{}
 	var g sync.WaitGroup
 	for i := range 4 {
@@ -224,8 +224,8 @@ func TestLagIsAddedOnce(t *testing.T) {
 		defer stopA()
 		b, stopB := running(t)
 		defer stopB()
-		toA := &relay{queue: make(chan *demandv1.ReportRequest, 64), behind: make(chan struct{}, 1)}
-		toB := &relay{queue: make(chan *demandv1.ReportRequest, 64), behind: make(chan struct{}, 1)}
+		toA := newRelay()
+		toB := newRelay()
 		a.relays[toB], b.relays[toA] = struct{}{}, struct{}{}
 		for r, to := range map[*relay]*Store{toA: a, toB: b} {
 			go func() {
@@ -307,7 +307,7 @@ func TestRefusedByNumber(t *testing.T) {
 
 func TestPartsThatWereTakenBackStayTakenBack(t *testing.T) {
 	a, b := NewStore(nil), NewStore(nil)
-	toB := &relay{queue: make(chan *demandv1.ReportRequest, 8), behind: make(chan struct{}, 1)}
+	toB := newRelay()
 	a.relays[toB] = struct{}{}
 	NewServer(a, nil).export(exported("asr", 100, "demand.queued_requests", 7), asr)
 	require.NoError(t, b.take(<-toB.queue, []string{everywhere}, relayed))

@@ -42,6 +42,10 @@ type relay struct {
 	behind chan struct{} // holds a value when the replica is to get all that stands
 }
 
+func newRelay() *relay {
+	return &relay{queue: make(chan *demandv1.ReportRequest, relayBacklog), behind: make(chan struct{}, 1)}
+}
+
 func (r *relay) send(req *demandv1.ReportRequest) {
 	select {
 	case r.queue <- req:
@@ -135,7 +139,7 @@ func (s *Store) relayTo(ctx context.Context, address string, p Peers) error {
 			}
 		}
 	}()
-	r := &relay{queue: make(chan *demandv1.ReportRequest, relayBacklog), behind: make(chan struct{}, 1)}
+	r := newRelay()
 	r.fallBehind()
 	s.mu.Lock()
 	s.relays[r] = struct{}{}

@@ -100,9 +100,9 @@ func (p *report) said() time.Time {
 }
 
 // ends is when it, or the first of its series, stands no more.
-func (p *report) ends(now time.Time) time.Time {
+func (p *report) ends(said time.Time) time.Time {
 	if !p.parts {
-		return now.Add(p.ttl)
+		return said.Add(p.ttl)
 	}
 	first := p.samples[0].end()
 	for _, s := range p.samples[1:] {

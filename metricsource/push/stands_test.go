@@ -1,7 +1,6 @@
 package push
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -70,7 +69,7 @@ func TestPartsOfTwoExporters(t *testing.T) {
 
 func TestPartsByTwoReplicas(t *testing.T) {
 	here, there := NewStore(nil), NewStore(nil)
-	r := &relay{queue: make(chan *demandv1.ReportRequest, 8), behind: make(chan struct{}, 1)}
+	r := newRelay()
 	here.relays[r] = struct{}{}
 	w := watch(t, there)
 	require.Nil(t, NewServer(here, nil).export(exported("asr", 10, "demand.queued_requests", 7), asr).GetPartialSuccess())
@@ -91,7 +90,7 @@ func TestPartOfAnEarlierMoment(t *testing.T) {
 
 func TestRestartedReplicaIsToldAllThatStands(t *testing.T) {
 	a, b := NewStore(nil), NewStore(nil)
-	toA := &relay{queue: make(chan *demandv1.ReportRequest, 8), behind: make(chan struct{}, 1)}
+	toA := newRelay()
 	b.relays[toA] = struct{}{}
 	said := queued(1, 5)
 	said.TimeToLive = durationpb.New(10 * time.Minute)
@@ -154,15 +153,10 @@ func TestPartsEndByThemselves(t *testing.T) {
 
 // pair is two replicas that pass on to each other, as far as flow lets them.
 func pair(t *testing.T) (a, b *Store, flow func(), stop func()) {
-	a, b = NewStore(nil), NewStore(nil)
-	toA := &relay{queue: make(chan *demandv1.ReportRequest, 64), behind: make(chan struct{}, 1)}
-	toB := &relay{queue: make(chan *demandv1.ReportRequest, 64), behind: make(chan struct{}, 1)}
+	a, stopA := running(t)
+	b, stopB := running(t)
+	toA, toB := newRelay(), newRelay()
 	a.relays[toB], b.relays[toA] = struct{}{}, struct{}{}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{}, 2)
-	for _, s := range []*Store{a, b} {
-		go func() { _ = s.Run(ctx); done <- struct{}{} }()
-	}
 	flow = func() {
 		synctest.Wait()
 		for len(toA.queue)+len(toB.queue) > 0 {
@@ -175,7 +169,7 @@ func pair(t *testing.T) (a, b *Store, flow func(), stop func()) {
 		}
 		synctest.Wait()
 	}
-	return a, b, flow, func() { cancel(); <-done; <-done }
+	return a, b, flow, func() { stopA(); stopB() }
 }
 
 // What was said last is not passed to and fro for ever.

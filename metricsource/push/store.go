@@ -132,10 +132,11 @@ func (s *Store) put(req *demandv1.ReportRequest, namespaces []string, by way) er
 	for i := range parsed.samples {
 		parsed.samples[i].word = word{moment: parsed.sequence, at: now, stands: parsed.ttl}
 	}
+	tell := req
 	if by == relayed {
-		return s.state(r, req, parsed, now, nil)
+		tell = nil
 	}
-	return s.state(r, req, parsed, now, req)
+	return s.state(r, req, parsed, now, tell)
 }
 
 // join takes a part, as far as there is room for its series.
@@ -180,11 +181,7 @@ func (s *Store) state(r *reporter, req *demandv1.ReportRequest, p report, at tim
 	if !p.parts && p.ttl == 0 {
 		s.forget(r, at)
 	} else {
-		r.expires = p.ends(at)
-		s.expiries.At(r, r.expires)
-		for g := range s.groups[r.workload] {
-			g.take(r, at, changed)
-		}
+		s.show(r, changed)
 	}
 	if tell != nil {
 		for relay := range s.relays {
@@ -259,12 +256,17 @@ func (s *Store) shorten(r *reporter, now time.Time) bool {
 	if len(r.report.samples) == 0 {
 		return false
 	}
-	r.expires = r.report.ends(now)
+	s.show(r, true)
+	return true
+}
+
+// show lets what a reporter has said stand, here and in the windows that are open for it.
+func (s *Store) show(r *reporter, changed bool) {
+	r.expires = r.report.ends(r.at)
 	s.expiries.At(r, r.expires)
 	for g := range s.groups[r.workload] {
-		g.take(r, r.at, true)
+		g.take(r, r.at, changed)
 	}
-	return true
 }
 
 // forget takes back what a reporter has said; its sequence is remembered.
