@@ -1,5 +1,4 @@
-// Package metricsource holds what has been observed: the recent samples of a
-// workload (Window), what a PromQL query makes of them (Query, Result), and what
-// the cluster says of the workload (Workload, Pod). The packages below it fill
-// these; none of them knows KEDA or how a decision is made.
+// Package metricsource holds samples: the recent ones of a workload (Window), and the
+// result of a PromQL query over them (Query, Result). The packages scrape, push and
+// prometheus write windows. Nothing here knows KEDA, Kubernetes or how a decision is made.
 package metricsource

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/inference-scaler/inference-scaler/scaler/why"
+	"github.com/inference-scaler/inference-scaler/scaler/explain"
 )
 
 // API serves /api/v1: the present decisions, and why they are what they are.
@@ -20,15 +20,15 @@ func (s *Scaler) API() http.Handler {
 }
 
 // Explanations returns those of the triggers that the filter takes, in order.
-func (s *Scaler) Explanations(take func(namespace, name string) bool) []why.Explanation {
+func (s *Scaler) Explanations(take func(namespace, name string) bool) []explain.Explanation {
 	now := time.Now()
-	all := []why.Explanation{}
+	all := []explain.Explanation{}
 	for _, l := range s.all() {
 		if take(l.namespace, l.name) && l.answer.Load() != nil {
 			all = append(all, l.explain(now))
 		}
 	}
-	slices.SortFunc(all, func(a, b why.Explanation) int {
+	slices.SortFunc(all, func(a, b explain.Explanation) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.ScaledObject, b.ScaledObject), cmp.Compare(a.Trigger, b.Trigger))
 	})
 	return all

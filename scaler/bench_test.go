@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
@@ -19,7 +21,6 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/metricsource/push"
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
 	demandv1 "github.com/inference-scaler/inference-scaler/proto/demand/v1"
@@ -110,7 +111,7 @@ func BenchmarkReportToStream(b *testing.B) {
 	tokens, err := push.ReadTokens(path, slog.New(slog.DiscardHandler))
 	require.NoError(b, err)
 
-	c := &cluster{workloads: map[object]metricsource.Workload{}, triggers: map[object][]map[string]string{}}
+	c := &fakeCluster{workloads: map[object]cluster.Workload{}, triggers: map[object][]map[string]string{}}
 	store, scraper := push.NewStore(nil), scrape.New(scrape.Options{})
 	s := New(Options{Cluster: c, Scraper: scraper, Reports: store})
 	c.changed, c.moved = s.Changed, s.InventoryChanged
@@ -121,7 +122,7 @@ func BenchmarkReportToStream(b *testing.B) {
 	}
 	metadataOf := map[string]string{"engine": "lightning-asr"}
 	c.declare(metadataOf)
-	c.update(func(w *metricsource.Workload) { w.Replicas = 0 })
+	c.update(func(w *cluster.Workload) { w.Replicas = 0 })
 
 	keda := externalscaler.NewExternalScalerClient(onLoopback(b, s.Register))
 	actives, err := keda.StreamIsActive(ctx, ref(metadataOf))

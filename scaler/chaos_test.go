@@ -12,9 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/stretchr/testify/require"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 )
 
@@ -123,7 +124,7 @@ func (c *chaos) note(format string, args ...any) {
 
 // observe tells the scaler what the cluster looks like.
 func (c *chaos) observe() {
-	c.cluster.update(func(w *metricsource.Workload) {
+	c.cluster.update(func(w *cluster.Workload) {
 		w.Replicas, w.Pods = c.replicas, nil
 		for name, p := range c.pods {
 			w.Pods = append(w.Pods, pod(name, p.ip, p.ready))

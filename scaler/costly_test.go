@@ -6,25 +6,25 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/stretchr/testify/require"
 )
 
 // slowLeader is a cluster that makes every evaluation of a follower take long: the leader
 // is asked for once in each.
 type slowLeader struct {
-	*cluster
+	*fakeCluster
 	took  atomic.Int64 // nanoseconds
 	asked atomic.Int64
 }
 
-func (c *slowLeader) Leader(namespace, kind, name string) (metricsource.Workload, error) {
+func (c *slowLeader) Leader(namespace, kind, name string) (cluster.Workload, error) {
 	if took := c.took.Load(); took > 0 {
 		c.asked.Add(1)
 		time.Sleep(time.Duration(took)) // virtual
 	}
-	return c.cluster.Leader(namespace, kind, name)
+	return c.fakeCluster.Leader(namespace, kind, name)
 }
 
 // What takes long is not repeated all the time, whatever calls for it: readings that come
@@ -37,12 +37,12 @@ func TestCostlyEvaluationsTakeAShareOfTheTime(t *testing.T) {
 	}{{2 * time.Second, 1, "0s"}, {2 * time.Second, 1, "20s"}, {12 * time.Second, 1, "0s"}, {2 * time.Second, 0, "0s"}} {
 		t.Run(fmt.Sprintf("%v at %d replicas, hold %s", tc.took, tc.replicas, tc.hold), func(t *testing.T) {
 			inBubble(t, true, func(t *testing.T, w *world) {
-				c := &slowLeader{cluster: w.cluster}
+				c := &slowLeader{fakeCluster: w.cluster}
 				w.scaler.opts.Cluster = c
 				a := w.network.add("10.0.0.1:9090", asr(50))
 				w.network.add("10.0.9.9:80", "demand_queued_requests 0\n")
-				w.cluster.endpoints = []metricsource.Endpoint{{IP: "10.0.9.9", Port: 80}}
-				w.cluster.updateOf("api", "api", func(wl *metricsource.Workload) { wl.Replicas = 1 })
+				w.cluster.endpoints = []cluster.Endpoint{{IP: "10.0.9.9", Port: 80}}
+				w.cluster.updateOf("api", "api", func(wl *cluster.Workload) { wl.Replicas = 1 })
 				w.has(0)
 				if tc.replicas > 0 {
 					w.has(1, pod("a", "10.0.0.1", true))

@@ -11,11 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/require"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/metricsource/exposition"
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
 	"github.com/inference-scaler/inference-scaler/scaler/preset"
@@ -60,7 +61,7 @@ func BenchmarkExpositions(b *testing.B) {
 // manyPods are fleets of so many pods each, on a network of one server that answers for
 // them all; stop ends the readings, and what was read stays.
 func manyPods(b *testing.B, fleets, pods int) (s *Scaler, stop func()) {
-	c := &cluster{workloads: map[object]metricsource.Workload{}, triggers: map[object][]map[string]string{}}
+	c := &fakeCluster{workloads: map[object]cluster.Workload{}, triggers: map[object][]map[string]string{}}
 	n := &network{servers: map[string]*server{}}
 	n.add("all", asr(3))
 	scraper := scrape.New(scrape.Options{Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -74,7 +75,7 @@ func manyPods(b *testing.B, fleets, pods int) (s *Scaler, stop func()) {
 	running.Go(func() { require.NoError(b, s.Run(ctx)) })
 	address := netip.MustParseAddr("10.0.0.0")
 	for i := range fleets {
-		w := metricsource.Workload{Namespace: "asr", ScaledObject: fmt.Sprintf("fleet-%d", i), Kind: "Deployment", Name: fmt.Sprintf("fleet-%d", i), Replicas: pods, MaxReplicas: 10_000}
+		w := cluster.Workload{Namespace: "asr", ScaledObject: fmt.Sprintf("fleet-%d", i), Kind: "Deployment", Name: fmt.Sprintf("fleet-%d", i), Replicas: pods, MaxReplicas: 10_000}
 		for j := range pods {
 			address = address.Next()
 			p := pod(fmt.Sprintf("pod-%d-%d", i, j), address.String(), true)

@@ -7,13 +7,13 @@ import (
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/scaler/decision"
-	"github.com/inference-scaler/inference-scaler/scaler/why"
+	"github.com/inference-scaler/inference-scaler/scaler/explain"
 )
 
 // explain says of the trigger's present answer what led to it.
-func (l *live) explain(now time.Time) why.Explanation {
+func (l *live) explain(now time.Time) explain.Explanation {
 	a := l.answer.Load()
-	e := why.Explanation{
+	e := explain.Explanation{
 		Namespace:    l.namespace,
 		ScaledObject: l.name,
 		Trigger:      l.label,
@@ -36,7 +36,7 @@ func (l *live) explain(now time.Time) why.Explanation {
 	e.Active, e.ActiveWhy = d.Active, d.ActiveWhy
 	e.Queries = queries(a.signals)
 	for _, s := range d.Steps {
-		e.Steps = append(e.Steps, why.Step{Rule: s.Rule, Before: why.Amount(s.Before), After: why.Amount(s.After), Why: s.Why})
+		e.Steps = append(e.Steps, explain.Step{Rule: s.Rule, Before: explain.Amount(s.Before), After: explain.Amount(s.After), Why: s.Why})
 	}
 	e.Pods = podsOf(d, a.signals)
 	for _, p := range e.Pods {
@@ -52,33 +52,33 @@ func (l *live) explain(now time.Time) why.Explanation {
 }
 
 // capacityOf is nil where nobody looked.
-func capacityOf(d *decision.Decision) *why.Capacity {
+func capacityOf(d *decision.Decision) *explain.Capacity {
 	c := d.Input.Capacity
 	switch {
 	case !c.Asked:
 		return nil
 	case c.Err != "":
-		return &why.Capacity{Why: c.Err}
+		return &explain.Capacity{Why: c.Err}
 	}
-	return &why.Capacity{Limited: d.Limited, Replicas: &c.Replicas, Why: c.Why, Observed: c.Observed}
+	return &explain.Capacity{Limited: d.Limited, Replicas: &c.Replicas, Why: c.Why, Observed: c.Observed}
 }
 
-func workloadOf(a *answer) *why.Workload {
+func workloadOf(a *answer) *explain.Workload {
 	if w := a.workload; w != nil {
-		return &why.Workload{
+		return &explain.Workload{
 			Kind: w.Kind, Name: w.Name, Replicas: w.Replicas,
 			MinReplicas: w.MinReplicas, MaxReplicas: w.MaxReplicas, Paused: w.Paused,
 		}
 	}
-	return &why.Workload{Name: "endpoints", Replicas: a.decision.Input.Replicas}
+	return &explain.Workload{Name: "endpoints", Replicas: a.decision.Input.Replicas}
 }
 
 // podsOf lists the pods, each with what the queries say of it.
-func podsOf(d *decision.Decision, signals []signal) []why.Pod {
+func podsOf(d *decision.Decision, signals []signal) []explain.Pod {
 	load, inFlight, saturation := valuesOf(signals, "load", podOf), valuesOf(signals, "inFlight", podOf), valuesOf(signals, "saturation", podOf)
-	all := make([]why.Pod, 0, len(d.Input.Pods))
+	all := make([]explain.Pod, 0, len(d.Input.Pods))
 	for _, p := range d.Input.Pods {
-		all = append(all, why.Pod{
+		all = append(all, explain.Pod{
 			Name: p.Name, State: p.State.String(), Ready: p.Ready, Fault: p.Fault, AgeSeconds: ageOf(p),
 			Load: load[p.Name], InFlight: inFlight[p.Name], Saturation: saturation[p.Name],
 		})
@@ -87,11 +87,11 @@ func podsOf(d *decision.Decision, signals []signal) []why.Pod {
 }
 
 // upstreamOf lists the instances of the upstream.
-func upstreamOf(d *decision.Decision, signals []signal) []why.Source {
+func upstreamOf(d *decision.Decision, signals []signal) []explain.Source {
 	demand := valuesOf(signals, "upstream", instanceOf)
-	var all []why.Source
+	var all []explain.Source
 	for _, p := range d.Input.Upstream.Sources {
-		all = append(all, why.Source{Name: p.Name, State: p.State.String(), Fault: p.Fault, AgeSeconds: ageOf(p), Demand: demand[p.Name]})
+		all = append(all, explain.Source{Name: p.Name, State: p.State.String(), Fault: p.Fault, AgeSeconds: ageOf(p), Demand: demand[p.Name]})
 	}
 	return all
 }
@@ -126,12 +126,12 @@ func ageOf(p decision.Pod) *float64 {
 	return nil
 }
 
-func queries(signals []signal) []why.Query {
-	var all []why.Query
+func queries(signals []signal) []explain.Query {
+	var all []explain.Query
 	for _, s := range signals {
-		q := why.Query{Signal: s.name, PromQL: s.query.String(), Elements: []why.Element{}, Warnings: s.result.Warnings, Error: s.err}
+		q := explain.Query{Signal: s.name, PromQL: s.query.String(), Elements: []explain.Element{}, Warnings: s.result.Warnings, Error: s.err}
 		for _, e := range s.result.Elements {
-			q.Elements = append(q.Elements, why.Element{Labels: e.Labels, Value: strconv.FormatFloat(e.Value, 'g', -1, 64)})
+			q.Elements = append(q.Elements, explain.Element{Labels: e.Labels, Value: strconv.FormatFloat(e.Value, 'g', -1, 64)})
 		}
 		all = append(all, q)
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/scaler/decision"
 	"github.com/inference-scaler/inference-scaler/scaler/trigger"
@@ -44,7 +46,7 @@ func (l *live) leaderOf() decision.Leader {
 }
 
 // capacityOf is what the triggers of a workload say of its replicas.
-func (s *Scaler) capacityOf(w metricsource.Workload) trigger.Capacity {
+func (s *Scaler) capacityOf(w cluster.Workload) trigger.Capacity {
 	var said []claim
 	if w.ScaledObject != "" {
 		for _, l := range s.of(object{w.Namespace, w.ScaledObject}) {
@@ -59,7 +61,7 @@ func (s *Scaler) capacityOf(w metricsource.Workload) trigger.Capacity {
 
 // wanted is how many replicas the triggers of a ScaledObject ask for, as the HPA
 // takes them: the most, within the bounds. 0 where none has decided.
-func (s *Scaler) wanted(o object, w metricsource.Workload) int {
+func (s *Scaler) wanted(o object, w cluster.Workload) int {
 	decided, most := false, 0
 	for _, l := range standing(s.of(o), (*live).stands) {
 		a := l.answer.Load()

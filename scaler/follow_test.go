@@ -5,10 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
 	"github.com/stretchr/testify/require"
-
-	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 var (
@@ -34,7 +34,7 @@ func TestTheAPITierFollows(t *testing.T) {
 		a := w.network.add("10.0.0.1:9090", asr(4))
 		w.cluster.declare(leading)
 		w.has(1, pod("a", "10.0.0.1", true))
-		w.cluster.updateOf("api", "api", func(wl *metricsource.Workload) { wl.Replicas = 1 })
+		w.cluster.updateOf("api", "api", func(wl *cluster.Workload) { wl.Replicas = 1 })
 		w.cluster.declareOf("api", following)
 		w.pass(2 * time.Second)
 		require.Equal(t, 0.5, w.follower(following))
@@ -46,7 +46,7 @@ func TestTheAPITierFollows(t *testing.T) {
 		require.Equal(t, 5.0, w.follower(following), "at the same instant, and not 15")
 
 		// The load ends, and the pods drain: the API tier waits for them.
-		pods := []metricsource.Pod{pod("a", "10.0.0.1", true)}
+		pods := []cluster.Pod{pod("a", "10.0.0.1", true)}
 		for _, name := range []string{"b", "c", "d", "e", "f"} {
 			p := pod(name, "", true)
 			pods = append(pods, p)
@@ -76,9 +76,9 @@ func TestAPausedLeaderCountsAsItStands(t *testing.T) {
 		w.network.add("10.0.0.1:9090", asr(150))
 		w.cluster.declare(leading)
 		w.has(4, pod("a", "10.0.0.1", true))
-		w.cluster.updateOf("api", "api", func(wl *metricsource.Workload) { wl.Replicas = 1 })
+		w.cluster.updateOf("api", "api", func(wl *cluster.Workload) { wl.Replicas = 1 })
 		w.cluster.declareOf("api", following)
-		w.cluster.update(func(wl *metricsource.Workload) { wl.Paused = true })
+		w.cluster.update(func(wl *cluster.Workload) { wl.Paused = true })
 		w.cluster.changed("asr", "api")
 		w.pass(2 * time.Second)
 		require.Equal(t, 2.0, w.follower(following))
@@ -93,8 +93,8 @@ func TestAFollowerWithALoadOfItsOwn(t *testing.T) {
 		api := w.network.add("10.0.1.1:80", "connections 5\n")
 		w.cluster.declare(leading)
 		w.has(1, pod("a", "10.0.0.1", true))
-		w.cluster.updateOf("api", "api", func(wl *metricsource.Workload) {
-			wl.Replicas, wl.Pods = 1, []metricsource.Pod{pod("api", "10.0.1.1", true)}
+		w.cluster.updateOf("api", "api", func(wl *cluster.Workload) {
+			wl.Replicas, wl.Pods = 1, []cluster.Pod{pod("api", "10.0.1.1", true)}
 		})
 		w.cluster.declareOf("api", metadata)
 		w.pass(2 * time.Second)
@@ -107,7 +107,7 @@ func TestAFollowerWithALoadOfItsOwn(t *testing.T) {
 
 func TestALeaderThatIsNotThere(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
-		w.cluster.updateOf("api", "api", func(wl *metricsource.Workload) { wl.Replicas = 3 })
+		w.cluster.updateOf("api", "api", func(wl *cluster.Workload) { wl.Replicas = 3 })
 		w.cluster.declareOf("api", following)
 		w.pass(time.Minute)
 		require.Equal(t, 3.0, w.follower(following), "what there is stands")
@@ -119,7 +119,7 @@ func TestACycleOfFollowersIsRefused(t *testing.T) {
 	back := map[string]string{"follow": "api"}
 	inBubble(t, true, func(t *testing.T, w *world) {
 		w.has(1)
-		w.cluster.updateOf("api", "api", func(wl *metricsource.Workload) { wl.Replicas = 1 })
+		w.cluster.updateOf("api", "api", func(wl *cluster.Workload) { wl.Replicas = 1 })
 		w.cluster.declare(back)
 		w.cluster.declareOf("api", following)
 		w.pass(10 * time.Second)
@@ -139,7 +139,7 @@ func TestFormerTriggerOfTheLeader(t *testing.T) {
 		w.network.add("10.0.0.1:9090", asr(40))
 		w.cluster.declare(before)
 		w.has(1, pod("a", "10.0.0.1", true))
-		w.cluster.updateOf("api", "api", func(wl *metricsource.Workload) { wl.Replicas = 1 })
+		w.cluster.updateOf("api", "api", func(wl *cluster.Workload) { wl.Replicas = 1 })
 		w.cluster.declareOf("api", following)
 		w.pass(2 * time.Second)
 		require.Equal(t, 4.0, w.follower(following))
@@ -154,7 +154,7 @@ func TestCycleBySomebodyElse(t *testing.T) {
 	own := map[string]string{"engine": "lightning-asr", "hold": "0s", "follow": "api"}
 	inBubble(t, true, func(t *testing.T, w *world) {
 		a := w.network.add("10.0.0.1:9090", asr(5))
-		w.cluster.updateOf("api", "api", func(wl *metricsource.Workload) { wl.Replicas = 1 })
+		w.cluster.updateOf("api", "api", func(wl *cluster.Workload) { wl.Replicas = 1 })
 		w.cluster.declare(own)
 		w.has(1, pod("a", "10.0.0.1", true))
 		w.pass(3 * time.Second)
@@ -166,7 +166,7 @@ func TestCycleBySomebodyElse(t *testing.T) {
 		a.set(asr(40))
 		w.pass(3 * time.Second)
 		require.Equal(t, 40.0, w.value(own))
-		w.cluster.update(func(wl *metricsource.Workload) { wl.Replicas = 8 })
+		w.cluster.update(func(wl *cluster.Workload) { wl.Replicas = 8 })
 		a.set(asr(5))
 		w.pass(3 * time.Second)
 		require.Equal(t, 5.0, w.value(own), "its own load alone decides, downwards too")
@@ -181,7 +181,7 @@ func TestManyLeaders(t *testing.T) {
 		name := func(layer, i int) string { return fmt.Sprintf("w%d-%d", layer, i) }
 		for layer := range layers {
 			for i := range wide {
-				w.cluster.updateOf(name(layer, i), name(layer, i), func(wl *metricsource.Workload) { wl.Replicas, wl.MaxReplicas = 1, 100 })
+				w.cluster.updateOf(name(layer, i), name(layer, i), func(wl *cluster.Workload) { wl.Replicas, wl.MaxReplicas = 1, 100 })
 			}
 		}
 		for layer := range layers - 1 {
@@ -207,7 +207,7 @@ func TestCycleThroughASecondTrigger(t *testing.T) {
 	for range 12 {
 		inBubble(t, true, func(t *testing.T, w *world) {
 			for _, n := range []string{"c", "d", "x", "y"} {
-				w.cluster.updateOf(n, n, func(wl *metricsource.Workload) { wl.Replicas, wl.MaxReplicas = 1, 100 })
+				w.cluster.updateOf(n, n, func(wl *cluster.Workload) { wl.Replicas, wl.MaxReplicas = 1, 100 })
 			}
 			xy := map[string]string{"follow": "y", "ratio": "0.5"}
 			w.cluster.declareOf("x", map[string]string{"follow": "c"}, xy)
@@ -226,7 +226,7 @@ func TestCycleThroughASecondTrigger(t *testing.T) {
 func TestCycleOfThreeEnds(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		for _, n := range []string{"a", "b", "c"} {
-			w.cluster.updateOf(n, n, func(wl *metricsource.Workload) { wl.Replicas, wl.MaxReplicas = 1, 100 })
+			w.cluster.updateOf(n, n, func(wl *cluster.Workload) { wl.Replicas, wl.MaxReplicas = 1, 100 })
 		}
 		fa, fb := map[string]string{"follow": "b"}, map[string]string{"follow": "c"}
 		own := map[string]string{"engine": "lightning-asr", "hold": "0s"}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
@@ -19,7 +21,6 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
 )
 
@@ -75,7 +76,7 @@ func FuzzCalls(f *testing.F) {
 	for _, withCluster := range []bool{false, true} {
 		opts := Options{Scraper: scrape.New(scrape.Options{})} // which is not run: nothing is dialled
 		if withCluster {
-			opts.Cluster = &cluster{workloads: map[object]metricsource.Workload{}, triggers: map[object][]map[string]string{}}
+			opts.Cluster = &fakeCluster{workloads: map[object]cluster.Workload{}, triggers: map[object][]map[string]string{}}
 		}
 		conn := called(f, New(opts))
 		conns = append(conns, conn)

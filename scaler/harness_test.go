@@ -20,7 +20,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 	promsource "github.com/inference-scaler/inference-scaler/metricsource/prometheus"
 	"github.com/inference-scaler/inference-scaler/metricsource/push"
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
@@ -32,7 +32,7 @@ import (
 type world struct {
 	t        *testing.T
 	network  *network
-	cluster  *cluster
+	cluster  *fakeCluster
 	recorder *recorder
 	registry *prometheus.Registry
 	reports  *push.Store
@@ -47,7 +47,7 @@ func inBubble(t *testing.T, withCluster bool, test func(*testing.T, *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, network: &network{servers: map[string]*server{}}, recorder: &recorder{}, secrets: secretsOf{}}
 		if withCluster {
-			w.cluster = &cluster{workloads: map[object]metricsource.Workload{}, triggers: map[object][]map[string]string{}}
+			w.cluster = &fakeCluster{workloads: map[object]cluster.Workload{}, triggers: map[object][]map[string]string{}}
 		}
 		w.start()
 		defer func() { // also after a failure, or the bubble would not end
@@ -309,75 +309,75 @@ func (s *server) fail() {
 // heal puts a server that failed back, as a new one at its address.
 func (n *network) heal(address, body string) { n.add(address, body) }
 
-// cluster stands for Kubernetes: it says what a test has told it.
-type cluster struct {
+// fakeCluster stands for Kubernetes: it says what a test has told it.
+type fakeCluster struct {
 	mu        sync.Mutex
 	unsynced  bool
-	workloads map[object]metricsource.Workload
+	workloads map[object]cluster.Workload
 	triggers  map[object][]map[string]string
-	endpoints []metricsource.Endpoint // of every Service
-	nodes     []*metricsource.Node
-	quotas    []*metricsource.Quota
-	scaling   metricsource.NodeAutoscaler
+	endpoints []cluster.Endpoint // of every Service
+	nodes     []*cluster.Node
+	quotas    []*cluster.Quota
+	scaling   cluster.NodeAutoscaler
 	unlisted  error // why there is no inventory
 	changed   func(namespace, name string)
 	moved     func()
 }
 
-func (c *cluster) Synced() bool {
+func (c *fakeCluster) Synced() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return !c.unsynced
 }
 
-func (c *cluster) ScaledObject(namespace, name string) (metricsource.ScaledObject, error) {
+func (c *fakeCluster) ScaledObject(namespace, name string) (cluster.ScaledObject, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.unsynced {
-		return metricsource.ScaledObject{}, metricsource.ErrNotSynced
+		return cluster.ScaledObject{}, cluster.ErrNotSynced
 	}
 	metadata, ok := c.triggers[object{namespace, name}]
 	if !ok {
-		return metricsource.ScaledObject{}, fmt.Errorf("ScaledObject %s/%s: %w", namespace, name, metricsource.ErrNotFound)
+		return cluster.ScaledObject{}, fmt.Errorf("ScaledObject %s/%s: %w", namespace, name, cluster.ErrNotFound)
 	}
-	so := metricsource.ScaledObject{Namespace: namespace, Name: name}
+	so := cluster.ScaledObject{Namespace: namespace, Name: name}
 	for _, m := range metadata {
-		so.Triggers = append(so.Triggers, metricsource.ScaledObjectTrigger{Push: true, Metadata: m})
+		so.Triggers = append(so.Triggers, cluster.ScaledObjectTrigger{Push: true, Metadata: m})
 	}
 	return so, nil
 }
 
-func (c *cluster) ScaledObjects() []metricsource.ScaledObject {
+func (c *fakeCluster) ScaledObjects() []cluster.ScaledObject {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var all []metricsource.ScaledObject
+	var all []cluster.ScaledObject
 	for o := range c.triggers {
-		all = append(all, metricsource.ScaledObject{Namespace: o.namespace, Name: o.name})
+		all = append(all, cluster.ScaledObject{Namespace: o.namespace, Name: o.name})
 	}
 	return all
 }
 
-func (c *cluster) Workload(namespace, name string) (metricsource.Workload, error) {
+func (c *fakeCluster) Workload(namespace, name string) (cluster.Workload, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.unsynced {
-		return metricsource.Workload{}, metricsource.ErrNotSynced
+		return cluster.Workload{}, cluster.ErrNotSynced
 	}
 	w, ok := c.workloads[object{namespace, name}]
 	if !ok {
-		return metricsource.Workload{}, fmt.Errorf("ScaledObject %s/%s: %w", namespace, name, metricsource.ErrNotFound)
+		return cluster.Workload{}, fmt.Errorf("ScaledObject %s/%s: %w", namespace, name, cluster.ErrNotFound)
 	}
 	w.Pods = slices.Clone(w.Pods)
 	return w, nil
 }
 
-func (c *cluster) Endpoints(string, string, string) ([]metricsource.Endpoint, error) {
+func (c *fakeCluster) Endpoints(string, string, string) ([]cluster.Endpoint, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.endpoints), nil
 }
 
-func (c *cluster) Leader(namespace, kind, name string) (metricsource.Workload, error) {
+func (c *fakeCluster) Leader(namespace, kind, name string) (cluster.Workload, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for o, w := range c.workloads {
@@ -385,40 +385,40 @@ func (c *cluster) Leader(namespace, kind, name string) (metricsource.Workload, e
 			return w, nil
 		}
 	}
-	return metricsource.Workload{}, metricsource.ErrNotFound
+	return cluster.Workload{}, cluster.ErrNotFound
 }
 
-func (c *cluster) Inventory() (*metricsource.Inventory, error) {
+func (c *fakeCluster) Inventory() (*cluster.Inventory, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.unlisted != nil {
 		return nil, c.unlisted
 	}
-	inv := &metricsource.Inventory{Nodes: slices.Clone(c.nodes), Quotas: c.quotas, Autoscaler: c.scaling}
+	inv := &cluster.Inventory{Nodes: slices.Clone(c.nodes), Quotas: c.quotas, Autoscaler: c.scaling}
 	for _, w := range c.workloads {
 		inv.Workloads = append(inv.Workloads, &w)
 	}
 	return inv, nil
 }
 
-func (c *cluster) HasPod(_ string, addr netip.Addr) bool {
+func (c *fakeCluster) HasPod(_ string, addr netip.Addr) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.ContainsFunc(c.endpoints, func(e metricsource.Endpoint) bool { return e.IP == addr.String() })
+	return slices.ContainsFunc(c.endpoints, func(e cluster.Endpoint) bool { return e.IP == addr.String() })
 }
 
 // update changes what the cluster says of asr/fleet, and tells the scaler.
-func (c *cluster) update(change func(w *metricsource.Workload)) {
+func (c *fakeCluster) update(change func(w *cluster.Workload)) {
 	c.updateOf("fleet", "lightning-asr", change)
 }
 
 // updateOf is that for a ScaledObject of this name, and its workload's.
-func (c *cluster) updateOf(name, workload string, change func(w *metricsource.Workload)) {
+func (c *fakeCluster) updateOf(name, workload string, change func(w *cluster.Workload)) {
 	o := object{"asr", name}
 	c.mu.Lock()
 	w, ok := c.workloads[o]
 	if !ok {
-		w = metricsource.Workload{Namespace: "asr", ScaledObject: name, Kind: "Deployment", Name: workload, MaxReplicas: 10}
+		w = cluster.Workload{Namespace: "asr", ScaledObject: name, Kind: "Deployment", Name: workload, MaxReplicas: 10}
 	}
 	change(&w)
 	c.workloads[o] = w
@@ -433,15 +433,15 @@ func (c *cluster) updateOf(name, workload string, change func(w *metricsource.Wo
 }
 
 // pods are those of asr/fleet.
-func (c *cluster) pods() []metricsource.Pod {
+func (c *fakeCluster) pods() []cluster.Pod {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.workloads[object{"asr", "fleet"}].Pods
 }
 
-func (c *cluster) declare(metadata ...map[string]string) { c.declareOf("fleet", metadata...) }
+func (c *fakeCluster) declare(metadata ...map[string]string) { c.declareOf("fleet", metadata...) }
 
-func (c *cluster) declareOf(name string, metadata ...map[string]string) {
+func (c *fakeCluster) declareOf(name string, metadata ...map[string]string) {
 	o := object{"asr", name}
 	c.mu.Lock()
 	c.triggers[o] = metadata
@@ -449,7 +449,7 @@ func (c *cluster) declareOf(name string, metadata ...map[string]string) {
 	c.changed(o.namespace, o.name)
 }
 
-func (c *cluster) delete() {
+func (c *fakeCluster) delete() {
 	o := object{"asr", "fleet"}
 	c.mu.Lock()
 	delete(c.workloads, o)
@@ -458,8 +458,8 @@ func (c *cluster) delete() {
 	c.changed(o.namespace, o.name)
 }
 
-func pod(name, ip string, ready bool) metricsource.Pod {
-	return metricsource.Pod{Name: name, UID: "uid-" + name, IP: ip, Phase: "Running", Ready: ready}
+func pod(name, ip string, ready bool) cluster.Pod {
+	return cluster.Pod{Name: name, UID: "uid-" + name, IP: ip, Phase: "Running", Ready: ready}
 }
 
 // recorder keeps the reasons of events.

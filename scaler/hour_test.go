@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/stretchr/testify/require"
 )
 
 // An hour of a fleet's life, with pods that come, go and fail, streams that are opened and
@@ -21,7 +21,7 @@ func TestNothingGrowsInAnHour(t *testing.T) {
 		api := w.reporter()
 		minute := func(at int) {
 			const pods = 8
-			w.cluster.update(func(wl *metricsource.Workload) {
+			w.cluster.update(func(wl *cluster.Workload) {
 				wl.Replicas, wl.Pods = pods, nil
 				for i := range pods { // one of them is new each minute
 					n := i

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/scaler/decision"
 	"github.com/inference-scaler/inference-scaler/scaler/trigger"
@@ -43,7 +45,7 @@ type live struct {
 
 	mu       sync.Mutex // of an evaluation
 	memory   decision.Memory
-	workload *metricsource.Workload
+	workload *cluster.Workload
 	cyclic   error                            // its leaders lead back to it
 	told     map[decision.FaultKind]time.Time // when an event told of such a fault
 	// toldCapacity is what an event last told of the room there is.
@@ -64,7 +66,7 @@ type answer struct {
 	decision *decision.Decision
 	// err says why none could be made now.
 	err      error
-	workload *metricsource.Workload
+	workload *cluster.Workload
 	signals  []signal
 	edges    uint64        // how often the workload became active
 	took     time.Duration // to come to it
@@ -178,7 +180,7 @@ func (l *live) observe() error {
 		w, err := l.scaler.opts.Cluster.Workload(l.namespace, l.name)
 		if err != nil {
 			l.stale.Store(true)
-			if errors.Is(err, metricsource.ErrNotFound) {
+			if errors.Is(err, cluster.ErrNotFound) {
 				l.source.follow(true)
 			}
 			return err

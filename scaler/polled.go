@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/metricsource/prometheus"
 	"github.com/inference-scaler/inference-scaler/scaler/decision"
@@ -37,7 +39,7 @@ type polled struct {
 	// Of this evaluation:
 	answers map[string]prometheus.Answer
 	found   map[string]map[string]bool // pods, by signal
-	present []metricsource.Pod         // that may have work
+	present []cluster.Pod              // that may have work
 }
 
 // polledPod is a pod of the workload, and what was found of it last.
@@ -134,7 +136,7 @@ func (p *polled) there(name string) (now, before bool) {
 }
 
 // state says how far the answers speak for a pod.
-func (p *polled) state(pod metricsource.Pod, there, before bool, now time.Time) decision.Pod {
+func (p *polled) state(pod cluster.Pod, there, before bool, now time.Time) decision.Pod {
 	d := decision.Pod{Name: pod.Name, Ready: pod.Ready && !pod.Terminating}
 	k := p.pod[pod.Name]
 	answered, err := p.fresh("load", now)

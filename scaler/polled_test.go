@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
@@ -34,7 +36,7 @@ func (w *world) prometheus() *promServer {
 	// Where it may be dialled is another test's.
 	w.cluster.mu.Lock()
 	defer w.cluster.mu.Unlock()
-	w.cluster.endpoints = append(w.cluster.endpoints, metricsource.Endpoint{IP: "10.0.9.9", Port: 9090})
+	w.cluster.endpoints = append(w.cluster.endpoints, cluster.Endpoint{IP: "10.0.9.9", Port: 9090})
 	return p
 }
 
@@ -108,8 +110,8 @@ func vllm(waiting, running float64) map[string]float64 {
 	return map[string]float64{"vllm:num_requests_waiting": waiting, "vllm:num_requests_running": running, "vllm:kv_cache_usage_perc": 0, "vllm:prompt_tokens_total": 9}
 }
 
-func (w *world) has(replicas int, pods ...metricsource.Pod) {
-	w.cluster.update(func(wl *metricsource.Workload) { wl.Replicas, wl.Pods = replicas, pods })
+func (w *world) has(replicas int, pods ...cluster.Pod) {
+	w.cluster.update(func(wl *cluster.Workload) { wl.Replicas, wl.Pods = replicas, pods })
 }
 
 var ofPrometheus = map[string]string{"engine": "vllm", "prometheusAddress": "http://" + promAddress, "hold": "0s"}

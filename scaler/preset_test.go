@@ -10,8 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/inference-scaler/inference-scaler/scaler/explain"
 	"github.com/inference-scaler/inference-scaler/scaler/preset"
-	"github.com/inference-scaler/inference-scaler/scaler/why"
 )
 
 // captures maps each captured exposition to what must come of it. Its golden
@@ -119,9 +119,9 @@ var ages = regexp.MustCompile(`\d+(\.\d+)?(ms|s) ago`)
 
 // golden compares an explanation, without what changes from run to run, with the
 // file; UPDATE=1 writes it.
-func golden(t *testing.T, path string, e why.Explanation) {
+func golden(t *testing.T, path string, e explain.Explanation) {
 	var b strings.Builder
-	require.NoError(t, why.Text(&b, []why.Explanation{e}))
+	require.NoError(t, explain.Text(&b, []explain.Explanation{e}))
 	got := ages.ReplaceAllString(b.String(), "AGE ago")
 	if os.Getenv("UPDATE") != "" {
 		require.NoError(t, os.WriteFile(path, []byte(got), 0o600))

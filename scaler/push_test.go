@@ -11,9 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/stretchr/testify/require"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/metricsource/push"
 )
 
@@ -61,8 +62,8 @@ func TestAReportWakesAtOnce(t *testing.T) {
 		require.Equal(t, 11.0, w.value(onPods))
 
 		w.network.add("10.0.0.1:9090", asr(0))
-		w.cluster.update(func(wl *metricsource.Workload) {
-			wl.Replicas, wl.Pods = 1, []metricsource.Pod{pod("a", "10.0.0.1", true)}
+		w.cluster.update(func(wl *cluster.Workload) {
+			wl.Replicas, wl.Pods = 1, []cluster.Pod{pod("a", "10.0.0.1", true)}
 		})
 		w.pass(2 * time.Second)
 		require.Equal(t, 11.0, w.value(onPods))
@@ -75,11 +76,11 @@ func TestAReportWakesAtOnce(t *testing.T) {
 func TestReportsAreForTheirWorkloadAlone(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		w.asleep(onPods)
-		w.cluster.update(func(wl *metricsource.Workload) { wl.Name = "another" })
+		w.cluster.update(func(wl *cluster.Workload) { wl.Name = "another" })
 		w.reporter().report(11)
 		w.pass(time.Second)
 		require.False(t, w.active(onPods))
-		w.cluster.update(func(wl *metricsource.Workload) { wl.Name = "lightning-asr" })
+		w.cluster.update(func(wl *cluster.Workload) { wl.Name = "lightning-asr" })
 		w.pass(time.Second)
 		require.True(t, w.active(onPods), "what stands is for whoever comes")
 	})

@@ -11,9 +11,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/scaler/trigger"
 )
 
@@ -284,7 +285,7 @@ func label(metricName, key string, others map[string]*live) string {
 // declares reports whether one of a ScaledObject's triggers is that with these
 // metadata, or may be: values that KEDA resolves are not there to compare, and such a
 // trigger stays for as long as it is called for.
-func declares(triggers []metricsource.ScaledObjectTrigger, called map[string]string) (declared, perhaps bool) {
+func declares(triggers []cluster.ScaledObjectTrigger, called map[string]string) (declared, perhaps bool) {
 	for _, t := range triggers {
 		same := alike(t.Metadata, called)
 		if same && resolved(t.Metadata) {

@@ -4,9 +4,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/stretchr/testify/require"
 )
 
 // Two triggers that differ only in what KEDA resolves, of a ScaledObject that is polled every 5 minutes.
@@ -14,7 +14,7 @@ func TestTriggersThatDifferInWhatKEDAResolves(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		w.network.add("10.0.9.8:80", "demand_queued_requests 7\n")
 		w.network.add("10.0.9.9:80", "demand_queued_requests 0\n")
-		w.cluster.endpoints = []metricsource.Endpoint{{IP: "10.0.9.8", Port: 80}, {IP: "10.0.9.9", Port: 80}}
+		w.cluster.endpoints = []cluster.Endpoint{{IP: "10.0.9.8", Port: 80}, {IP: "10.0.9.9", Port: 80}}
 		w.cluster.declare(
 			map[string]string{"engine": "lightning-asr", "upstreamFromEnv": "REALTIME"},
 			map[string]string{"engine": "lightning-asr", "upstreamFromEnv": "BATCH"})

@@ -9,7 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 	"github.com/inference-scaler/inference-scaler/scaler/capacity"
 	"github.com/inference-scaler/inference-scaler/scaler/decision"
@@ -30,7 +31,7 @@ type rooms struct {
 	planner capacity.Planner
 	waits   map[object]wait
 	plan    *capacity.Plan // nil: err says why
-	nodes   metricsource.NodeAutoscaler
+	nodes   cluster.NodeAutoscaler
 	err     error
 	planned time.Time
 	stale   bool
@@ -109,7 +110,7 @@ func (r *rooms) uncounted() bool {
 		return false
 	}
 	_, err := r.cluster.Inventory()
-	return errors.Is(err, metricsource.ErrNotSynced)
+	return errors.Is(err, cluster.ErrNotSynced)
 }
 
 // outdate has a new plan made; the caller holds the lock.
@@ -196,7 +197,7 @@ func (c claim) standing() bool { return c.stands }
 
 // wait notes how long a workload has been given replicas that no node has taken, none of
 // which has been bound meanwhile; false where all are bound.
-func (r *rooms) wait(w *metricsource.Workload) bool {
+func (r *rooms) wait(w *cluster.Workload) bool {
 	o, bound := object{w.Namespace, w.ScaledObject}, w.Bound()
 	if bound >= w.Replicas {
 		delete(r.waits, o)
@@ -237,7 +238,7 @@ func joined(triggers []claim) trigger.Capacity {
 }
 
 // workload is what a plan counts of one; false where its replicas hold nothing.
-func (r *rooms) workload(w *metricsource.Workload, asks trigger.Capacity) (capacity.Workload, bool) {
+func (r *rooms) workload(w *cluster.Workload, asks trigger.Capacity) (capacity.Workload, bool) {
 	d := capacity.DeviceOf(w.Template, asks.Resource, asks.PerReplica)
 	return capacity.Workload{
 		Workload: w, Device: d, Headroom: asks.Headroom,
@@ -248,7 +249,7 @@ func (r *rooms) workload(w *metricsource.Workload, asks trigger.Capacity) (capac
 // claimed is how many replicas a workload asks for as KEDA will take it: the most of
 // its triggers, within its bounds. Until they have decided, and while it is paused, it
 // is what it has.
-func claimed(w *metricsource.Workload, triggers []claim) int {
+func claimed(w *cluster.Workload, triggers []claim) int {
 	most := 0
 	for _, c := range triggers {
 		if !c.decided || w.Paused {
@@ -297,7 +298,7 @@ func (r *rooms) leave(l *live) {
 }
 
 // of says what room there is for a workload, by what a trigger says of its replicas.
-func (r *rooms) of(w *metricsource.Workload, asks trigger.Capacity) decision.Capacity {
+func (r *rooms) of(w *cluster.Workload, asks trigger.Capacity) decision.Capacity {
 	if r.cluster == nil || w == nil || asks.Mode == trigger.CapacityOff {
 		return decision.Capacity{}
 	}

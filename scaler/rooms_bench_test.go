@@ -4,10 +4,11 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
 )
 
@@ -16,30 +17,30 @@ const limitPerChange = 50
 
 // crowded is a Scaler of 500 triggers over 1000 nodes with 8 GPUs each, of which 8000
 // pods hold as many; every trigger asks for more, and each 50th node has come free.
-func crowded(b *testing.B) (*Scaler, *cluster) {
+func crowded(b *testing.B) (*Scaler, *fakeCluster) {
 	const triggers, nodes, perNode = 500, 1000, 8
-	c := &cluster{workloads: map[object]metricsource.Workload{}, triggers: map[object][]map[string]string{}}
-	pods := make([][]metricsource.Pod, triggers)
+	c := &fakeCluster{workloads: map[object]cluster.Workload{}, triggers: map[object][]map[string]string{}}
+	pods := make([][]cluster.Pod, triggers)
 	for i := range nodes {
-		n := &metricsource.Node{
-			NodeSpec: &metricsource.NodeSpec{
+		n := &cluster.Node{
+			NodeSpec: &cluster.NodeSpec{
 				Name: fmt.Sprintf("node-%04d", i), Ready: true, Labels: map[string]string{"pool": "gpu"},
 				Taints:      []corev1.Taint{{Key: gpu, Effect: corev1.TaintEffectNoSchedule}},
-				Allocatable: metricsource.Resources{gpu: perNode, "cpu": 96_000, "memory": 1 << 40, "pods": 110},
+				Allocatable: cluster.Resources{gpu: perNode, "cpu": 96_000, "memory": 1 << 40, "pods": 110},
 			},
-			Held: metricsource.Resources{},
+			Held: cluster.Resources{},
 		}
 		for j := range perNode {
 			if i%50 == 0 {
 				break
 			}
 			of := (i*perNode + j) % triggers
-			p := &metricsource.BoundPod{Namespace: "asr", Name: fmt.Sprintf("pod-%d-%d", i, j), Node: n.Name, Requests: metricsource.Resources{gpu: 1, "cpu": 4000, "memory": 8 << 30, "pods": 1}}
+			p := &cluster.BoundPod{Namespace: "asr", Name: fmt.Sprintf("pod-%d-%d", i, j), Node: n.Name, Requests: cluster.Resources{gpu: 1, "cpu": 4000, "memory": 8 << 30, "pods": 1}}
 			n.Pods = append(n.Pods, p)
 			for name, amount := range p.Requests {
 				n.Held[name] += amount
 			}
-			pods[of] = append(pods[of], metricsource.Pod{Name: p.Name, Phase: "Running", Ready: true, Node: n.Name})
+			pods[of] = append(pods[of], cluster.Pod{Name: p.Name, Phase: "Running", Ready: true, Node: n.Name})
 		}
 		c.nodes = append(c.nodes, n)
 	}
@@ -47,9 +48,9 @@ func crowded(b *testing.B) (*Scaler, *cluster) {
 	c.changed, c.moved = s.Changed, s.InventoryChanged
 	for i := range triggers {
 		o := object{"asr", fmt.Sprintf("so-%03d", i)}
-		c.workloads[o] = metricsource.Workload{
+		c.workloads[o] = cluster.Workload{
 			Namespace: "asr", ScaledObject: o.name, Kind: "Deployment", Name: o.name, Replicas: len(pods[i]), MaxReplicas: 100, Pods: pods[i],
-			Template: &metricsource.PodTemplate{
+			Template: &cluster.PodTemplate{
 				Requests: pods0, NodeSelector: map[string]string{"pool": "gpu"},
 				Tolerations: []corev1.Toleration{{Key: gpu, Operator: corev1.TolerationOpExists}},
 			},
@@ -69,7 +70,7 @@ func crowded(b *testing.B) (*Scaler, *cluster) {
 	return s, c
 }
 
-var pods0 = metricsource.Resources{gpu: 1, "cpu": 4000, "memory": 8 << 30, "pods": 1}
+var pods0 = cluster.Resources{gpu: 1, "cpu": 4000, "memory": 8 << 30, "pods": 1}
 
 // BenchmarkCapacityChange is what it costs that a pod has come or gone: to share anew,
 // and to find out whose answer that changes.
@@ -80,7 +81,7 @@ func BenchmarkCapacityChange(b *testing.B) {
 	for b.Loop() {
 		at = (at + 7) % len(c.nodes)
 		n := *c.nodes[at] // as the cluster makes it anew when a pod of it has changed
-		n.Held = metricsource.Resources{gpu: n.Held[gpu] ^ 1, "cpu": n.Held["cpu"], "memory": n.Held["memory"], "pods": n.Held["pods"]}
+		n.Held = cluster.Resources{gpu: n.Held[gpu] ^ 1, "cpu": n.Held["cpu"], "memory": n.Held["memory"], "pods": n.Held["pods"]}
 		c.nodes[at] = &n
 		s.rooms.changed()
 		_, _ = s.rooms.affected()

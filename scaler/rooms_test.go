@@ -9,26 +9,27 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
-	"github.com/inference-scaler/inference-scaler/scaler/why"
+	"github.com/inference-scaler/inference-scaler/scaler/explain"
 )
 
 const gpu = "nvidia.com/gpu"
 
 // oneGPU is the template of replicas that hold one GPU each.
-var oneGPU = &metricsource.PodTemplate{Requests: metricsource.Resources{gpu: 1, "pods": 1}}
+var oneGPU = &cluster.PodTemplate{Requests: cluster.Resources{gpu: 1, "pods": 1}}
 
 // provide makes the cluster one of nodes with so many GPUs.
-func (c *cluster) provide(gpus ...int64) {
+func (c *fakeCluster) provide(gpus ...int64) {
 	c.mu.Lock()
 	c.nodes = nil
 	for i, n := range gpus {
-		c.nodes = append(c.nodes, &metricsource.Node{
-			NodeSpec: &metricsource.NodeSpec{Name: fmt.Sprint("n", i), Ready: true, Allocatable: metricsource.Resources{gpu: n, "pods": 110}},
-			Held:     metricsource.Resources{},
+		c.nodes = append(c.nodes, &cluster.Node{
+			NodeSpec: &cluster.NodeSpec{Name: fmt.Sprint("n", i), Ready: true, Allocatable: cluster.Resources{gpu: n, "pods": 110}},
+			Held:     cluster.Resources{},
 		})
 	}
 	c.mu.Unlock()
@@ -36,10 +37,10 @@ func (c *cluster) provide(gpus ...int64) {
 }
 
 // hold has others hold GPUs of the first node.
-func (c *cluster) hold(gpus int64) {
+func (c *fakeCluster) hold(gpus int64) {
 	c.mu.Lock()
 	n := *c.nodes[0]
-	n.Held = metricsource.Resources{gpu: gpus}
+	n.Held = cluster.Resources{gpu: gpus}
 	c.nodes[0] = &n
 	c.mu.Unlock()
 	c.moved()
@@ -50,15 +51,15 @@ func (c *cluster) hold(gpus int64) {
 func (w *world) gpuFleet(metadata map[string]string) *server {
 	a := w.network.add("10.0.0.1:9090", asr(4))
 	w.cluster.declare(metadata)
-	w.cluster.update(func(wl *metricsource.Workload) {
+	w.cluster.update(func(wl *cluster.Workload) {
 		wl.Template, wl.Replicas, wl.MaxReplicas = oneGPU, 1, 50
-		wl.Pods = []metricsource.Pod{pod("a", "10.0.0.1", true)}
+		wl.Pods = []cluster.Pod{pod("a", "10.0.0.1", true)}
 		wl.Pods[0].Node = "elsewhere"
 	})
 	return a
 }
 
-func (w *world) why() why.Explanation {
+func (w *world) why() explain.Explanation {
 	all := w.scaler.Explanations(func(_, name string) bool { return name == "fleet" })
 	require.Len(w.t, all, 1)
 	return all[0]
@@ -125,7 +126,7 @@ func TestRoomIsToldOfAsItIs(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		w.cluster.provide(0)
 		w.cluster.declare(leading)
-		w.cluster.update(func(wl *metricsource.Workload) { wl.Template, wl.MaxReplicas = oneGPU, 50 })
+		w.cluster.update(func(wl *cluster.Workload) { wl.Template, wl.MaxReplicas = oneGPU, 50 })
 		w.pass(10 * time.Second)
 		require.Equal(t, 0, *w.why().Capacity.Replicas)
 		w.cluster.provide(5)
@@ -135,35 +136,35 @@ func TestRoomIsToldOfAsItIs(t *testing.T) {
 }
 
 func TestWhenCapacityIsNoLimit(t *testing.T) {
-	pools := func(left metricsource.Resources) metricsource.NodeAutoscaler {
-		return metricsource.NodeAutoscaler{Found: "Karpenter", Pools: []metricsource.NodePool{{Name: "p", Left: left}}}
+	pools := func(left cluster.Resources) cluster.NodeAutoscaler {
+		return cluster.NodeAutoscaler{Found: "Karpenter", Pools: []cluster.NodePool{{Name: "p", Left: left}}}
 	}
 	unmodelled := *oneGPU
 	unmodelled.Unmodelled = []string{"resource claims (DRA)"}
 	for name, tc := range map[string]struct {
 		metadata map[string]string
-		scaling  metricsource.NodeAutoscaler
-		template *metricsource.PodTemplate
+		scaling  cluster.NodeAutoscaler
+		template *cluster.PodTemplate
 		unlisted error
 		want     float64 // replicas of 20 that are asked for, with room for 8
 		why      string  // what is said of it
 	}{
-		"auto, no autoscaler":         {nil, metricsource.NodeAutoscaler{}, oneGPU, nil, 8, "there is room for 8"},
-		"auto, nobody knows":          {nil, metricsource.NodeAutoscaler{Unknown: "not allowed"}, oneGPU, nil, 20, "no limit, as it is not known whether nodes will be added: not allowed"},
-		"auto, a cluster-autoscaler":  {nil, metricsource.NodeAutoscaler{Found: "the cluster-autoscaler"}, oneGPU, nil, 20, "no limit, as nodes may be added (the cluster-autoscaler), and gpuHeadroom"},
-		"auto, an exhausted one":      {nil, metricsource.NodeAutoscaler{Found: "x", Exhausted: true}, oneGPU, nil, 8, "there is room for 8"},
-		"auto, with headroom":         {map[string]string{"gpuHeadroom": "4"}, metricsource.NodeAutoscaler{Found: "x"}, oneGPU, nil, 12, "there is room for 12"},
-		"auto, a pool with a limit":   {nil, pools(metricsource.Resources{gpu: 5}), oneGPU, nil, 13, "there is room for 13"},
+		"auto, no autoscaler":         {nil, cluster.NodeAutoscaler{}, oneGPU, nil, 8, "there is room for 8"},
+		"auto, nobody knows":          {nil, cluster.NodeAutoscaler{Unknown: "not allowed"}, oneGPU, nil, 20, "no limit, as it is not known whether nodes will be added: not allowed"},
+		"auto, a cluster-autoscaler":  {nil, cluster.NodeAutoscaler{Found: "the cluster-autoscaler"}, oneGPU, nil, 20, "no limit, as nodes may be added (the cluster-autoscaler), and gpuHeadroom"},
+		"auto, an exhausted one":      {nil, cluster.NodeAutoscaler{Found: "x", Exhausted: true}, oneGPU, nil, 8, "there is room for 8"},
+		"auto, with headroom":         {map[string]string{"gpuHeadroom": "4"}, cluster.NodeAutoscaler{Found: "x"}, oneGPU, nil, 12, "there is room for 12"},
+		"auto, a pool with a limit":   {nil, pools(cluster.Resources{gpu: 5}), oneGPU, nil, 13, "there is room for 13"},
 		"auto, a pool without":        {nil, pools(nil), oneGPU, nil, 20, ""},
-		"auto, not all is counted":    {nil, metricsource.NodeAutoscaler{}, &unmodelled, nil, 20, "no limit, as not all that decides is counted: resource claims (DRA)"},
+		"auto, not all is counted":    {nil, cluster.NodeAutoscaler{}, &unmodelled, nil, 20, "no limit, as not all that decides is counted: resource claims (DRA)"},
 		"clamp, all the same":         {map[string]string{"gpuCapacity": "clamp"}, pools(nil), &unmodelled, nil, 8, "not counted: resource claims (DRA)"},
-		"observe":                     {map[string]string{"gpuCapacity": "observe"}, metricsource.NodeAutoscaler{}, oneGPU, nil, 20, "no limit, as gpuCapacity is observe"},
-		"off":                         {map[string]string{"gpuCapacity": "off"}, metricsource.NodeAutoscaler{}, oneGPU, nil, 20, ""},
-		"no GPUs":                     {nil, metricsource.NodeAutoscaler{}, &metricsource.PodTemplate{}, nil, 20, ""},
-		"no GPUs, and clamp":          {map[string]string{"gpuCapacity": "clamp"}, metricsource.NodeAutoscaler{}, &metricsource.PodTemplate{}, nil, 20, "its pods request no GPU; wanted: a request, or gpusPerReplica"},
-		"GPUs that are not requested": {map[string]string{"gpusPerReplica": "2"}, metricsource.NodeAutoscaler{}, &metricsource.PodTemplate{}, nil, 4, "2 nvidia.com/gpu a replica"},
-		"nodes are not listed":        {nil, metricsource.NodeAutoscaler{}, oneGPU, errors.New("nodes: not allowed"), 20, "not known, and so no limit: nodes: not allowed"},
-		"no template":                 {map[string]string{"gpuCapacity": "clamp"}, metricsource.NodeAutoscaler{}, nil, nil, 20, "the pods of a Deployment have no template that is read"},
+		"observe":                     {map[string]string{"gpuCapacity": "observe"}, cluster.NodeAutoscaler{}, oneGPU, nil, 20, "no limit, as gpuCapacity is observe"},
+		"off":                         {map[string]string{"gpuCapacity": "off"}, cluster.NodeAutoscaler{}, oneGPU, nil, 20, ""},
+		"no GPUs":                     {nil, cluster.NodeAutoscaler{}, &cluster.PodTemplate{}, nil, 20, ""},
+		"no GPUs, and clamp":          {map[string]string{"gpuCapacity": "clamp"}, cluster.NodeAutoscaler{}, &cluster.PodTemplate{}, nil, 20, "its pods request no GPU; wanted: a request, or gpusPerReplica"},
+		"GPUs that are not requested": {map[string]string{"gpusPerReplica": "2"}, cluster.NodeAutoscaler{}, &cluster.PodTemplate{}, nil, 4, "2 nvidia.com/gpu a replica"},
+		"nodes are not listed":        {nil, cluster.NodeAutoscaler{}, oneGPU, errors.New("nodes: not allowed"), 20, "not known, and so no limit: nodes: not allowed"},
+		"no template":                 {map[string]string{"gpuCapacity": "clamp"}, cluster.NodeAutoscaler{}, nil, nil, 20, "the pods of a Deployment have no template that is read"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, true, func(t *testing.T, w *world) {
@@ -176,7 +177,7 @@ func TestWhenCapacityIsNoLimit(t *testing.T) {
 				w.cluster.mu.Lock()
 				w.cluster.scaling, w.cluster.unlisted = tc.scaling, tc.unlisted
 				w.cluster.mu.Unlock()
-				w.cluster.update(func(wl *metricsource.Workload) { wl.Template = tc.template })
+				w.cluster.update(func(wl *cluster.Workload) { wl.Template = tc.template })
 				a.set(asr(100))
 				w.pass(3 * time.Second)
 				require.Equal(t, tc.want, w.value(metadata)/5)
@@ -193,9 +194,9 @@ func TestTwoFleetsShare(t *testing.T) {
 		a := w.gpuFleet(leading)
 		b := w.network.add("10.0.0.2:9090", asr(1))
 		other := map[string]string{"engine": "lightning-asr", "hold": "0s", "target": "4"}
-		w.cluster.updateOf("other", "llm", func(wl *metricsource.Workload) {
+		w.cluster.updateOf("other", "llm", func(wl *cluster.Workload) {
 			wl.Template, wl.Replicas, wl.MaxReplicas = oneGPU, 1, 50
-			wl.Pods = []metricsource.Pod{pod("b", "10.0.0.2", true)}
+			wl.Pods = []cluster.Pod{pod("b", "10.0.0.2", true)}
 			wl.Pods[0].Node = "elsewhere"
 		})
 		w.cluster.declareOf("other", other)
@@ -239,7 +240,7 @@ func TestWhatNeverComesUpLapses(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		w.cluster.provide(8)
 		a := w.gpuFleet(leading)
-		w.cluster.updateOf("stuck", "stuck", func(wl *metricsource.Workload) {
+		w.cluster.updateOf("stuck", "stuck", func(wl *cluster.Workload) {
 			wl.Template, wl.Replicas, wl.MinReplicas, wl.MaxReplicas = oneGPU, 8, 8, 8
 		})
 		w.cluster.declareOf("stuck", map[string]string{"engine": "vllm", "hold": "0s"})
@@ -277,10 +278,10 @@ func TestAFollowerNeedsNobodyForWhatCannotRun(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		w.cluster.provide(3)
 		a := w.gpuFleet(leading)
-		w.cluster.updateOf("api", "api", func(wl *metricsource.Workload) { wl.Replicas = 1 })
+		w.cluster.updateOf("api", "api", func(wl *cluster.Workload) { wl.Replicas = 1 })
 		w.cluster.declareOf("api", following)
 		a.set(asr(100))
-		w.cluster.update(func(wl *metricsource.Workload) { wl.Replicas, wl.MinReplicas = 9, 9 })
+		w.cluster.update(func(wl *cluster.Workload) { wl.Replicas, wl.MinReplicas = 9, 9 })
 		w.pass(3 * time.Second)
 		require.Equal(t, 2.0, w.follower(following), "for 4 of 9 that have room")
 	})
@@ -322,16 +323,16 @@ func TestClaimOfWhatMayBeDeclared(t *testing.T) {
 				w.cluster.declare(small, big)
 				called = big
 			}
-			w.cluster.update(func(wl *metricsource.Workload) {
+			w.cluster.update(func(wl *cluster.Workload) {
 				wl.Template, wl.Replicas, wl.MaxReplicas = oneGPU, 1, 50
-				wl.Pods = []metricsource.Pod{pod("a", "10.0.0.1", true)}
+				wl.Pods = []cluster.Pod{pod("a", "10.0.0.1", true)}
 				wl.Pods[0].Node = "elsewhere"
 			})
 			w.network.add("10.0.2.1:9090", asr(100))
 			w.cluster.declareOf("rival", leading)
-			w.cluster.updateOf("rival", "rival", func(wl *metricsource.Workload) {
+			w.cluster.updateOf("rival", "rival", func(wl *cluster.Workload) {
 				wl.Template, wl.Replicas, wl.MaxReplicas = oneGPU, 1, 50
-				wl.Pods = []metricsource.Pod{pod("r", "10.0.2.1", true)}
+				wl.Pods = []cluster.Pod{pod("r", "10.0.2.1", true)}
 				wl.Pods[0].Node = "elsewhere"
 			})
 			w.pass(time.Second)

@@ -12,12 +12,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
 	promsource "github.com/inference-scaler/inference-scaler/metricsource/prometheus"
 	"github.com/inference-scaler/inference-scaler/metricsource/push"
 	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
@@ -42,28 +43,28 @@ const (
 )
 
 // Cluster is what the scaler asks of Kubernetes, answered from memory. The
-// methods that may fail do so with metricsource.ErrNotFound or ErrNotSynced.
+// methods that may fail do so with cluster.ErrNotFound or ErrNotSynced.
 type Cluster interface {
 	Synced() bool
-	ScaledObjects() []metricsource.ScaledObject
-	ScaledObject(namespace, name string) (metricsource.ScaledObject, error)
-	Workload(namespace, scaledObject string) (metricsource.Workload, error)
+	ScaledObjects() []cluster.ScaledObject
+	ScaledObject(namespace, name string) (cluster.ScaledObject, error)
+	Workload(namespace, scaledObject string) (cluster.Workload, error)
 	// Endpoints are those of a Service's port that are pods of the namespace; of
 	// their changes, Changed tells the ScaledObjects that name the Service.
-	Endpoints(namespace, service, port string) ([]metricsource.Endpoint, error)
+	Endpoints(namespace, service, port string) ([]cluster.Endpoint, error)
 	HasPod(namespace string, addr netip.Addr) bool
 	// Leader is the workload of that name, and kind if that is not empty, which need
 	// not be a ScaledObject's; of its changes, Changed tells those that follow it.
-	Leader(namespace, kind, name string) (metricsource.Workload, error)
+	Leader(namespace, kind, name string) (cluster.Workload, error)
 	// Inventory is what the nodes offer and hold, and the workloads that want of it, all
 	// of one moment; of its changes, InventoryChanged is told.
-	Inventory() (*metricsource.Inventory, error)
+	Inventory() (*cluster.Inventory, error)
 }
 
 // Secrets reads a Secret from the cluster itself, where a trigger names one. It
-// fails with metricsource.ErrNotFound where there is none.
+// fails with cluster.ErrNotFound where there is none.
 type Secrets interface {
-	Secret(ctx context.Context, namespace, name string) (metricsource.Secret, error)
+	Secret(ctx context.Context, namespace, name string) (cluster.Secret, error)
 }
 
 // Recorder tells the people who look at a ScaledObject what is wrong with it.
@@ -191,7 +192,7 @@ func (s *Scaler) Ready() error {
 	}
 	if c := s.opts.Cluster; c != nil {
 		if !c.Synced() {
-			return metricsource.ErrNotSynced
+			return cluster.ErrNotSynced
 		}
 		s.caughtUp.Do(func() { // whatever comes later is told of by Changed
 			for _, so := range c.ScaledObjects() {
@@ -213,7 +214,7 @@ func (s *Scaler) Ready() error {
 	})
 	switch waits := time.Since(s.syncedAt) < firstPass; {
 	case uncounted && waits:
-		return fmt.Errorf("what the nodes hold: %w", metricsource.ErrNotSynced)
+		return fmt.Errorf("what the nodes hold: %w", cluster.ErrNotSynced)
 	case unread > 0 && waits:
 		return fmt.Errorf("%d of %d triggers have not been read yet", unread, s.count)
 	}
@@ -261,7 +262,7 @@ func (s *Scaler) declare(o object) {
 	s.declaring.Lock()
 	defer s.declaring.Unlock()
 	so, err := s.opts.Cluster.ScaledObject(o.namespace, o.name)
-	if err != nil && !errors.Is(err, metricsource.ErrNotFound) {
+	if err != nil && !errors.Is(err, cluster.ErrNotFound) {
 		return // not known is not gone
 	}
 	for _, t := range so.Triggers {

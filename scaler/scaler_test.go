@@ -12,14 +12,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
-	"github.com/inference-scaler/inference-scaler/scaler/why"
+	"github.com/inference-scaler/inference-scaler/scaler/explain"
 )
 
 var (
@@ -54,25 +55,25 @@ func TestPodsOfTheWorkload(t *testing.T) {
 		w.network.add("10.0.0.1:9090", asr(7))
 		w.network.add("10.0.0.2:9090", asr(9))
 		w.cluster.declare(onPods)
-		w.cluster.update(func(wl *metricsource.Workload) {
+		w.cluster.update(func(wl *cluster.Workload) {
 			wl.Replicas = 1
-			wl.Pods = []metricsource.Pod{pod("a", "10.0.0.1", true)}
+			wl.Pods = []cluster.Pod{pod("a", "10.0.0.1", true)}
 		})
 		w.pass(time.Second)
 		require.Equal(t, 7.0, w.value(onPods), "warm before KEDA called")
 
-		w.cluster.update(func(wl *metricsource.Workload) {
+		w.cluster.update(func(wl *cluster.Workload) {
 			wl.Replicas = 2
 			wl.Pods = append(wl.Pods, pod("b", "", false))
 		})
 		w.pass(time.Second)
 		require.Equal(t, 7.0, w.value(onPods), "a pod that starts carries nothing")
 
-		w.cluster.update(func(wl *metricsource.Workload) { wl.Pods[1] = pod("b", "10.0.0.2", true) })
+		w.cluster.update(func(wl *cluster.Workload) { wl.Pods[1] = pod("b", "10.0.0.2", true) })
 		w.pass(200 * time.Millisecond)
 		require.Equal(t, 16.0, w.value(onPods), "read as soon as it has an address")
 
-		w.cluster.update(func(wl *metricsource.Workload) { wl.Pods = wl.Pods[:1] })
+		w.cluster.update(func(wl *cluster.Workload) { wl.Pods = wl.Pods[:1] })
 		w.pass(200 * time.Millisecond)
 		require.Equal(t, 7.0, w.value(onPods), "gone with its samples")
 	})
@@ -82,9 +83,9 @@ func TestOutageHoldsTheFleet(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		a, b := w.network.add("10.0.0.1:9090", asr(20)), w.network.add("10.0.0.2:9090", asr(2))
 		w.cluster.declare(onPods)
-		w.cluster.update(func(wl *metricsource.Workload) {
+		w.cluster.update(func(wl *cluster.Workload) {
 			wl.Replicas = 5
-			wl.Pods = []metricsource.Pod{pod("a", "10.0.0.1", true), pod("b", "10.0.0.2", true)}
+			wl.Pods = []cluster.Pod{pod("a", "10.0.0.1", true), pod("b", "10.0.0.2", true)}
 		})
 		w.pass(time.Second)
 		require.Equal(t, 22.0, w.value(onPods))
@@ -109,8 +110,8 @@ func TestRenamedMetricIsAFaultAndNotAZero(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		a := w.network.add("10.0.0.1:9090", asr(20))
 		w.cluster.declare(onPods)
-		w.cluster.update(func(wl *metricsource.Workload) {
-			wl.Replicas, wl.Pods = 4, []metricsource.Pod{pod("a", "10.0.0.1", true)}
+		w.cluster.update(func(wl *cluster.Workload) {
+			wl.Replicas, wl.Pods = 4, []cluster.Pod{pod("a", "10.0.0.1", true)}
 		})
 		w.pass(2 * time.Second)
 		require.Equal(t, 20.0, w.value(onPods))
@@ -129,12 +130,12 @@ func TestTerminatingPods(t *testing.T) {
 		a := w.network.add("10.0.0.1:9090", asr(3))
 		w.network.add("10.0.0.2:9090", asr(1))
 		w.cluster.declare(onPods)
-		w.cluster.update(func(wl *metricsource.Workload) {
+		w.cluster.update(func(wl *cluster.Workload) {
 			wl.Replicas = 2
-			wl.Pods = []metricsource.Pod{pod("a", "10.0.0.1", true), pod("b", "10.0.0.2", true)}
+			wl.Pods = []cluster.Pod{pod("a", "10.0.0.1", true), pod("b", "10.0.0.2", true)}
 		})
 		w.pass(time.Second)
-		w.cluster.update(func(wl *metricsource.Workload) { wl.Replicas, wl.Pods[0].Terminating = 1, true })
+		w.cluster.update(func(wl *cluster.Workload) { wl.Replicas, wl.Pods[0].Terminating = 1, true })
 		w.pass(2 * time.Second)
 		require.Equal(t, 4.0, w.value(onPods), "read until it vanishes")
 		a.fail()
@@ -147,8 +148,8 @@ func TestNeverActiveAtZeroForALateRequest(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		w.network.add("10.0.0.1:9090", asr(3))
 		w.cluster.declare(onPods)
-		w.cluster.update(func(wl *metricsource.Workload) {
-			wl.Replicas, wl.Pods = 0, []metricsource.Pod{pod("a", "10.0.0.1", true)}
+		w.cluster.update(func(wl *cluster.Workload) {
+			wl.Replicas, wl.Pods = 0, []cluster.Pod{pod("a", "10.0.0.1", true)}
 			wl.Pods[0].Terminating = true
 		})
 		stream := w.streamIsActive(onPods)
@@ -167,12 +168,12 @@ func TestNothingKnownIsUnavailable(t *testing.T) {
 		require.Equal(t, codes.Unavailable, status.Code(err))
 		_, err = w.client.IsActive(t.Context(), ref(onPods))
 		require.Equal(t, codes.Unavailable, status.Code(err))
-		require.ErrorIs(t, w.scaler.Ready(), metricsource.ErrNotSynced)
+		require.ErrorIs(t, w.scaler.Ready(), cluster.ErrNotSynced)
 
 		w.cluster.mu.Lock()
 		w.cluster.unsynced = false
 		w.cluster.mu.Unlock()
-		w.cluster.update(func(wl *metricsource.Workload) { wl.Replicas = 3 })
+		w.cluster.update(func(wl *cluster.Workload) { wl.Replicas = 3 })
 		w.pass(time.Second)
 		require.Equal(t, 15.0, w.value(onPods), "three replicas, and nothing else known: they stand")
 		require.True(t, w.active(onPods))
@@ -183,8 +184,8 @@ func TestAnswersOutliveTheClustersWord(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		w.network.add("10.0.0.1:9090", asr(7))
 		w.cluster.declare(onPods)
-		w.cluster.update(func(wl *metricsource.Workload) {
-			wl.Replicas, wl.Pods = 1, []metricsource.Pod{pod("a", "10.0.0.1", true)}
+		w.cluster.update(func(wl *cluster.Workload) {
+			wl.Replicas, wl.Pods = 1, []cluster.Pod{pod("a", "10.0.0.1", true)}
 		})
 		w.pass(time.Second)
 		w.cluster.mu.Lock()
@@ -242,7 +243,7 @@ func TestTriggersAreBounded(t *testing.T) {
 
 func TestTriggersComeAndGoWithTheirScaledObject(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
-		w.cluster.update(func(wl *metricsource.Workload) { wl.Replicas = 1 })
+		w.cluster.update(func(wl *cluster.Workload) { wl.Replicas = 1 })
 		fromEnv := map[string]string{"engine": "vllm", "targetFromEnv": "TARGET"}
 		w.cluster.declare(onPods, fromEnv)
 		require.Len(t, w.scaler.all(), 1, "what only KEDA can resolve waits for its call")
@@ -270,9 +271,9 @@ func TestReadyAfterTheFirstPass(t *testing.T) {
 		w.network.add("10.0.0.1:9090", asr(7))
 		w.network.add("10.0.0.2:9090", hangs)
 		w.cluster.declare(onPods)
-		w.cluster.update(func(wl *metricsource.Workload) {
+		w.cluster.update(func(wl *cluster.Workload) {
 			wl.Replicas = 2
-			wl.Pods = []metricsource.Pod{pod("a", "10.0.0.1", true), pod("b", "10.0.0.2", true)}
+			wl.Pods = []cluster.Pod{pod("a", "10.0.0.1", true), pod("b", "10.0.0.2", true)}
 		})
 		require.Error(t, w.scaler.Ready())
 		w.pass(time.Second)
@@ -314,7 +315,7 @@ func TestAPIAndMetrics(t *testing.T) {
 		}
 		code, body := get("/api/v1/why?namespace=asr&name=fleet")
 		require.Equal(t, 200, code)
-		var all []why.Explanation
+		var all []explain.Explanation
 		require.NoError(t, json.Unmarshal(body, &all))
 		require.Len(t, all, 1)
 		e := all[0]
@@ -423,7 +424,7 @@ func TestAllPodsReplaced(t *testing.T) {
 	m := map[string]string{"engine": "vllm"}
 	inBubble(t, true, func(t *testing.T, w *world) {
 		w.cluster.declare(m)
-		var pods []metricsource.Pod
+		var pods []cluster.Pod
 		for i := range 10 {
 			ip := fmt.Sprintf("10.0.0.%d", i+1)
 			w.network.add(ip+":8000", "vllm:num_requests_waiting 0.3\nvllm:num_requests_running 9\nvllm:kv_cache_usage_perc 0.9\n")
@@ -470,7 +471,7 @@ func TestTriggersOfOneLabel(t *testing.T) {
 
 // KEDA gives no key whose variable is not set.
 func TestDeclares(t *testing.T) {
-	declared := []metricsource.ScaledObjectTrigger{{Metadata: map[string]string{"engine": "vllm", "holdFromEnv": "HOLD"}}}
+	declared := []cluster.ScaledObjectTrigger{{Metadata: map[string]string{"engine": "vllm", "holdFromEnv": "HOLD"}}}
 	for _, tc := range []struct {
 		called  map[string]string
 		perhaps bool

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
@@ -117,9 +119,9 @@ func (s *scraped) pods(now time.Time) (all []decision.Pod, tried bool) {
 }
 
 // forget drops the marks of pods that are no more.
-func (s *scraped) forget(pods []metricsource.Pod) {
+func (s *scraped) forget(pods []cluster.Pod) {
 	maps.DeleteFunc(s.gone, func(uid string, _ bool) bool {
-		return !slices.ContainsFunc(pods, func(p metricsource.Pod) bool { return p.UID == uid })
+		return !slices.ContainsFunc(pods, func(p cluster.Pod) bool { return p.UID == uid })
 	})
 }
 
@@ -168,7 +170,7 @@ func (s *scraped) permit(addr netip.Addr) error {
 	return fmt.Errorf("address %s is refused: it is no pod of this workload, and --upstream-allow does not name it", addr)
 }
 
-func addresses(pods []metricsource.Pod) *map[netip.Addr]bool {
+func addresses(pods []cluster.Pod) *map[netip.Addr]bool {
 	own := make(map[netip.Addr]bool, len(pods))
 	for _, p := range pods {
 		if addr, err := netip.ParseAddr(p.IP); err == nil && !p.Finished() {

@@ -17,10 +17,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"golang.org/x/net/http/httpguts"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
-	"github.com/inference-scaler/inference-scaler/metricsource/access"
+	"github.com/inference-scaler/inference-scaler/metricsource/httpclient"
 )
 
 const (
@@ -51,14 +52,14 @@ type secrets struct {
 
 // loadedSecrets are the credentials, and where they may go.
 type loadedSecrets struct {
-	read        []metricsource.Secret // in the order of the names
-	credentials access.Credentials
+	read        []cluster.Secret // in the order of the names
+	credentials httpclient.Credentials
 	hosts       map[string][]string // by the name of the Secret
 }
 
 // credentials are for requests to URLs that named makes those that annotations
 // are compared with. It returns nil where the trigger names no Secret.
-func (l *live) credentials(named func(*url.URL) *url.URL) func(context.Context, *url.URL) (*access.Credentials, error) {
+func (l *live) credentials(named func(*url.URL) *url.URL) func(context.Context, *url.URL) (*httpclient.Credentials, error) {
 	if l.trigger.AuthSecret == "" && l.trigger.CASecret == "" {
 		return nil
 	}
@@ -67,7 +68,7 @@ func (l *live) credentials(named func(*url.URL) *url.URL) func(context.Context, 
 
 // towards returns the credentials for a request to the URL. While the cluster
 // does not answer, those it told last stand.
-func (s *secrets) towards(ctx context.Context, at *url.URL) (*access.Credentials, error) {
+func (s *secrets) towards(ctx context.Context, at *url.URL) (*httpclient.Credentials, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if age := time.Since(s.read); age >= refreshSecrets || s.failure != nil && age >= retrySecrets {
@@ -93,12 +94,12 @@ func (s *secrets) refresh(ctx context.Context) {
 	switch {
 	case err == nil && (s.loaded == nil || !slices.EqualFunc(s.loaded.read, loaded.read, sameSecret)):
 		s.loaded = loaded
-	case errors.Is(err, errSecret) || errors.Is(err, metricsource.ErrNotFound):
+	case errors.Is(err, errSecret) || errors.Is(err, cluster.ErrNotFound):
 		s.loaded = nil
 	}
 }
 
-func sameSecret(a, b metricsource.Secret) bool {
+func sameSecret(a, b cluster.Secret) bool {
 	return maps.EqualFunc(a.Data, b.Data, bytes.Equal) && a.Annotations[allowHost] == b.Annotations[allowHost]
 }
 
@@ -110,7 +111,7 @@ func (s *secrets) load(ctx context.Context) (*loadedSecrets, error) {
 	out := &loadedSecrets{hosts: map[string][]string{}}
 	for _, from := range []struct {
 		name string
-		take func(*access.Credentials, map[string][]byte) error
+		take func(*httpclient.Credentials, map[string][]byte) error
 	}{
 		{t.AuthSecret, takeAuth},
 		{t.CASecret, takeCA},
@@ -150,7 +151,7 @@ func allows(entry string, to *url.URL) bool {
 
 // takeAuth takes what a server is shown. A Secret's values often end in a line
 // break that is no part of them.
-func takeAuth(c *access.Credentials, data map[string][]byte) error {
+func takeAuth(c *httpclient.Credentials, data map[string][]byte) error {
 	value := func(key string) string { return strings.TrimSpace(string(data[key])) }
 	c.Header = http.Header{}
 	token, user, password := cmp.Or(value("bearerToken"), value("token")), value("username"), value("password")
@@ -197,7 +198,7 @@ func takeAuth(c *access.Credentials, data map[string][]byte) error {
 // notToSet are headers that say what the request is.
 var notToSet = []string{"Host", "Content-Length", "Content-Type", "Transfer-Encoding", "Connection", "Accept-Encoding"}
 
-func takeCA(c *access.Credentials, data map[string][]byte) error {
+func takeCA(c *httpclient.Credentials, data map[string][]byte) error {
 	c.Roots = x509.NewCertPool()
 	if !c.Roots.AppendCertsFromPEM(data["ca.crt"]) {
 		return errors.New("holds no certificate under ca.crt")

@@ -8,22 +8,23 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/stretchr/testify/require"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
-	"github.com/inference-scaler/inference-scaler/metricsource/access"
+	"github.com/inference-scaler/inference-scaler/metricsource/httpclient"
 )
 
 // secretsOf stands for the Secrets of a cluster, by namespace/name.
-type secretsOf map[string]metricsource.Secret
+type secretsOf map[string]cluster.Secret
 
-func (s secretsOf) Secret(_ context.Context, namespace, name string) (metricsource.Secret, error) {
+func (s secretsOf) Secret(_ context.Context, namespace, name string) (cluster.Secret, error) {
 	secretsMu.Lock()
 	defer secretsMu.Unlock()
 	if secret, ok := s[namespace+"/"+name]; ok {
 		return secret, nil
 	}
-	return metricsource.Secret{}, metricsource.ErrNotFound
+	return cluster.Secret{}, cluster.ErrNotFound
 }
 
 var secretsMu sync.Mutex
@@ -31,7 +32,7 @@ var secretsMu sync.Mutex
 func (s secretsOf) put(name, allow string, data map[string]string) {
 	secretsMu.Lock()
 	defer secretsMu.Unlock()
-	secret := metricsource.Secret{Annotations: map[string]string{allowHost: allow}, Data: map[string][]byte{}}
+	secret := cluster.Secret{Annotations: map[string]string{allowHost: allow}, Data: map[string][]byte{}}
 	for k, v := range data {
 		secret.Data[k] = []byte(v)
 	}
@@ -95,7 +96,7 @@ func TestTakeAuth(t *testing.T) {
 		"a header's value": {map[string][]byte{"header.x": []byte("secret\r\nHost: evil")}, nil, "the value for X is none that a header can have"},
 		"half a pair":      {map[string][]byte{"tls.crt": []byte("secret")}, nil, "tls.crt and tls.key"},
 	} {
-		c := &access.Credentials{}
+		c := &httpclient.Credentials{}
 		err := takeAuth(c, tc.data)
 		if tc.err != "" {
 			require.ErrorContains(t, err, tc.err, name)
@@ -105,7 +106,7 @@ func TestTakeAuth(t *testing.T) {
 		require.NoError(t, err, name)
 		require.Equal(t, tc.want, c.Header, name)
 	}
-	require.ErrorContains(t, takeCA(&access.Credentials{}, map[string][]byte{"ca.crt": []byte("secret")}), "holds no certificate under ca.crt")
+	require.ErrorContains(t, takeCA(&httpclient.Credentials{}, map[string][]byte{"ca.crt": []byte("secret")}), "holds no certificate under ca.crt")
 }
 
 func TestAllows(t *testing.T) {

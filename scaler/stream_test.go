@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/stretchr/testify/require"
 )
 
 func seconds(all ...float64) []time.Duration {
@@ -23,8 +23,8 @@ func TestStreamSaysTrueOnTheEdgeOnly(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		a := w.network.add("10.0.0.1:9090", asr(0))
 		w.cluster.declare(onPods)
-		w.cluster.update(func(wl *metricsource.Workload) {
-			wl.Replicas, wl.Pods = 1, []metricsource.Pod{pod("a", "10.0.0.1", true)}
+		w.cluster.update(func(wl *cluster.Workload) {
+			wl.Replicas, wl.Pods = 1, []cluster.Pod{pod("a", "10.0.0.1", true)}
 		})
 		w.pass(1 * time.Second)
 		stream := w.streamIsActive(onPods)
@@ -45,8 +45,8 @@ func TestStreamSaysOnOpenThatItIsActive(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		w.network.add("10.0.0.1:9090", asr(3))
 		w.cluster.declare(onPods)
-		w.cluster.update(func(wl *metricsource.Workload) {
-			wl.Replicas, wl.Pods = 1, []metricsource.Pod{pod("a", "10.0.0.1", true)}
+		w.cluster.update(func(wl *cluster.Workload) {
+			wl.Replicas, wl.Pods = 1, []cluster.Pod{pod("a", "10.0.0.1", true)}
 		})
 		w.pass(1 * time.Second)
 		require.Len(t, w.streamIsActive(onPods).times(), 1)

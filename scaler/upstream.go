@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 
@@ -90,7 +92,7 @@ func (u *upstream) follow(l *live) {
 	}
 	u.group.SetInterval(interval)
 	targets, err := l.upstreamTargets()
-	if errors.Is(err, metricsource.ErrNotSynced) {
+	if errors.Is(err, cluster.ErrNotSynced) {
 		return // what was known stays
 	}
 	u.err = err

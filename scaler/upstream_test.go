@@ -8,9 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/stretchr/testify/require"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/scaler/preset"
 )
 
@@ -26,10 +27,10 @@ func queue(queued, arrived int) string {
 // asleep puts a fleet of such a trigger to zero replicas.
 func (w *world) asleep(metadata map[string]string) {
 	w.cluster.mu.Lock()
-	w.cluster.endpoints = []metricsource.Endpoint{{Pod: "api-0", UID: "uid-api-0", IP: "10.0.1.1", Port: 7100}}
+	w.cluster.endpoints = []cluster.Endpoint{{Pod: "api-0", UID: "uid-api-0", IP: "10.0.1.1", Port: 7100}}
 	w.cluster.mu.Unlock()
 	w.cluster.declare(metadata)
-	w.cluster.update(func(wl *metricsource.Workload) { wl.Replicas, wl.Pods = 0, nil })
+	w.cluster.update(func(wl *cluster.Workload) { wl.Replicas, wl.Pods = 0, nil })
 	w.pass(2 * time.Second)
 }
 
@@ -48,8 +49,8 @@ func TestUpstreamWakesFromZero(t *testing.T) {
 		require.Equal(t, 11.0, w.value(behindAPI))
 
 		// The pod starts: what is queued sizes the fleet, and no pod is made up for.
-		w.cluster.update(func(wl *metricsource.Workload) {
-			wl.Replicas, wl.Pods = 1, []metricsource.Pod{pod("a", "10.0.0.1", false)}
+		w.cluster.update(func(wl *cluster.Workload) {
+			wl.Replicas, wl.Pods = 1, []cluster.Pod{pod("a", "10.0.0.1", false)}
 		})
 		w.pass(10 * time.Second)
 		require.Equal(t, 11.0, w.value(behindAPI))
@@ -58,7 +59,7 @@ func TestUpstreamWakesFromZero(t *testing.T) {
 		// It takes 8 of the 11.
 		w.network.add("10.0.0.1:9090", asr(8))
 		api.set(queue(3, 111))
-		w.cluster.update(func(wl *metricsource.Workload) { wl.Pods = []metricsource.Pod{pod("a", "10.0.0.1", true)} })
+		w.cluster.update(func(wl *cluster.Workload) { wl.Pods = []cluster.Pod{pod("a", "10.0.0.1", true)} })
 		for range 40 {
 			w.pass(100 * time.Millisecond)
 			require.Equal(t, 11.0, w.value(behindAPI), "nothing drops or doubles in the hand-over")
@@ -85,14 +86,14 @@ func TestWakeUpThatWasLostIsSaidAgainUnlessPaused(t *testing.T) {
 		api.set(queue(1, 1))
 		w.pass(8 * time.Second)
 		require.Len(t, stream.times(), 4, "at once, and after 1, 2 and 4 s")
-		w.cluster.update(func(wl *metricsource.Workload) { wl.Paused = true })
+		w.cluster.update(func(wl *cluster.Workload) { wl.Paused = true })
 		w.pass(5 * time.Minute)
 		require.Len(t, stream.times(), 4, "paused")
-		w.cluster.update(func(wl *metricsource.Workload) { wl.Paused = false })
+		w.cluster.update(func(wl *cluster.Workload) { wl.Paused = false })
 		w.pass(2 * time.Second)
 		require.Len(t, stream.times(), 5, "no longer")
-		w.cluster.update(func(wl *metricsource.Workload) {
-			wl.Replicas, wl.Pods = 1, []metricsource.Pod{pod("a", "10.0.0.1", false)}
+		w.cluster.update(func(wl *cluster.Workload) {
+			wl.Replicas, wl.Pods = 1, []cluster.Pod{pod("a", "10.0.0.1", false)}
 		})
 		w.pass(5 * time.Minute)
 		require.Len(t, stream.times(), 5, "awake")
@@ -108,8 +109,8 @@ func TestUpstreamUnknown(t *testing.T) {
 		require.False(t, w.active(behindAPI), "nothing known wakes nobody")
 		require.True(t, w.recorder.has("UpstreamFault"))
 		w.network.add("10.0.0.1:9090", asr(0))
-		w.cluster.update(func(wl *metricsource.Workload) {
-			wl.Replicas, wl.Pods = 3, []metricsource.Pod{pod("a", "10.0.0.1", true)}
+		w.cluster.update(func(wl *cluster.Workload) {
+			wl.Replicas, wl.Pods = 3, []cluster.Pod{pod("a", "10.0.0.1", true)}
 		})
 		w.pass(time.Minute)
 		require.True(t, w.active(behindAPI), "and lets nobody sleep")
@@ -130,8 +131,8 @@ func TestUpstreamSeriesAreNotTakenFromThePodsToo(t *testing.T) {
 		w.network.add(apiServer, "asr_stream_queue_depth 6\n")
 		w.network.add("10.0.0.1:9090", "asr_active_requests 4\nasr_active_streams 0\nasr_batch_queue_depth 0\nasr_stream_queue_depth 6\n")
 		w.asleep(metadata)
-		w.cluster.update(func(wl *metricsource.Workload) {
-			wl.Replicas, wl.Pods = 1, []metricsource.Pod{pod("a", "10.0.0.1", true)}
+		w.cluster.update(func(wl *cluster.Workload) {
+			wl.Replicas, wl.Pods = 1, []cluster.Pod{pod("a", "10.0.0.1", true)}
 		})
 		w.pass(5 * time.Second)
 		require.Equal(t, 10.0, w.value(metadata))
@@ -238,7 +239,7 @@ func TestSlowPollOfWhatMayBeDeclared(t *testing.T) {
 				called = map[string]string{"engine": "lightning-asr", "upstream": "http://10.0.9.9:80", "target": "5"}
 				inSO = called
 			}
-			w.cluster.endpoints = []metricsource.Endpoint{{IP: "10.0.9.9", Port: 80}}
+			w.cluster.endpoints = []cluster.Endpoint{{IP: "10.0.9.9", Port: 80}}
 			w.cluster.declare(inSO)
 			w.has(0)
 			w.pass(time.Second)
@@ -258,7 +259,7 @@ func TestDeadUpstreamHidesNoPod(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		up := w.network.add("10.0.9.9:80", "ai_request_queue_depth 0\n")
 		a := w.network.add("10.0.0.1:80", "ai_request_queue_depth 0\n")
-		w.cluster.endpoints = []metricsource.Endpoint{{IP: "10.0.9.9", Port: 80}}
+		w.cluster.endpoints = []cluster.Endpoint{{IP: "10.0.9.9", Port: 80}}
 		w.cluster.declare(m)
 		w.has(4, pod("a", "10.0.0.1", true))
 		w.pass(3 * time.Second)

@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/inference-scaler/inference-scaler/scaler/why"
+	"github.com/inference-scaler/inference-scaler/scaler/explain"
 )
 
 const maxExplanation = 64 << 20
@@ -42,11 +42,11 @@ func whyCommand() *cobra.Command {
 				_, err = cmd.OutOrStdout().Write(body)
 				return err
 			}
-			var all []why.Explanation
+			var all []explain.Explanation
 			if err := json.Unmarshal(body, &all); err != nil {
 				return fmt.Errorf("%s is no inference-scaler: %w", address, err)
 			}
-			return why.Text(cmd.OutOrStdout(), all)
+			return explain.Text(cmd.OutOrStdout(), all)
 		},
 	}
 	cmd.Flags().StringVar(&address, "address", "http://127.0.0.1:8080", "of the scaler's HTTP listener")

@@ -6,10 +6,10 @@ import (
 	"reflect"
 	"slices"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
-
-	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 // view is one ScaledObject with its scale target and the pods that match it.
@@ -17,7 +17,7 @@ type view struct {
 	object   *scaledObject
 	target   *target         // nil: there is none, or it was never read
 	pods     map[string]*pod // those that target.selector matches
-	snapshot *metricsource.Workload
+	snapshot *cluster.Workload
 }
 
 // retarget gives the view another scale target, or the same one changed.
@@ -71,13 +71,13 @@ func (t *target) same(o *target) bool {
 
 // Workload says what the scale target of a ScaledObject looks like now.
 //
-// The error wraps metricsource.ErrNotSynced while the first listing, or the first
-// read of a scale subresource, has not succeeded, and metricsource.ErrNotFound
+// The error wraps cluster.ErrNotSynced while the first listing, or the first
+// read of a scale subresource, has not succeeded, and cluster.ErrNotFound
 // where the ScaledObject or the scale target it names (the message says which)
 // does not exist. When the API server is away the last answer stands.
 //
 // Pods is shared between callers and must not be written to.
-func (c *Cluster) Workload(namespace, scaledObject string) (metricsource.Workload, error) {
+func (c *Cluster) Workload(namespace, scaledObject string) (cluster.Workload, error) {
 	ix := c.index
 	ix.mu.RLock()
 	v, err := ix.view(namespace, scaledObject)
@@ -87,16 +87,16 @@ func (c *Cluster) Workload(namespace, scaledObject string) (metricsource.Workloa
 	}
 	ix.mu.RUnlock()
 	if err != nil {
-		return metricsource.Workload{}, err
+		return cluster.Workload{}, err
 	}
 
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
 	if v, err = ix.view(namespace, scaledObject); err != nil {
-		return metricsource.Workload{}, err
+		return cluster.Workload{}, err
 	}
 	if err := v.unknown(); err != nil {
-		return metricsource.Workload{}, fmt.Errorf("scale target %s of ScaledObject %s/%s: %w",
+		return cluster.Workload{}, fmt.Errorf("scale target %s of ScaledObject %s/%s: %w",
 			v.object.spec.target, namespace, scaledObject, err)
 	}
 	if v.snapshot == nil {
@@ -111,19 +111,19 @@ func (v *view) unknown() error {
 	case v.target != nil:
 		return v.target.err
 	case v.object.spec.target.polled():
-		return metricsource.ErrNotSynced
+		return cluster.ErrNotSynced
 	}
-	return metricsource.ErrNotFound
+	return cluster.ErrNotFound
 }
 
-func (v *view) build() *metricsource.Workload {
-	pods := make([]metricsource.Pod, 0, len(v.pods))
+func (v *view) build() *cluster.Workload {
+	pods := make([]cluster.Pod, 0, len(v.pods))
 	for _, p := range v.pods {
 		pods = append(pods, p.state)
 	}
-	slices.SortFunc(pods, func(a, b metricsource.Pod) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(pods, func(a, b cluster.Pod) int { return cmp.Compare(a.Name, b.Name) })
 	spec := v.object.spec
-	return &metricsource.Workload{
+	return &cluster.Workload{
 		Namespace:    v.object.Namespace,
 		ScaledObject: v.object.Name,
 		Kind:         spec.target.kind,
@@ -138,25 +138,25 @@ func (v *view) build() *metricsource.Workload {
 }
 
 // ScaledObject returns a ScaledObject with its external triggers, of which it may
-// have none; the error wraps metricsource.ErrNotSynced or metricsource.ErrNotFound.
+// have none; the error wraps cluster.ErrNotSynced or cluster.ErrNotFound.
 // Triggers are shared between callers and must not be written to.
-func (c *Cluster) ScaledObject(namespace, name string) (metricsource.ScaledObject, error) {
+func (c *Cluster) ScaledObject(namespace, name string) (cluster.ScaledObject, error) {
 	c.index.mu.RLock()
 	defer c.index.mu.RUnlock()
 	v, err := c.index.view(namespace, name)
 	if err != nil {
-		return metricsource.ScaledObject{}, err
+		return cluster.ScaledObject{}, err
 	}
 	return v.scaledObject(), nil
 }
 
 // ScaledObjects returns those with at least one external trigger, by namespace
 // and name. Namespaces that are not synced yet are left out: see Synced.
-func (c *Cluster) ScaledObjects() []metricsource.ScaledObject {
+func (c *Cluster) ScaledObjects() []cluster.ScaledObject {
 	ix := c.index
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
-	var out []metricsource.ScaledObject
+	var out []cluster.ScaledObject
 	for name, n := range ix.namespaces {
 		if _, synced := ix.scope(name); !synced {
 			continue
@@ -167,14 +167,14 @@ func (c *Cluster) ScaledObjects() []metricsource.ScaledObject {
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b metricsource.ScaledObject) int {
+	slices.SortFunc(out, func(a, b cluster.ScaledObject) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	return out
 }
 
-func (v *view) scaledObject() metricsource.ScaledObject {
-	return metricsource.ScaledObject{Namespace: v.object.Namespace, Name: v.object.Name, Triggers: v.object.spec.triggers}
+func (v *view) scaledObject() cluster.ScaledObject {
+	return cluster.ScaledObject{Namespace: v.object.Namespace, Name: v.object.Name, Triggers: v.object.spec.triggers}
 }
 
 // view finds the view of a ScaledObject; the caller holds the lock.
@@ -185,7 +185,7 @@ func (ix *index) view(namespace, name string) (*view, error) {
 	if n := ix.namespaces[namespace]; n != nil && n.views[name] != nil {
 		return n.views[name], nil
 	}
-	return nil, fmt.Errorf("ScaledObject %s/%s: %w", namespace, name, metricsource.ErrNotFound)
+	return nil, fmt.Errorf("ScaledObject %s/%s: %w", namespace, name, cluster.ErrNotFound)
 }
 
 // mayAnswer says why nothing can be said of an object: its namespace is not watched,
@@ -194,9 +194,9 @@ func (ix *index) mayAnswer(kind, namespace, name string) error {
 	watched, synced := ix.scope(namespace)
 	switch {
 	case !watched:
-		return fmt.Errorf("%s %s/%s: its namespace is not watched: %w", kind, namespace, name, metricsource.ErrNotFound)
+		return fmt.Errorf("%s %s/%s: its namespace is not watched: %w", kind, namespace, name, cluster.ErrNotFound)
 	case !synced:
-		return fmt.Errorf("%s %s/%s: %w", kind, namespace, name, metricsource.ErrNotSynced)
+		return fmt.Errorf("%s %s/%s: %w", kind, namespace, name, cluster.ErrNotSynced)
 	}
 	return nil
 }

@@ -10,14 +10,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
-
-	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 // autoscalerInterval is between two looks for a node autoscaler. They are reads, as a
@@ -50,8 +50,8 @@ type autoscalers struct {
 
 // nodePool is a Karpenter NodePool, with the limits of all its nodes.
 type nodePool struct {
-	metricsource.NodePool
-	limits metricsource.Resources
+	cluster.NodePool
+	limits cluster.Resources
 }
 
 // clusterAutoscaler is the cluster-autoscaler's status.
@@ -130,7 +130,7 @@ func newNodePool(object map[string]any) (nodePool, error) {
 		return nodePool{}, err
 	}
 	t := o.Spec.Template
-	p := nodePool{limits: amounts(o.Spec.Limits), NodePool: metricsource.NodePool{
+	p := nodePool{limits: amounts(o.Spec.Limits), NodePool: cluster.NodePool{
 		Name: o.Metadata.Name, Taints: t.Spec.Taints, Allowed: map[string][]string{},
 		Labels: map[string]string{poolLabel: o.Metadata.Name},
 	}}
@@ -195,33 +195,33 @@ func (ix *index) setAutoscalers(found *autoscalers) {
 }
 
 // autoscaler says what is known of them all, beside the nodes that there are.
-func (ix *index) autoscaler(nodes []*metricsource.Node) metricsource.NodeAutoscaler {
+func (ix *index) autoscaler(nodes []*cluster.Node) cluster.NodeAutoscaler {
 	found := ix.autoscalers
 	if len(found.unknown) > 0 {
-		return metricsource.NodeAutoscaler{Unknown: strings.Join(found.unknown, "; ")}
+		return cluster.NodeAutoscaler{Unknown: strings.Join(found.unknown, "; ")}
 	}
 	switch {
 	case found.cluster != nil && len(found.karpenter) > 0:
-		return metricsource.NodeAutoscaler{Found: "Karpenter and the cluster-autoscaler"}
+		return cluster.NodeAutoscaler{Found: "Karpenter and the cluster-autoscaler"}
 	case found.cluster != nil:
-		return metricsource.NodeAutoscaler{Found: "the cluster-autoscaler", Exhausted: found.cluster.exhausted && cloudOf(nodes) != makesGroups}
+		return cluster.NodeAutoscaler{Found: "the cluster-autoscaler", Exhausted: found.cluster.exhausted && cloudOf(nodes) != makesGroups}
 	case len(found.karpenter) > 0:
-		out := metricsource.NodeAutoscaler{Found: "Karpenter"}
+		out := cluster.NodeAutoscaler{Found: "Karpenter"}
 		for _, p := range found.karpenter {
 			out.Pools = append(out.Pools, p.left(nodes))
 		}
 		return out
 	}
 	if cloud := cloudOf(nodes); cloud != "" {
-		return metricsource.NodeAutoscaler{Found: "nodes of " + cloud + ", whose autoscaler nothing here shows"}
+		return cluster.NodeAutoscaler{Found: "nodes of " + cloud + ", whose autoscaler nothing here shows"}
 	}
-	return metricsource.NodeAutoscaler{}
+	return cluster.NodeAutoscaler{}
 }
 
 // left takes from the limits what the nodes that are ready for work have. Karpenter's
 // own status counts those that are only on their way, too: pods that wait for them
 // would be taken back.
-func (p nodePool) left(nodes []*metricsource.Node) metricsource.NodePool {
+func (p nodePool) left(nodes []*cluster.Node) cluster.NodePool {
 	out := p.NodePool
 	out.Left = maps.Clone(p.limits)
 	for _, n := range nodes {
@@ -243,7 +243,7 @@ const makesGroups = "gce"
 var onPremises = []string{"kind", "k3s", "rke2", "minikube", "kwok"}
 
 // cloudOf names the provider of a node whose machine somebody might add more of.
-func cloudOf(nodes []*metricsource.Node) string {
+func cloudOf(nodes []*cluster.Node) string {
 	for _, n := range nodes {
 		if n.ProviderID == "" {
 			continue

@@ -3,12 +3,12 @@ package kubernetes
 import (
 	"reflect"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 // classes are the objects of the cluster that pod templates name.
@@ -28,7 +28,7 @@ type priorityClass struct {
 // runtimeClass is what is kept of a nodev1.RuntimeClass, which admission adds to a pod.
 type runtimeClass struct {
 	metav1.ObjectMeta
-	overhead     metricsource.Resources
+	overhead     cluster.Resources
 	nodeSelector map[string]string
 	tolerations  []corev1.Toleration
 }

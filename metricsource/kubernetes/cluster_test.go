@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,8 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	clienttesting "k8s.io/client-go/testing"
-
-	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 func TestWorkload(t *testing.T) {
@@ -29,9 +29,9 @@ func TestWorkload(t *testing.T) {
 			newPod("ns", "other", app("llm")), newPod("elsewhere", "c", app("asr")))
 
 		_, err := f.cluster.Workload("ns", "so")
-		require.ErrorIs(t, err, metricsource.ErrNotSynced)
+		require.ErrorIs(t, err, cluster.ErrNotSynced)
 		_, err = f.cluster.ScaledObject("ns", "so")
-		require.ErrorIs(t, err, metricsource.ErrNotSynced)
+		require.ErrorIs(t, err, cluster.ErrNotSynced)
 		require.False(t, f.cluster.Synced())
 
 		f.run()
@@ -40,10 +40,10 @@ func TestWorkload(t *testing.T) {
 
 		w, err := f.cluster.Workload("ns", "so")
 		require.NoError(t, err)
-		require.Equal(t, metricsource.Workload{
+		require.Equal(t, cluster.Workload{
 			Namespace: "ns", ScaledObject: "so", Kind: "Deployment", Name: "asr",
 			Replicas: 3, MinReplicas: 0, MaxReplicas: 100,
-			Pods: []metricsource.Pod{
+			Pods: []cluster.Pod{
 				{Name: "a", UID: "uid-a", Phase: "Pending"},
 				{Name: "b", UID: "uid-b", Phase: "Pending"},
 			},
@@ -57,16 +57,16 @@ func TestPodLifecycle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, Options{}, newObject("ns", "so", named("asr")), newDeployment("ns", "asr", 1, app("asr"))).run()
 		f.settle()
-		step := func(p *corev1.Pod, want metricsource.Pod) {
+		step := func(p *corev1.Pod, want cluster.Pod) {
 			t.Helper()
 			f.apply(p)
 			require.Equal(t, []string{"ns/so"}, f.settle())
 			w, err := f.cluster.Workload("ns", "so")
 			require.NoError(t, err)
-			require.Equal(t, []metricsource.Pod{want}, w.Pods)
+			require.Equal(t, []cluster.Pod{want}, w.Pods)
 		}
 		p := newPod("ns", "a", app("asr"))
-		want := metricsource.Pod{Name: "a", UID: "uid-a", Phase: "Pending"}
+		want := cluster.Pod{Name: "a", UID: "uid-a", Phase: "Pending"}
 		step(p, want)
 		p.Status.PodIP, want.IP = "10.0.0.7", "10.0.0.7"
 		step(p, want)
@@ -110,7 +110,7 @@ func TestTargetChanges(t *testing.T) {
 			newDeployment("ns", "asr", 1, app("asr")), newPod("ns", "old", app("asr")), newPod("ns", "new", app("v2"))).run()
 		f.settle()
 		_, err := f.cluster.Workload("ns", "none")
-		require.ErrorIs(t, err, metricsource.ErrNotFound)
+		require.ErrorIs(t, err, cluster.ErrNotFound)
 		require.ErrorContains(t, err, "scale target Deployment/gone")
 
 		f.apply(newDeployment("ns", "asr", 5, app("asr")))
@@ -127,7 +127,7 @@ func TestTargetChanges(t *testing.T) {
 		require.NoError(t, f.kube.AppsV1().Deployments("ns").Delete(background, "asr", metav1.DeleteOptions{}))
 		require.Equal(t, []string{"ns/one", "ns/two"}, f.settle())
 		_, err = f.cluster.Workload("ns", "one")
-		require.ErrorIs(t, err, metricsource.ErrNotFound)
+		require.ErrorIs(t, err, cluster.ErrNotFound)
 		f.apply(newPod("ns", "later", app("v2"))) // unseen while there is no selector
 
 		f.apply(newDeployment("ns", "asr", 5, app("v2")))
@@ -155,9 +155,9 @@ func TestScaledObjectChanges(t *testing.T) {
 		require.Equal(t, []string{"ns/so"}, f.settle())
 		w, err := f.cluster.Workload("ns", "so")
 		require.NoError(t, err)
-		require.Equal(t, metricsource.Workload{
+		require.Equal(t, cluster.Workload{
 			Namespace: "ns", ScaledObject: "so", Kind: "Deployment", Name: "llm", Replicas: 2, MinReplicas: 2, MaxReplicas: 100, Paused: true,
-			Pods:     []metricsource.Pod{{Name: "l", UID: "uid-l", Phase: "Pending"}},
+			Pods:     []cluster.Pod{{Name: "l", UID: "uid-l", Phase: "Pending"}},
 			Template: onlyCounted,
 		}, w)
 
@@ -165,10 +165,10 @@ func TestScaledObjectChanges(t *testing.T) {
 		require.NoError(t, objects.Delete(background, "so", metav1.DeleteOptions{}))
 		require.Equal(t, []string{"ns/so"}, f.settle())
 		_, err = f.cluster.Workload("ns", "so")
-		require.ErrorIs(t, err, metricsource.ErrNotFound)
+		require.ErrorIs(t, err, cluster.ErrNotFound)
 		require.ErrorContains(t, err, "ScaledObject ns/so")
 		_, err = f.cluster.ScaledObject("ns", "so")
-		require.ErrorIs(t, err, metricsource.ErrNotFound)
+		require.ErrorIs(t, err, cluster.ErrNotFound)
 
 		f.apply(newObject("ns", "so", named("asr")))
 		require.Equal(t, []string{"ns/so"}, f.settle())
@@ -186,7 +186,7 @@ func TestScaledObjects(t *testing.T) {
 		var got []string
 		for _, so := range f.cluster.ScaledObjects() {
 			got = append(got, so.Namespace+"/"+so.Name)
-			require.Equal(t, []metricsource.ScaledObjectTrigger{{Push: true, Metadata: map[string]string{"engine": "vllm"}}}, so.Triggers)
+			require.Equal(t, []cluster.ScaledObjectTrigger{{Push: true, Metadata: map[string]string{"engine": "vllm"}}}, so.Triggers)
 		}
 		require.Equal(t, []string{"a/b", "a/z", "b/a"}, got)
 		so, err := f.cluster.ScaledObject("a", "cron")
@@ -205,7 +205,7 @@ func TestNamespaces(t *testing.T) {
 		require.Equal(t, []string{"pa"}, f.podNames("a", "so"))
 		require.Equal(t, []string{"pb"}, f.podNames("b", "so"))
 		_, err := f.cluster.Workload("c", "so")
-		require.ErrorIs(t, err, metricsource.ErrNotFound)
+		require.ErrorIs(t, err, cluster.ErrNotFound)
 		require.ErrorContains(t, err, "not watched")
 	})
 }
@@ -225,7 +225,7 @@ func TestKEDAInstalledLater(t *testing.T) {
 		require.Empty(t, f.settle())
 		require.False(t, f.cluster.Synced())
 		_, err := f.cluster.Workload("ns", "so")
-		require.ErrorIs(t, err, metricsource.ErrNotSynced)
+		require.ErrorIs(t, err, cluster.ErrNotSynced)
 		log := f.log.String()
 		require.Contains(t, log, "does not know this resource")
 		require.LessOrEqual(t, strings.Count(log, "does not know this resource"), 3, log)
@@ -249,7 +249,7 @@ func TestForbidden(t *testing.T) {
 		f.run()
 		require.False(t, f.cluster.Synced())
 		_, err := f.cluster.Workload("no", "so")
-		require.ErrorIs(t, err, metricsource.ErrNotSynced)
+		require.ErrorIs(t, err, cluster.ErrNotSynced)
 		require.Empty(t, f.podNames("ok", "so"), "one namespace does not blind the others")
 		require.Contains(t, f.log.String(), "level=ERROR")
 		require.Contains(t, f.log.String(), "resource=pods namespace=no")
@@ -291,7 +291,7 @@ func TestReadWhileChanging(t *testing.T) {
 					default:
 					}
 					w, err := f.cluster.Workload("ns", "so")
-					if err != nil || !slices.IsSortedFunc(w.Pods, func(a, b metricsource.Pod) int { return strings.Compare(a.Name, b.Name) }) {
+					if err != nil || !slices.IsSortedFunc(w.Pods, func(a, b cluster.Pod) int { return strings.Compare(a.Name, b.Name) }) {
 						t.Error(err, w.Pods)
 					}
 					f.cluster.ScaledObjects()

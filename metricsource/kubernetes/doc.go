@@ -1,5 +1,5 @@
 // Package kubernetes says what the cluster says of ScaledObjects and of the
-// workloads they scale: plain structs of package metricsource, answered from
+// workloads they scale: plain structs of package cluster, answered from
 // memory. It is the only importer of client-go.
 //
 // The way of one fact: an informer lists and watches a kind (watch.go); a

@@ -8,11 +8,11 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 // service is what is kept of a corev1.Service: its ports by number.
@@ -27,7 +27,7 @@ type endpointSlice struct {
 	metav1.ObjectMeta
 	service   string
 	ports     map[string]int // by name
-	endpoints []metricsource.Endpoint
+	endpoints []cluster.Endpoint
 }
 
 func trimService(obj any) (any, error) {
@@ -69,7 +69,7 @@ func trimEndpointSlice(obj any) (any, error) {
 		if serving != nil && !*serving || len(e.Addresses) == 0 {
 			continue
 		}
-		kept := metricsource.Endpoint{IP: e.Addresses[0]}
+		kept := cluster.Endpoint{IP: e.Addresses[0]}
 		if ref := e.TargetRef; ref != nil && ref.Kind == "Pod" {
 			kept.Pod, kept.UID = ref.Name, string(ref.UID)
 		}
@@ -114,7 +114,7 @@ func (ix *index) deleteEndpointSlice(ns, name string) {
 // as the trigger says: the value of a …FromEnv key is not there to read.
 func (n *namespace) readers(service string) (all []string) {
 	for so, v := range n.views {
-		if slices.ContainsFunc(v.object.spec.triggers, func(t metricsource.ScaledObjectTrigger) bool {
+		if slices.ContainsFunc(v.object.spec.triggers, func(t cluster.ScaledObjectTrigger) bool {
 			_, hidden := t.Metadata["upstreamFromEnv"]
 			return hidden || strings.HasPrefix(t.Metadata["upstream"], "service/"+service+":")
 		}) {
@@ -127,9 +127,9 @@ func (n *namespace) readers(service string) (all []string) {
 // Endpoints returns the serving endpoints of a Service's port, by address. The port
 // is the Service's, by name or number, or a number that is none of the Service's and
 // then the pods' own. Only addresses of pods of the namespace are returned: an
-// EndpointSlice may name any. The error wraps metricsource.ErrNotSynced or
-// metricsource.ErrNotFound.
-func (c *Cluster) Endpoints(ns, name, port string) ([]metricsource.Endpoint, error) {
+// EndpointSlice may name any. The error wraps cluster.ErrNotSynced or
+// cluster.ErrNotFound.
+func (c *Cluster) Endpoints(ns, name, port string) ([]cluster.Endpoint, error) {
 	ix := c.index
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
@@ -138,14 +138,14 @@ func (c *Cluster) Endpoints(ns, name, port string) ([]metricsource.Endpoint, err
 	}
 	n := ix.namespaces[ns]
 	if n == nil || n.services[name] == nil {
-		return nil, fmt.Errorf("service %s/%s: %w", ns, name, metricsource.ErrNotFound)
+		return nil, fmt.Errorf("service %s/%s: %w", ns, name, cluster.ErrNotFound)
 	}
 	number, err := strconv.Atoi(port)
 	portName, of := n.services[name].ports[number]
 	if err != nil {
 		portName, of = port, true
 	}
-	var all []metricsource.Endpoint
+	var all []cluster.Endpoint
 	for _, s := range n.slices {
 		target, ok := number, true
 		if of {
@@ -161,12 +161,12 @@ func (c *Cluster) Endpoints(ns, name, port string) ([]metricsource.Endpoint, err
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b metricsource.Endpoint) int {
+	slices.SortFunc(all, func(a, b cluster.Endpoint) int {
 		return cmp.Or(cmp.Compare(a.IP, b.IP), cmp.Compare(a.Port, b.Port))
 	})
 	// Of a Service of both families each pod is there twice.
 	seen := map[string]bool{}
-	return slices.DeleteFunc(all, func(e metricsource.Endpoint) bool {
+	return slices.DeleteFunc(all, func(e cluster.Endpoint) bool {
 		known := seen[e.IP] || e.UID != "" && seen[e.UID]
 		seen[e.IP], seen[e.UID] = true, true
 		return known
@@ -200,7 +200,7 @@ func (n *namespace) moved(from, to *pod) (all []string) {
 		n.ips[ip]++
 	}
 	for _, s := range n.slices {
-		if slices.ContainsFunc(s.endpoints, func(e metricsource.Endpoint) bool {
+		if slices.ContainsFunc(s.endpoints, func(e cluster.Endpoint) bool {
 			return slices.Contains(before, e.IP) || slices.Contains(after, e.IP)
 		}) {
 			all = append(all, n.readers(s.service)...)

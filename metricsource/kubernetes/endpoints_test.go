@@ -5,12 +5,12 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 func podAt(ns, name, ip string) *corev1.Pod {
@@ -48,25 +48,25 @@ func TestEndpoints(t *testing.T) {
 			newSlice(endpoint("10.0.0.1", true), endpoint("10.0.0.2", false), endpoint("10.9.9.9", true)),
 			podAt("ns", "api-0", "10.0.0.1"), podAt("ns", "api-1", "10.0.0.2"), podAt("elsewhere", "x", "10.9.9.9"))
 		_, err := f.cluster.Endpoints("ns", "api", "80")
-		require.ErrorIs(t, err, metricsource.ErrNotSynced)
+		require.ErrorIs(t, err, cluster.ErrNotSynced)
 		f.run()
 		f.settle()
 
-		at := func(port string) []metricsource.Endpoint {
+		at := func(port string) []cluster.Endpoint {
 			t.Helper()
 			all, err := f.cluster.Endpoints("ns", "api", port)
 			require.NoError(t, err)
 			return all
 		}
-		want := []metricsource.Endpoint{{IP: "10.0.0.1", Port: 7100}}
+		want := []cluster.Endpoint{{IP: "10.0.0.1", Port: 7100}}
 		require.Equal(t, want, at("80"), "serving, and a pod of this namespace")
 		require.Equal(t, want, at("http"))
-		require.Equal(t, []metricsource.Endpoint{{IP: "10.0.0.1", Port: 9090}}, at("9090"), "the pods' own")
+		require.Equal(t, []cluster.Endpoint{{IP: "10.0.0.1", Port: 9090}}, at("9090"), "the pods' own")
 		require.Empty(t, at("grpc"), "no such port")
 		_, err = f.cluster.Endpoints("ns", "nothing", "80")
-		require.ErrorIs(t, err, metricsource.ErrNotFound)
+		require.ErrorIs(t, err, cluster.ErrNotFound)
 		_, err = f.cluster.Endpoints("elsewhere", "api", "80")
-		require.ErrorIs(t, err, metricsource.ErrNotFound, "of its own namespace only")
+		require.ErrorIs(t, err, cluster.ErrNotFound, "of its own namespace only")
 
 		require.True(t, f.cluster.HasPod("ns", netip.MustParseAddr("10.0.0.1")))
 		require.False(t, f.cluster.HasPod("ns", netip.MustParseAddr("10.9.9.9")))
@@ -74,7 +74,7 @@ func TestEndpoints(t *testing.T) {
 		_, err = f.kube.DiscoveryV1().EndpointSlices("ns").Update(background, newSlice(endpoint("10.0.0.2", true)), metav1.UpdateOptions{})
 		require.NoError(t, err)
 		require.Equal(t, []string{"ns/reads"}, f.settle(), "who names the Service hears of it")
-		require.Equal(t, []metricsource.Endpoint{{IP: "10.0.0.2", Port: 7100}}, at("80"))
+		require.Equal(t, []cluster.Endpoint{{IP: "10.0.0.2", Port: 7100}}, at("80"))
 
 		f.apply(podAt("ns", "api-1", "10.0.0.3"))
 		require.Equal(t, []string{"ns/reads"}, f.settle(), "its address is no pod's any more")

@@ -4,9 +4,9 @@ import (
 	"reflect"
 	"sync"
 
-	"k8s.io/apimachinery/pkg/labels"
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
+	"k8s.io/apimachinery/pkg/labels"
 )
 
 // index files what the informers and the poller found under the ScaledObjects it
@@ -25,13 +25,13 @@ type index struct {
 	due        map[polledRef]struct{} // to be read now, ahead of the interval
 
 	nodes       map[string]*node
-	strangers   map[podKey]*metricsource.BoundPod // of namespaces that are not watched
+	strangers   map[podKey]*cluster.BoundPod // of namespaces that are not watched
 	classes     *classes
-	autoscalers *autoscalers            // nil: not looked for yet
-	unread      map[string]string       // resources of the inventory that are not known → why, if that is known
-	noQuotas    map[string]string       // namespaces, or "", whose quotas may not be listed → why
-	inventory   *metricsource.Inventory // nil: to be taken anew
-	untold      bool                    // onInventory has not been told that it is
+	autoscalers *autoscalers       // nil: not looked for yet
+	unread      map[string]string  // resources of the inventory that are not known → why, if that is known
+	noQuotas    map[string]string  // namespaces, or "", whose quotas may not be listed → why
+	inventory   *cluster.Inventory // nil: to be taken anew
+	untold      bool               // onInventory has not been told that it is
 }
 
 // namespace is all that is known of one namespace. Views look no further, so no
@@ -60,7 +60,7 @@ func newIndex(namespaces []string) *index {
 		namespaces: map[string]*namespace{},
 		due:        map[polledRef]struct{}{},
 		nodes:      map[string]*node{},
-		strangers:  map[podKey]*metricsource.BoundPod{},
+		strangers:  map[podKey]*cluster.BoundPod{},
 		classes:    newClasses(),
 		unread:     map[string]string{nodeAutoscalers: ""}, // at least: nothing is known before Run
 		noQuotas:   map[string]string{},

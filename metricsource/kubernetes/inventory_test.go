@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
@@ -20,14 +22,12 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 	clienttesting "k8s.io/client-go/testing"
-
-	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 const gpu = "nvidia.com/gpu"
 
 // onlyCounted is the template of a workload whose pods ask for nothing.
-var onlyCounted = &metricsource.PodTemplate{Requests: metricsource.Resources{"pods": 1}, Limits: metricsource.Resources{}}
+var onlyCounted = &cluster.PodTemplate{Requests: cluster.Resources{"pods": 1}, Limits: cluster.Resources{}}
 
 func newNode(name string, gpus string) *corev1.Node {
 	return &corev1.Node{
@@ -50,7 +50,7 @@ func newBound(ns, name, node, gpus string, labels map[string]string) *corev1.Pod
 	return p
 }
 
-func (f *fixture) inventory() *metricsource.Inventory {
+func (f *fixture) inventory() *cluster.Inventory {
 	f.t.Helper()
 	inv, err := f.cluster.Inventory()
 	require.NoError(f.t, err)
@@ -67,10 +67,10 @@ func TestInventory(t *testing.T) {
 		inv := f.inventory()
 		require.Len(t, inv.Nodes, 2)
 		require.Equal(t, "n0", inv.Nodes[0].Name)
-		require.Equal(t, metricsource.Resources{gpu: 8, "cpu": 3500, "pods": 110}, inv.Nodes[1].Allocatable)
-		require.Equal(t, metricsource.Resources{gpu: 3, "pods": 2}, inv.Nodes[1].Held)
+		require.Equal(t, cluster.Resources{gpu: 8, "cpu": 3500, "pods": 110}, inv.Nodes[1].Allocatable)
+		require.Equal(t, cluster.Resources{gpu: 3, "pods": 2}, inv.Nodes[1].Held)
 		require.Len(t, inv.Workloads, 1)
-		require.Equal(t, metricsource.Resources{gpu: 2, "pods": 1}, inv.Workloads[0].Template.Requests, "what is limited is requested")
+		require.Equal(t, cluster.Resources{gpu: 2, "pods": 1}, inv.Workloads[0].Template.Requests, "what is limited is requested")
 		require.Equal(t, "n1", inv.Workloads[0].Pods[0].Node)
 		require.Empty(t, inv.Autoscaler)
 
@@ -81,7 +81,7 @@ func TestInventory(t *testing.T) {
 		f.apply(done)
 		f.settle()
 		inv = f.inventory()
-		require.Equal(t, metricsource.Resources{gpu: 2, "pods": 1}, inv.Nodes[1].Held, "a pod that has finished holds nothing")
+		require.Equal(t, cluster.Resources{gpu: 2, "pods": 1}, inv.Nodes[1].Held, "a pod that has finished holds nothing")
 		require.Same(t, n0, inv.Nodes[0], "what has not changed is the same")
 
 		require.NoError(t, f.kube.CoreV1().Nodes().Delete(background, "n1", metav1.DeleteOptions{}))
@@ -90,7 +90,7 @@ func TestInventory(t *testing.T) {
 		_, err := f.kube.CoreV1().Nodes().Create(background, newNode("n1", "8"), metav1.CreateOptions{})
 		require.NoError(t, err)
 		f.settle()
-		require.Equal(t, metricsource.Resources{gpu: 2, "pods": 1}, f.inventory().Nodes[1].Held, "the pods of a node that comes back are known")
+		require.Equal(t, cluster.Resources{gpu: 2, "pods": 1}, f.inventory().Nodes[1].Held, "the pods of a node that comes back are known")
 	})
 }
 
@@ -105,7 +105,7 @@ func TestInventoryOfSomeNamespaces(t *testing.T) {
 			return true, &corev1.PodList{Items: []corev1.Pod{*newBound("else", "x", "n", "1", nil)}}, nil
 		})
 		f.run()
-		require.Equal(t, metricsource.Resources{gpu: 3, "pods": 2}, f.inventory().Nodes[0].Held)
+		require.Equal(t, cluster.Resources{gpu: 3, "pods": 2}, f.inventory().Nodes[0].Held)
 	})
 }
 
@@ -231,7 +231,7 @@ func TestClassesOfATemplate(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []string{"ns/so"}, f.settle())
 		tpl := f.inventory().Workloads[0].Template
-		require.Equal(t, metricsource.Resources{gpu: 1, "cpu": 250, "pods": 1}, tpl.Requests)
+		require.Equal(t, cluster.Resources{gpu: 1, "cpu": 250, "pods": 1}, tpl.Requests)
 		require.Equal(t, map[string]string{"kata": "yes"}, tpl.NodeSelector)
 
 		// A class that comes after the template that names it.
@@ -259,10 +259,10 @@ func TestQuotas(t *testing.T) {
 				"count/pods": resource.MustParse("9"), "pods": resource.MustParse("7"),
 			}},
 		}).run()
-		require.Equal(t, []*metricsource.Quota{{
+		require.Equal(t, []*cluster.Quota{{
 			Namespace: "ns", Name: "q",
-			Requests: metricsource.Resources{gpu: 4, "pods": 7}, Limits: metricsource.Resources{"cpu": 2000},
-			Requested: metricsource.Resources{gpu: 2, "pods": 1}, Limited: metricsource.Resources{gpu: 2},
+			Requests: cluster.Resources{gpu: 4, "pods": 7}, Limits: cluster.Resources{"cpu": 2000},
+			Requested: cluster.Resources{gpu: 2, "pods": 1}, Limited: cluster.Resources{gpu: 2},
 		}}, f.inventory().Quotas)
 		pending := newBound("ns", "b", "", "1", nil)
 		f.apply(pending)
@@ -296,11 +296,11 @@ func TestKarpenter(t *testing.T) {
 			return true, &unstructured.UnstructuredList{Items: []unstructured.Unstructured{*pool}}, nil
 		})
 		f.run()
-		require.Equal(t, metricsource.NodeAutoscaler{Found: "Karpenter", Pools: []metricsource.NodePool{{
+		require.Equal(t, cluster.NodeAutoscaler{Found: "Karpenter", Pools: []cluster.NodePool{{
 			Name: "gpu", Labels: map[string]string{"team": "speech", poolLabel: "gpu"},
 			Allowed: map[string][]string{"arch": {"amd64"}},
 			Taints:  []corev1.Taint{{Key: gpu, Effect: "NoSchedule"}},
-			Left:    metricsource.Resources{gpu: 8, "cpu": 96500},
+			Left:    cluster.Resources{gpu: 8, "cpu": 96500},
 		}}}, f.inventory().Autoscaler)
 	})
 }
@@ -347,7 +347,7 @@ func TestAutoscalerUnknown(t *testing.T) {
 			return down.Load(), nil, errors.New("connection refused")
 		})
 		_, err := f.cluster.Inventory()
-		require.ErrorIs(t, err, metricsource.ErrNotSynced, "nothing is known before Run")
+		require.ErrorIs(t, err, cluster.ErrNotSynced, "nothing is known before Run")
 		f.run()
 		require.Equal(t, "not allowed to get the ConfigMap kube-system/cluster-autoscaler-status", f.inventory().Autoscaler.Unknown)
 		refused.Store(false)

@@ -5,21 +5,21 @@ import (
 	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/labels"
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
+	"k8s.io/apimachinery/pkg/labels"
 )
 
 // Leader says what a workload of the namespace looks like that another one follows:
 // the scale target of a ScaledObject, or any Deployment or StatefulSet. With an
 // empty kind it is the one of that name, whatever its kind. ScaledObject is empty
-// where none scales it. The error wraps metricsource.ErrNotSynced or metricsource.ErrNotFound.
-func (c *Cluster) Leader(ns, kind, name string) (metricsource.Workload, error) {
+// where none scales it. The error wraps cluster.ErrNotSynced or cluster.ErrNotFound.
+func (c *Cluster) Leader(ns, kind, name string) (cluster.Workload, error) {
 	ix := c.index
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
 	if err := ix.mayAnswer("workload", ns, name); err != nil {
-		return metricsource.Workload{}, err
+		return cluster.Workload{}, err
 	}
 	var found []*view
 	if n := ix.namespaces[ns]; n != nil {
@@ -27,12 +27,12 @@ func (c *Cluster) Leader(ns, kind, name string) (metricsource.Workload, error) {
 	}
 	switch {
 	case len(found) == 0:
-		return metricsource.Workload{}, fmt.Errorf("workload %s/%s: %w", ns, name, metricsource.ErrNotFound)
+		return cluster.Workload{}, fmt.Errorf("workload %s/%s: %w", ns, name, cluster.ErrNotFound)
 	case len(found) > 1:
-		return metricsource.Workload{}, fmt.Errorf("%d workloads are named %s/%s: say which, as kind/name", len(found), ns, name)
+		return cluster.Workload{}, fmt.Errorf("%d workloads are named %s/%s: say which, as kind/name", len(found), ns, name)
 	}
 	if err := found[0].unknown(); err != nil {
-		return metricsource.Workload{}, fmt.Errorf("workload %s/%s: %w", ns, name, err)
+		return cluster.Workload{}, fmt.Errorf("workload %s/%s: %w", ns, name, err)
 	}
 	if w := found[0].snapshot; w != nil {
 		return *w, nil

@@ -4,11 +4,11 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 // follows is a trigger that follows a leader.
@@ -24,7 +24,7 @@ func TestLeader(t *testing.T) {
 			newDeployment("ns", "asr", 4, app("asr")), newDeployment("ns", "api", 1, app("api")), newDeployment("ns", "alone", 2, app("alone")),
 			newPod("ns", "asr-0", app("asr")), newPod("ns", "alone-0", app("alone")), newPod("elsewhere", "asr-9", app("asr")))
 		_, err := f.cluster.Leader("ns", "", "asr")
-		require.ErrorIs(t, err, metricsource.ErrNotSynced)
+		require.ErrorIs(t, err, cluster.ErrNotSynced)
 		f.run()
 		f.settle()
 
@@ -40,10 +40,10 @@ func TestLeader(t *testing.T) {
 		require.Equal(t, "alone-0", w.Pods[0].Name)
 		for _, of := range [][2]string{{"", "nothing"}, {"StatefulSet", "asr"}} {
 			_, err = f.cluster.Leader("ns", of[0], of[1])
-			require.ErrorIs(t, err, metricsource.ErrNotFound)
+			require.ErrorIs(t, err, cluster.ErrNotFound)
 		}
 		_, err = f.cluster.Leader("elsewhere", "", "asr")
-		require.ErrorIs(t, err, metricsource.ErrNotFound)
+		require.ErrorIs(t, err, cluster.ErrNotFound)
 
 		f.apply(newDeployment("ns", "asr", 7, app("asr")))
 		require.ElementsMatch(t, []string{"ns/asr-scaled", "ns/api"}, f.settle(), "who follows it hears of it")

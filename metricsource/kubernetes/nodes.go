@@ -7,20 +7,20 @@ import (
 	"reflect"
 	"slices"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/component-helpers/resource"
-
-	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 // node is what is kept of a corev1.Node, with the pods that are bound to it; of a
 // node that is not known yet, or any more, there are only those.
 type node struct {
 	metav1.ObjectMeta
-	spec  *metricsource.NodeSpec
-	pods  map[podKey]*metricsource.BoundPod
-	built *metricsource.Node // nil: to be made anew
+	spec  *cluster.NodeSpec
+	pods  map[podKey]*cluster.BoundPod
+	built *cluster.Node // nil: to be made anew
 }
 
 type podKey struct{ namespace, name string }
@@ -34,14 +34,14 @@ func trimNode(obj any) (any, error) {
 }
 
 // NewNodeSpec reads what a node offers.
-func NewNodeSpec(n *corev1.Node) *metricsource.NodeSpec {
+func NewNodeSpec(n *corev1.Node) *cluster.NodeSpec {
 	ready := false
 	for _, c := range n.Status.Conditions {
 		if c.Type == corev1.NodeReady {
 			ready = c.Status == corev1.ConditionTrue
 		}
 	}
-	return &metricsource.NodeSpec{
+	return &cluster.NodeSpec{
 		Name:          n.Name,
 		Labels:        n.Labels,
 		Taints:        n.Spec.Taints,
@@ -54,7 +54,7 @@ func NewNodeSpec(n *corev1.Node) *metricsource.NodeSpec {
 
 // NewBoundPod reads what a pod holds of the node that it is bound to; nil where it is
 // bound to none, or has finished.
-func NewBoundPod(p *corev1.Pod) *metricsource.BoundPod {
+func NewBoundPod(p *corev1.Pod) *cluster.BoundPod {
 	if p.Spec.NodeName == "" || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
 		return nil
 	}
@@ -62,7 +62,7 @@ func NewBoundPod(p *corev1.Pod) *metricsource.BoundPod {
 	if p.Spec.Priority != nil {
 		priority = *p.Spec.Priority
 	}
-	return &metricsource.BoundPod{
+	return &cluster.BoundPod{
 		Priority: priority, Namespace: p.Namespace, Name: p.Name, Labels: p.Labels,
 		Node:     p.Spec.NodeName,
 		Requests: podRequests(p),
@@ -71,13 +71,13 @@ func NewBoundPod(p *corev1.Pod) *metricsource.BoundPod {
 	}
 }
 
-func podRequests(p *corev1.Pod) metricsource.Resources {
+func podRequests(p *corev1.Pod) cluster.Resources {
 	out := amounts(resource.PodRequests(p, resource.PodResourcesOptions{UseStatusResources: true}))
 	out[podCount] = 1
 	return out
 }
 
-func podLimits(p *corev1.Pod) metricsource.Resources {
+func podLimits(p *corev1.Pod) cluster.Resources {
 	return amounts(resource.PodLimits(p, resource.PodResourcesOptions{}))
 }
 
@@ -87,7 +87,7 @@ func (ix *index) setNode(n *node) {
 	if old != nil {
 		n.pods = old.pods
 	} else {
-		n.pods = map[podKey]*metricsource.BoundPod{}
+		n.pods = map[podKey]*cluster.BoundPod{}
 	}
 	ix.nodes[n.Name] = n
 	same := old != nil && old.spec != nil && reflect.DeepEqual(old.spec, n.spec)
@@ -112,7 +112,7 @@ func (ix *index) deleteNode(_, name string) {
 }
 
 // bind files a pod's new state under its node; nil is none. The caller holds the lock.
-func (ix *index) bind(key podKey, old, now *metricsource.BoundPod) {
+func (ix *index) bind(key podKey, old, now *cluster.BoundPod) {
 	if old == nil && now == nil || old != nil && now != nil && reflect.DeepEqual(old, now) {
 		return
 	}
@@ -126,7 +126,7 @@ func (ix *index) bind(key podKey, old, now *metricsource.BoundPod) {
 	if now != nil {
 		n := ix.nodes[now.Node]
 		if n == nil {
-			n = &node{pods: map[podKey]*metricsource.BoundPod{}}
+			n = &node{pods: map[podKey]*cluster.BoundPod{}}
 			ix.nodes[now.Node] = n
 		}
 		n.pods[key], n.built = now, nil
@@ -174,8 +174,8 @@ func (ix *index) tellMoved() {
 
 // Inventory says what the nodes offer, what is held of it, and what the workloads of
 // ScaledObjects want of it: all of one moment. The error says why it cannot be known,
-// or wraps metricsource.ErrNotSynced before the first listings have ended.
-func (c *Cluster) Inventory() (*metricsource.Inventory, error) {
+// or wraps cluster.ErrNotSynced before the first listings have ended.
+func (c *Cluster) Inventory() (*cluster.Inventory, error) {
 	ix := c.index
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -195,7 +195,7 @@ func (ix *index) unlisted() error {
 		if why := ix.unread[resource]; why != "" {
 			return fmt.Errorf("%s: %s", resource, why)
 		}
-		err = fmt.Errorf("%s: %w", resource, metricsource.ErrNotSynced)
+		err = fmt.Errorf("%s: %w", resource, cluster.ErrNotSynced)
 	}
 	return err
 }
@@ -235,8 +235,8 @@ func (ix *index) unlistable(w watch, why string) bool {
 	return news
 }
 
-func (ix *index) take() *metricsource.Inventory {
-	out := &metricsource.Inventory{NoQuotas: maps.Clone(ix.noQuotas)}
+func (ix *index) take() *cluster.Inventory {
+	out := &cluster.Inventory{NoQuotas: maps.Clone(ix.noQuotas)}
 	for _, n := range ix.nodes {
 		if n.spec == nil {
 			continue
@@ -246,7 +246,7 @@ func (ix *index) take() *metricsource.Inventory {
 		}
 		out.Nodes = append(out.Nodes, n.built)
 	}
-	slices.SortFunc(out.Nodes, func(a, b *metricsource.Node) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(out.Nodes, func(a, b *cluster.Node) int { return cmp.Compare(a.Name, b.Name) })
 	out.Autoscaler = ix.autoscaler(out.Nodes)
 	for name, n := range ix.namespaces {
 		if _, synced := ix.scope(name); !synced {
@@ -265,25 +265,25 @@ func (ix *index) take() *metricsource.Inventory {
 			out.Workloads = append(out.Workloads, v.snapshot)
 		}
 	}
-	slices.SortFunc(out.Workloads, func(a, b *metricsource.Workload) int {
+	slices.SortFunc(out.Workloads, func(a, b *cluster.Workload) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.ScaledObject, b.ScaledObject))
 	})
-	slices.SortFunc(out.Quotas, func(a, b *metricsource.Quota) int {
+	slices.SortFunc(out.Quotas, func(a, b *cluster.Quota) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	return out
 }
 
-func (n *node) build() *metricsource.Node {
+func (n *node) build() *cluster.Node {
 	return NewNode(n.spec, slices.Collect(maps.Values(n.pods)))
 }
 
 // NewNode is a node with the pods that are bound to it, whose list it takes over.
-func NewNode(spec *metricsource.NodeSpec, pods []*metricsource.BoundPod) *metricsource.Node {
-	slices.SortFunc(pods, func(a, b *metricsource.BoundPod) int {
+func NewNode(spec *cluster.NodeSpec, pods []*cluster.BoundPod) *cluster.Node {
+	slices.SortFunc(pods, func(a, b *cluster.BoundPod) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
-	out := &metricsource.Node{NodeSpec: spec, Pods: pods, Held: metricsource.Resources{}}
+	out := &cluster.Node{NodeSpec: spec, Pods: pods, Held: cluster.Resources{}}
 	for _, p := range pods {
 		add(out.Held, p.Requests)
 	}

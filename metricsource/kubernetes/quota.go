@@ -3,17 +3,17 @@ package kubernetes
 import (
 	"strings"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 // quota is what is kept of a corev1.ResourceQuota: its hard limits. What is used of
 // them is counted from the pods, which the quota's own status follows late.
 type quota struct {
 	metav1.ObjectMeta
-	requests, limits metricsource.Resources
+	requests, limits cluster.Resources
 	unmodelled       string
 }
 
@@ -24,7 +24,7 @@ func trimQuota(obj any) (any, error) {
 	if !ok {
 		return obj, nil
 	}
-	out := &quota{ObjectMeta: identify(q), requests: metricsource.Resources{}, limits: metricsource.Resources{}}
+	out := &quota{ObjectMeta: identify(q), requests: cluster.Resources{}, limits: cluster.Resources{}}
 	for name, amount := range q.Spec.Hard {
 		hard, resource := out.requests, string(name)
 		if limited, ok := strings.CutPrefix(resource, "limits."); ok {
@@ -60,11 +60,11 @@ func (ix *index) deleteQuota(ns, name string) {
 }
 
 // used is what the quotas of a namespace allow, and what its pods use of it.
-func (n *namespace) used(ns string) (all []*metricsource.Quota) {
+func (n *namespace) used(ns string) (all []*cluster.Quota) {
 	if len(n.quotas) == 0 {
 		return nil
 	}
-	requested, limited := metricsource.Resources{}, metricsource.Resources{}
+	requested, limited := cluster.Resources{}, cluster.Resources{}
 	for _, p := range n.pods {
 		if !p.state.Finished() {
 			add(requested, p.requests)
@@ -72,7 +72,7 @@ func (n *namespace) used(ns string) (all []*metricsource.Quota) {
 		}
 	}
 	for name, q := range n.quotas {
-		all = append(all, &metricsource.Quota{
+		all = append(all, &cluster.Quota{
 			Namespace: ns, Name: name, Requests: q.requests, Limits: q.limits,
 			Requested: requested, Limited: limited, Unmodelled: q.unmodelled,
 		})
@@ -80,7 +80,7 @@ func (n *namespace) used(ns string) (all []*metricsource.Quota) {
 	return all
 }
 
-func add(sum, more metricsource.Resources) {
+func add(sum, more cluster.Resources) {
 	for name, amount := range more {
 		sum[name] += amount
 	}

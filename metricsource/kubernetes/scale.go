@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"golang.org/x/sync/errgroup"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -16,8 +18,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/scale"
-
-	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 const (
@@ -89,31 +89,31 @@ func (p *poller) read(ctx context.Context, refs map[polledRef]struct{}) {
 }
 
 // errGone: the API server knows the kind, and that there is no such object.
-var errGone = fmt.Errorf("%w", metricsource.ErrNotFound)
+var errGone = fmt.Errorf("%w", cluster.ErrNotFound)
 
-// get reads one scale subresource. Errors wrap errGone, metricsource.ErrNotFound
-// for a kind that the cluster does not know, or else metricsource.ErrNotSynced.
+// get reads one scale subresource. Errors wrap errGone, cluster.ErrNotFound
+// for a kind that the cluster does not know, or else cluster.ErrNotSynced.
 func (p *poller) get(ctx context.Context, ref polledRef) (*target, error) {
 	ctx, cancel := context.WithTimeout(ctx, scaleReadTimeout)
 	defer cancel()
 	resource, err := p.resource(ref)
 	if meta.IsNoMatchError(err) {
-		return nil, fmt.Errorf("%w: %w", metricsource.ErrNotFound, err)
+		return nil, fmt.Errorf("%w: %w", cluster.ErrNotFound, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: finding its resource: %w", metricsource.ErrNotSynced, err)
+		return nil, fmt.Errorf("%w: finding its resource: %w", cluster.ErrNotSynced, err)
 	}
 	s, err := p.scales.Scales(ref.namespace).Get(ctx, resource, ref.name, metav1.GetOptions{})
 	switch {
 	case err == nil:
 		return fromScale(ref.targetRef, s)
 	case !apierrors.IsNotFound(err):
-		return nil, fmt.Errorf("%w: get %s/scale: %w", metricsource.ErrNotSynced, resource, err)
+		return nil, fmt.Errorf("%w: get %s/scale: %w", cluster.ErrNotSynced, resource, err)
 	case apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse):
 		// It is the path that is not found: the kind has no scale subresource, or
 		// is no longer served in the version that was discovered.
 		p.mayReset()
-		return nil, fmt.Errorf("%w: get %s/scale: no such path: %w", metricsource.ErrNotSynced, resource, err)
+		return nil, fmt.Errorf("%w: get %s/scale: no such path: %w", cluster.ErrNotSynced, resource, err)
 	}
 	return nil, errGone
 }
@@ -121,12 +121,12 @@ func (p *poller) get(ctx context.Context, ref polledRef) (*target, error) {
 func fromScale(ref targetRef, s *autoscalingv1.Scale) (*target, error) {
 	selector, err := labels.Parse(s.Status.Selector)
 	if err != nil {
-		return nil, fmt.Errorf("%w: status.selector of its scale subresource: %w", metricsource.ErrNotSynced, err)
+		return nil, fmt.Errorf("%w: status.selector of its scale subresource: %w", cluster.ErrNotSynced, err)
 	}
 	if selector.Empty() {
 		// An empty selector would claim every pod of the namespace. The HPA refuses
 		// it too; some controllers fill it in a little later.
-		return nil, fmt.Errorf("%w: its scale subresource reports no status.selector", metricsource.ErrNotSynced)
+		return nil, fmt.Errorf("%w: its scale subresource reports no status.selector", cluster.ErrNotSynced)
 	}
 	return &target{ref: ref, replicas: int(s.Spec.Replicas), selector: selector}, nil
 }
@@ -179,7 +179,7 @@ func (p *poller) tell(ref polledRef, err error) {
 	switch {
 	case apierrors.IsForbidden(err):
 		log.Error("not allowed to read the scale subresource; grant its verb to the scaler's service account", "verbs", "get", "err", err)
-	case errors.Is(err, metricsource.ErrNotFound):
+	case errors.Is(err, cluster.ErrNotFound):
 		log.Warn("the scale target does not exist", "err", err)
 	default:
 		log.Warn("the scale subresource cannot be read; the last answer stands", "err", err)

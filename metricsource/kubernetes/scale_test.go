@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/stretchr/testify/require"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -16,8 +18,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	clienttesting "k8s.io/client-go/testing"
-
-	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 var (
@@ -77,9 +77,9 @@ func TestCustomKind(t *testing.T) {
 		f.mapper.Reset()
 		f.run()
 		f.settle()
-		want := metricsource.Workload{
+		want := cluster.Workload{
 			Namespace: "ns", ScaledObject: "so", Kind: "Rollout", Name: "asr", Replicas: 2, MaxReplicas: 100,
-			Pods: []metricsource.Pod{{Name: "a", UID: "uid-a", Phase: "Pending"}},
+			Pods: []cluster.Pod{{Name: "a", UID: "uid-a", Phase: "Pending"}},
 		}
 		w, err := f.cluster.Workload("ns", "so")
 		require.NoError(t, err)
@@ -107,7 +107,7 @@ func TestCustomKind(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		require.Equal(t, []string{"ns/so"}, f.settle())
 		_, err = f.cluster.Workload("ns", "so")
-		require.ErrorIs(t, err, metricsource.ErrNotFound)
+		require.ErrorIs(t, err, cluster.ErrNotFound)
 		require.ErrorContains(t, err, "scale target Rollout/asr")
 		s.answer(0, "", errors.New("dial tcp: i/o timeout"))
 		time.Sleep(5 * time.Second)
@@ -171,7 +171,7 @@ func TestCustomKindReadAtOnce(t *testing.T) {
 		f.apply(newObject("ns", "so", named("asr"))) // now a Deployment, which does not exist
 		require.Equal(t, []string{"ns/so"}, f.settle())
 		_, err = f.cluster.Workload("ns", "so")
-		require.ErrorIs(t, err, metricsource.ErrNotFound)
+		require.ErrorIs(t, err, cluster.ErrNotFound)
 		require.Empty(t, f.cluster.index.namespaces["ns"].targets)
 	})
 }
@@ -181,7 +181,7 @@ func TestCustomKindInstalledLater(t *testing.T) {
 		s := &fakeScale{replicas: 2, selector: "app=asr"}
 		f := newScaleFixture(t, s, newObject("ns", "so", rolloutNamed("asr"))).run()
 		_, err := f.cluster.Workload("ns", "so")
-		require.ErrorIs(t, err, metricsource.ErrNotFound)
+		require.ErrorIs(t, err, cluster.ErrNotFound)
 		require.ErrorContains(t, err, `no matches for kind "Rollout"`)
 
 		f.mapper.learn(rollout)
@@ -215,8 +215,8 @@ func TestCustomKindUnknownYet(t *testing.T) {
 				f.run()
 				require.True(t, f.cluster.Synced())
 				_, err := f.cluster.Workload("ns", "so")
-				require.ErrorIs(t, err, metricsource.ErrNotSynced)
-				require.NotErrorIs(t, err, metricsource.ErrNotFound)
+				require.ErrorIs(t, err, cluster.ErrNotSynced)
+				require.NotErrorIs(t, err, cluster.ErrNotFound)
 				require.ErrorContains(t, err, tc.want)
 				require.Contains(t, f.log.String(), tc.want)
 			})

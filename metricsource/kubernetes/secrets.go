@@ -4,23 +4,23 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 // Secret reads one Secret from the API server: a watch would keep all of them in
 // memory. It needs no more than the verb get, where a trigger names a Secret.
-func (c *Cluster) Secret(ctx context.Context, namespace, name string) (metricsource.Secret, error) {
+func (c *Cluster) Secret(ctx context.Context, namespace, name string) (cluster.Secret, error) {
 	s, err := c.clients.kube.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return metricsource.Secret{}, metricsource.ErrNotFound
+		return cluster.Secret{}, cluster.ErrNotFound
 	case apierrors.IsForbidden(err):
-		return metricsource.Secret{}, fmt.Errorf("not allowed to read it; grant the scaler's service account the verb get on secrets in namespace %s", namespace)
+		return cluster.Secret{}, fmt.Errorf("not allowed to read it; grant the scaler's service account the verb get on secrets in namespace %s", namespace)
 	case err != nil:
-		return metricsource.Secret{}, fmt.Errorf("reading it from the cluster: %w", err)
+		return cluster.Secret{}, fmt.Errorf("reading it from the cluster: %w", err)
 	}
-	return metricsource.Secret{Data: s.Data, Annotations: s.Annotations}, nil
+	return cluster.Secret{Data: s.Data, Annotations: s.Annotations}, nil
 }

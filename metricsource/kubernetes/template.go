@@ -4,23 +4,23 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/component-helpers/resource"
-
-	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 // template is a pod template as it stands in a scale target: the classes that it
 // names are objects of their own, which may come later.
 type template struct {
-	metricsource.PodTemplate
+	cluster.PodTemplate
 	runtimeClass, priorityClass string
 }
 
 // NewPodTemplate reads what a pod of the template asks of a node; the classes that it
 // names are left out.
-func NewPodTemplate(t *corev1.PodTemplateSpec) *metricsource.PodTemplate {
+func NewPodTemplate(t *corev1.PodTemplateSpec) *cluster.PodTemplate {
 	return &newTemplate(t).PodTemplate
 }
 
@@ -29,7 +29,7 @@ func newTemplate(t *corev1.PodTemplateSpec) *template {
 	pod := &corev1.Pod{Spec: spec}
 	pod.Spec.Containers, pod.Spec.InitContainers = defaulted(spec.Containers), defaulted(spec.InitContainers)
 	out := &template{
-		PodTemplate: metricsource.PodTemplate{
+		PodTemplate: cluster.PodTemplate{
 			Labels:       t.Labels,
 			Requests:     amounts(resource.PodRequests(pod, resource.PodResourcesOptions{})),
 			Limits:       amounts(resource.PodLimits(pod, resource.PodResourcesOptions{})),
@@ -77,8 +77,8 @@ func defaulted(containers []corev1.Container) []corev1.Container {
 // podCount is the resource that every pod takes one of.
 const podCount = string(corev1.ResourcePods)
 
-func amounts(list corev1.ResourceList) metricsource.Resources {
-	out := make(metricsource.Resources, len(list))
+func amounts(list corev1.ResourceList) cluster.Resources {
+	out := make(cluster.Resources, len(list))
 	for name, q := range list {
 		if name == corev1.ResourceCPU {
 			out[string(name)] = q.MilliValue()
@@ -97,8 +97,8 @@ func repels(a *corev1.Affinity) []corev1.PodAffinityTerm {
 }
 
 // hostPorts are those of the containers and of the sidecars, as the scheduler sees them.
-func hostPorts(spec *corev1.PodSpec) []metricsource.HostPort {
-	var all []metricsource.HostPort
+func hostPorts(spec *corev1.PodSpec) []cluster.HostPort {
+	var all []cluster.HostPort
 	take := func(c corev1.Container) {
 		for _, p := range c.Ports {
 			port := p.HostPort
@@ -108,7 +108,7 @@ func hostPorts(spec *corev1.PodSpec) []metricsource.HostPort {
 			if port <= 0 {
 				continue
 			}
-			h := metricsource.HostPort{IP: p.HostIP, Protocol: string(p.Protocol), Port: port}
+			h := cluster.HostPort{IP: p.HostIP, Protocol: string(p.Protocol), Port: port}
 			if h.Protocol == "" {
 				h.Protocol = string(corev1.ProtocolTCP)
 			}
@@ -177,7 +177,7 @@ func places(v corev1.Volume) bool {
 }
 
 // resolve joins the classes that a template names to it.
-func (t *template) resolve(c *classes) *metricsource.PodTemplate {
+func (t *template) resolve(c *classes) *cluster.PodTemplate {
 	out := t.PodTemplate
 	switch p, ok := c.priorities[t.priorityClass]; {
 	case ok:

@@ -4,14 +4,14 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 const (
@@ -23,13 +23,13 @@ const (
 // pod is what is kept of a corev1.Pod.
 type pod struct {
 	metav1.ObjectMeta // as in identify, and the labels
-	state             metricsource.Pod
+	state             cluster.Pod
 	ips               []string // of both families
-	requests, limits  metricsource.Resources
-	bound             *metricsource.BoundPod // nil: it holds nothing of a node
+	requests, limits  cluster.Resources
+	bound             *cluster.BoundPod // nil: it holds nothing of a node
 }
 
-func boundOf(p *pod) *metricsource.BoundPod {
+func boundOf(p *pod) *cluster.BoundPod {
 	if p == nil {
 		return nil
 	}
@@ -45,7 +45,7 @@ type target struct {
 	// template is nil where only the scale subresource is read; resolved is what it
 	// comes to with the classes that it names.
 	template *template
-	resolved *metricsource.PodTemplate
+	resolved *cluster.PodTemplate
 	// err, where a scale subresource could not be read, says why; gone: because
 	// the target does not exist, which is an answer, and not a failure.
 	err  error
@@ -67,7 +67,7 @@ type objectSpec struct {
 	target   targetRef
 	min, max int
 	paused   bool
-	triggers []metricsource.ScaledObjectTrigger // external ones only
+	triggers []cluster.ScaledObjectTrigger // external ones only
 }
 
 // The transforms below build small objects of their own instead of emptying the
@@ -87,7 +87,7 @@ func trimPod(obj any) (any, error) {
 	}
 	m := identify(p)
 	m.Labels = p.Labels
-	bound, requests := NewBoundPod(p), metricsource.Resources(nil)
+	bound, requests := NewBoundPod(p), cluster.Resources(nil)
 	if bound != nil {
 		requests = bound.Requests
 	} else {
@@ -99,7 +99,7 @@ func trimPod(obj any) (any, error) {
 	}
 	slices.Sort(ips)
 	ips = slices.DeleteFunc(slices.Compact(ips), func(ip string) bool { return ip == "" })
-	return &pod{ObjectMeta: m, ips: ips, requests: requests, limits: podLimits(p), bound: bound, state: metricsource.Pod{
+	return &pod{ObjectMeta: m, ips: ips, requests: requests, limits: podLimits(p), bound: bound, state: cluster.Pod{
 		Name:        p.Name,
 		UID:         string(p.UID),
 		IP:          p.Status.PodIP,
@@ -190,8 +190,8 @@ func (r targetRef) polled() bool { return !r.watched() && r.name != "" }
 
 func (r targetRef) String() string { return r.kind + "/" + r.name }
 
-func externalTriggers(spec map[string]any) []metricsource.ScaledObjectTrigger {
-	var out []metricsource.ScaledObjectTrigger
+func externalTriggers(spec map[string]any) []cluster.ScaledObjectTrigger {
+	var out []cluster.ScaledObjectTrigger
 	list, _ := spec["triggers"].([]any)
 	for _, e := range list {
 		t, _ := e.(map[string]any)
@@ -206,7 +206,7 @@ func externalTriggers(spec map[string]any) []metricsource.ScaledObjectTrigger {
 				metadata[k] = s
 			}
 		}
-		out = append(out, metricsource.ScaledObjectTrigger{Push: kind == "external-push", Metadata: metadata})
+		out = append(out, cluster.ScaledObjectTrigger{Push: kind == "external-push", Metadata: metadata})
 	}
 	return out
 }

@@ -4,14 +4,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/tools/cache"
-
-	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 func fullMeta() metav1.ObjectMeta {
@@ -42,11 +42,11 @@ func TestTrimPod(t *testing.T) {
 	require.NoError(t, err)
 	want := &pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "n", UID: "u", ResourceVersion: "7", Labels: app("a")},
-		state:      metricsource.Pod{Name: "n", UID: "u", IP: "10.0.0.1", Phase: "Running", Ready: true, Terminating: true, Node: "node"},
+		state:      cluster.Pod{Name: "n", UID: "u", IP: "10.0.0.1", Phase: "Running", Ready: true, Terminating: true, Node: "node"},
 		ips:        []string{"10.0.0.1"},
-		requests:   metricsource.Resources{"pods": 1},
-		limits:     metricsource.Resources{},
-		bound:      &metricsource.BoundPod{Namespace: "ns", Name: "n", Labels: app("a"), Node: "node", Requests: metricsource.Resources{"pods": 1}},
+		requests:   cluster.Resources{"pods": 1},
+		limits:     cluster.Resources{},
+		bound:      &cluster.BoundPod{Namespace: "ns", Name: "n", Labels: app("a"), Node: "node", Requests: cluster.Resources{"pods": 1}},
 	}
 	require.Equal(t, want, got)
 
@@ -114,7 +114,7 @@ func TestTrimScaledObject(t *testing.T) {
 		spec: objectSpec{
 			target: targetRef{"argoproj.io", "v1alpha1", "Rollout", "asr"},
 			min:    2, max: 9,
-			triggers: []metricsource.ScaledObjectTrigger{
+			triggers: []cluster.ScaledObjectTrigger{
 				{Metadata: map[string]string{"engine": "vllm", "portFromEnv": "PORT"}},
 				{Push: true, Metadata: map[string]string{"engine": "sglang"}},
 			},

@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"golang.org/x/sync/semaphore"
 
-	"github.com/inference-scaler/inference-scaler/metricsource/access"
+	"github.com/inference-scaler/inference-scaler/metricsource/httpclient"
 	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 )
 
@@ -18,7 +18,7 @@ const maxRounds = 128
 // Options of a Poller; the zero value is fit for use.
 type Options struct {
 	// Dial opens connections to servers; nil is a net.Dialer.
-	Dial access.Dialer
+	Dial httpclient.Dialer
 	// Registerer takes the poller's own metrics; nil is none.
 	Registerer prometheus.Registerer
 }
@@ -26,7 +26,7 @@ type Options struct {
 // Poller asks the questions of its sources when they are due. Its methods are
 // safe for concurrent use.
 type Poller struct {
-	dial    access.Dialer
+	dial    httpclient.Dialer
 	queries *prometheus.CounterVec
 	took    prometheus.Histogram
 	slots   *semaphore.Weighted

@@ -15,7 +15,7 @@ import (
 	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
-	"github.com/inference-scaler/inference-scaler/metricsource/access"
+	"github.com/inference-scaler/inference-scaler/metricsource/httpclient"
 )
 
 const (
@@ -37,8 +37,8 @@ type Config struct {
 	Timeout  time.Duration // for one question
 	// Permit refuses addresses that must not be dialled; nil permits all.
 	Permit func(netip.Addr) error
-	// Credentials for the server; nil: none. See access.Options.
-	Credentials func(context.Context, *url.URL) (*access.Credentials, error)
+	// Credentials for the server; nil: none. See httpclient.Options.
+	Credentials func(context.Context, *url.URL) (*httpclient.Credentials, error)
 	// OnAnswer is called after each round, with or without an answer. It must be quick.
 	OnAnswer func()
 }
@@ -58,7 +58,7 @@ type Answer struct {
 type Source struct {
 	poller    *Poller
 	cfg       Config
-	transport *access.Transport
+	transport *httpclient.Transport
 	api       v1.API
 	broken    error // why there is no api
 	life      context.Context
@@ -77,7 +77,7 @@ func (p *Poller) Open(cfg Config) *Source {
 	s := &Source{
 		poller: p,
 		cfg:    cfg,
-		transport: access.NewTransport(access.Options{
+		transport: httpclient.NewTransport(httpclient.Options{
 			URL:         cfg.Address,
 			Dial:        p.dial,
 			Permit:      cfg.Permit,

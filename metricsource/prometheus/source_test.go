@@ -21,7 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
-	"github.com/inference-scaler/inference-scaler/metricsource/access"
+	"github.com/inference-scaler/inference-scaler/metricsource/httpclient"
 )
 
 // asking is a poller at work, with one source.
@@ -268,11 +268,11 @@ func TestCredentials(t *testing.T) {
 	defer server.Close()
 	pool := server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 	withRoots := func(c *Config) {
-		c.Credentials = func(_ context.Context, at *url.URL) (*access.Credentials, error) {
+		c.Credentials = func(_ context.Context, at *url.URL) (*httpclient.Credentials, error) {
 			host, _, err := net.SplitHostPort(at.Host)
 			require.NoError(t, err)
 			require.Equal(t, "127.0.0.1", host)
-			return &access.Credentials{Roots: pool, Header: http.Header{"Authorization": {"Bearer xyz"}}}, nil
+			return &httpclient.Credentials{Roots: pool, Header: http.Header{"Authorization": {"Bearer xyz"}}}, nil
 		}
 	}
 	got := ask(t, server.URL, withRoots).once("q")

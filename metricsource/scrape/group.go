@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
-	"github.com/inference-scaler/inference-scaler/metricsource/access"
 	"github.com/inference-scaler/inference-scaler/metricsource/exposition"
+	"github.com/inference-scaler/inference-scaler/metricsource/httpclient"
 )
 
 // Config says how the targets of one group are read.
@@ -32,8 +32,8 @@ type Config struct {
 	// Those of pods are not: a pod's certificate cannot name an address that it did
 	// not choose, and what answers there is that pod, as for the kubelet's probes.
 	Verify bool
-	// Credentials for a target; nil: none. See access.Options.
-	Credentials func(context.Context, *url.URL) (*access.Credentials, error)
+	// Credentials for a target; nil: none. See httpclient.Options.
+	Credentials func(context.Context, *url.URL) (*httpclient.Credentials, error)
 	// OnRead is called after each reading of a target, from many goroutines. It
 	// must be quick.
 	OnRead func()

@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 
-	"github.com/inference-scaler/inference-scaler/metricsource/access"
+	"github.com/inference-scaler/inference-scaler/metricsource/httpclient"
 	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 )
 
@@ -26,7 +26,7 @@ const (
 // Options of a Scraper.
 type Options struct {
 	// Dial opens connections to targets; nil is a net.Dialer.
-	Dial access.Dialer
+	Dial httpclient.Dialer
 	// Registerer takes the scraper's own metrics; nil is none.
 	Registerer prometheus.Registerer
 	// Logger is told of targets that begin or cease to fail; nil discards.

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
-	"github.com/inference-scaler/inference-scaler/metricsource/access"
+	"github.com/inference-scaler/inference-scaler/metricsource/httpclient"
 	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 )
 
@@ -21,7 +21,7 @@ import (
 type target struct {
 	group     *Group
 	spec      Target
-	transport *access.Transport // of its own: its connection is closed when it goes
+	transport *httpclient.Transport // of its own: its connection is closed when it goes
 	offset    time.Duration
 	cancel    context.CancelFunc // of the reading under way
 	reader    reader
@@ -42,7 +42,7 @@ func newTarget(g *Group, spec Target, offset time.Duration) *target {
 		offset:  offset,
 		status:  metricsource.Status{Target: spec.Name, Err: errNotAnswered},
 		samples: g.cfg.Window.Target(spec.Labels),
-		transport: access.NewTransport(access.Options{
+		transport: httpclient.NewTransport(httpclient.Options{
 			URL:         spec.URL,
 			Dial:        g.scraper.opts.Dial,
 			Permit:      g.cfg.Permit,

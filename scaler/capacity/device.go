@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 )
 
 // Device is what makes a replica's room scarce.
@@ -25,7 +25,7 @@ const defaultResource = "nvidia.com/gpu"
 // DeviceOf says which devices a replica holds: resource and perReplica are what its
 // trigger says of it, empty and 0 where it says nothing. A PerReplica of 0 means none.
 // What the pods request goes before what a trigger says they hold.
-func DeviceOf(t *metricsource.PodTemplate, resource string, perReplica int64) Device {
+func DeviceOf(t *cluster.PodTemplate, resource string, perReplica int64) Device {
 	if resource != "" {
 		if n := t.Requests[resource]; n > 0 {
 			return Device{resource, n, true}
@@ -50,8 +50,8 @@ func DeviceOf(t *metricsource.PodTemplate, resource string, perReplica int64) De
 func (d Device) String() string { return fmt.Sprintf("%d %s", d.PerReplica, d.Resource) }
 
 // needs is all that a replica takes of a node.
-func (d Device) needs(t *metricsource.PodTemplate) metricsource.Resources {
-	needs := make(metricsource.Resources, len(t.Requests)+1)
+func (d Device) needs(t *cluster.PodTemplate) cluster.Resources {
+	needs := make(cluster.Resources, len(t.Requests)+1)
 	for name, n := range t.Requests {
 		if n > 0 {
 			needs[name] = n

@@ -4,28 +4,28 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	schedulinghelper "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
-
-	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 // nodesFor remembers on which nodes a pod of a template may run, for as long as they
 // and the template stay what they are.
 type nodesFor struct {
 	*placer // nil before the first update
-	specs   []*metricsource.NodeSpec
+	specs   []*cluster.NodeSpec
 	nodes   []bool // may it
 	used    bool
 }
 
 // update looks again at the nodes that are new or have changed; both lists are ordered
 // by name.
-func (f *nodesFor) update(t *metricsource.PodTemplate, specs []*metricsource.NodeSpec) {
+func (f *nodesFor) update(t *cluster.PodTemplate, specs []*cluster.NodeSpec) {
 	if f.placer == nil || f.template != t {
 		f.placer, f.specs, f.nodes = newPlacer(t), nil, nil
 	} else if same(f.specs, specs) {
@@ -48,12 +48,12 @@ func (f *nodesFor) update(t *metricsource.PodTemplate, specs []*metricsource.Nod
 }
 
 // same reports whether both are one list, and not only equal.
-func same(a, b []*metricsource.NodeSpec) bool {
+func same(a, b []*cluster.NodeSpec) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
-func specsOf(nodes []*metricsource.Node) []*metricsource.NodeSpec {
-	specs := make([]*metricsource.NodeSpec, 0, len(nodes))
+func specsOf(nodes []*cluster.Node) []*cluster.NodeSpec {
+	specs := make([]*cluster.NodeSpec, 0, len(nodes))
 	for _, n := range nodes {
 		specs = append(specs, n.NodeSpec)
 	}
@@ -62,16 +62,16 @@ func specsOf(nodes []*metricsource.Node) []*metricsource.NodeSpec {
 
 // placer decides which nodes a pod of a template may run on, whatever runs there.
 type placer struct {
-	template *metricsource.PodTemplate
+	template *cluster.PodTemplate
 	affinity nodeaffinity.RequiredNodeAffinity
 }
 
-func newPlacer(t *metricsource.PodTemplate) *placer {
+func newPlacer(t *cluster.PodTemplate) *placer {
 	a := &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: t.NodeAffinity}}
 	return &placer{t, nodeaffinity.NewRequiredNodeAffinity(t.NodeSelector, a)}
 }
 
-func (p *placer) may(n *metricsource.NodeSpec) bool {
+func (p *placer) may(n *cluster.NodeSpec) bool {
 	if !n.Ready || n.Unschedulable && !p.tolerates(&corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}) {
 		return false
 	}
@@ -79,7 +79,7 @@ func (p *placer) may(n *metricsource.NodeSpec) bool {
 }
 
 // wants reports whether the template's selectors match a node.
-func (p *placer) wants(n *metricsource.NodeSpec) bool {
+func (p *placer) wants(n *cluster.NodeSpec) bool {
 	ok, err := p.affinity.Match(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.Name, Labels: n.Labels}})
 	return ok && err == nil
 }
@@ -104,7 +104,7 @@ func (p *placer) tolerateAll(taints []corev1.Taint) bool {
 }
 
 // joins reports whether nodes of a pool may be ones that the pod may run on.
-func (p *placer) joins(pool *metricsource.NodePool) bool {
+func (p *placer) joins(pool *cluster.NodePool) bool {
 	if !p.tolerateAll(pool.Taints) {
 		return false
 	}
@@ -121,11 +121,11 @@ func (p *placer) joins(pool *metricsource.NodePool) bool {
 
 // shyPod is a pod that keeps others away, and its node.
 type shyPod struct {
-	*metricsource.BoundPod
-	node *metricsource.Node
+	*cluster.BoundPod
+	node *cluster.Node
 }
 
-func shyPods(nodes []*metricsource.Node) (all []shyPod) {
+func shyPods(nodes []*cluster.Node) (all []shyPod) {
 	for _, n := range nodes {
 		for _, p := range n.Pods {
 			if len(p.Repels) > 0 {
@@ -138,7 +138,7 @@ func shyPods(nodes []*metricsource.Node) (all []shyPod) {
 
 // conflicts reports, by node, where a pod of the template is kept away by those that
 // run there; nil: nowhere. lonely: one that runs keeps the next one away.
-func conflicts(namespace string, t *metricsource.PodTemplate, nodes []*metricsource.Node, shy []shyPod) (blocked []bool, lonely bool) {
+func conflicts(namespace string, t *cluster.PodTemplate, nodes []*cluster.Node, shy []shyPod) (blocked []bool, lonely bool) {
 	block := func(i int) {
 		if blocked == nil {
 			blocked = make([]bool, len(nodes))
@@ -164,7 +164,7 @@ func conflicts(namespace string, t *metricsource.PodTemplate, nodes []*metricsou
 		return blocked, false
 	}
 	for i, n := range nodes {
-		if slices.ContainsFunc(n.Pods, func(p *metricsource.BoundPod) bool {
+		if slices.ContainsFunc(n.Pods, func(p *cluster.BoundPod) bool {
 			return clash(t.Ports, p.Ports) || avoids(t, namespace, p.Namespace, p.Labels)
 		}) {
 			block(i)
@@ -174,7 +174,7 @@ func conflicts(namespace string, t *metricsource.PodTemplate, nodes []*metricsou
 }
 
 // avoids reports whether a pod of the template runs on no node where such a pod runs.
-func avoids(t *metricsource.PodTemplate, from, namespace string, of map[string]string) bool {
+func avoids(t *cluster.PodTemplate, from, namespace string, of map[string]string) bool {
 	return slices.ContainsFunc(t.Repels, func(term corev1.PodAffinityTerm) bool {
 		return term.TopologyKey == corev1.LabelHostname && repels(&term, from, namespace, of)
 	})
@@ -201,7 +201,7 @@ func repels(term *corev1.PodAffinityTerm, from, namespace string, of map[string]
 }
 
 // clash reports whether two pods want the same port of a node.
-func clash(a, b []metricsource.HostPort) bool {
+func clash(a, b []cluster.HostPort) bool {
 	for _, p := range a {
 		for _, q := range b {
 			if p.Port == q.Port && strings.EqualFold(p.Protocol, q.Protocol) && (p.IP == q.IP || p.IP == "" || q.IP == "") {

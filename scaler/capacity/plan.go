@@ -7,12 +7,12 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 )
 
 // Workload is one that wants room. Its Template must be known, and its Device hold something.
 type Workload struct {
-	*metricsource.Workload
+	*cluster.Workload
 	Device Device
 	// Claim is how many replicas it asks for, within what its ScaledObject lets it have.
 	Claim int
@@ -26,7 +26,7 @@ type Workload struct {
 // out. The zero Planner is fit for use, by one goroutine at a time.
 type Planner struct {
 	nodes map[object]*nodesFor
-	specs []*metricsource.NodeSpec // the same list for as long as it is equal
+	specs []*cluster.NodeSpec // the same list for as long as it is equal
 }
 
 type object struct{ namespace, name string }
@@ -36,7 +36,7 @@ const unlimited = int64(1) << 48
 
 // Plan is who gets what. It is immutable once it is made.
 type Plan struct {
-	inventory *metricsource.Inventory
+	inventory *cluster.Inventory
 	// free is what is free, by resource and place: nodes in the inventory's order, then
 	// pools. offered is what was before any of it was granted.
 	free, offered map[string][]int64
@@ -84,7 +84,7 @@ type need struct {
 //
 // A replica goes where most devices are free, as the scheduler spreads pods: what it
 // leaves for larger replicas may be too little for a moment, and never too much.
-func (p *Planner) Plan(inv *metricsource.Inventory, workloads []Workload) *Plan {
+func (p *Planner) Plan(inv *cluster.Inventory, workloads []Workload) *Plan {
 	plan := &Plan{
 		inventory: inv, free: map[string][]int64{}, offered: map[string][]int64{},
 		quotas: budgets(inv.Quotas), index: map[object]*member{}, shy: shyPods(inv.Nodes),
@@ -178,7 +178,7 @@ func (p *Plan) member(w Workload, by *nodesFor) *member {
 
 // at is the place of a node; false where there is none of that name.
 func (p *Plan) at(node string) (place int, known bool) {
-	return slices.BinarySearchFunc(p.inventory.Nodes, node, func(n *metricsource.Node, name string) int { return cmp.Compare(n.Name, name) })
+	return slices.BinarySearchFunc(p.inventory.Nodes, node, func(n *cluster.Node, name string) int { return cmp.Compare(n.Name, name) })
 }
 
 // forget drops what is remembered of workloads that are gone.

@@ -6,17 +6,17 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	"pgregory.net/rapid"
-
-	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 // drawState draws a cluster, odd ones too, and workloads that want room in it.
-func drawState(t *rapid.T) (*metricsource.Inventory, []Workload) {
+func drawState(t *rapid.T) (*cluster.Inventory, []Workload) {
 	amounts := rapid.OneOf(rapid.Int64Range(0, 16), rapid.SampledFrom([]int64{-1, math.MinInt64, math.MaxInt64, 1 << 50}))
-	inv := &metricsource.Inventory{}
+	inv := &cluster.Inventory{}
 	for i := range rapid.IntRange(0, 6).Draw(t, "nodes") {
 		n := nodeOf(fmt.Sprint("n", i), amounts.Draw(t, "gpus"), amounts.Draw(t, "held"))
 		n.Ready = rapid.IntRange(0, 4).Draw(t, "ready") > 0
@@ -27,13 +27,13 @@ func drawState(t *rapid.T) (*metricsource.Inventory, []Workload) {
 		inv.Nodes = append(inv.Nodes, n)
 	}
 	if rapid.Bool().Draw(t, "quota") {
-		inv.Quotas = append(inv.Quotas, &metricsource.Quota{
-			Namespace: "ns", Name: "q", Requests: metricsource.Resources{gpu: amounts.Draw(t, "hard")},
-			Requested: metricsource.Resources{gpu: amounts.Draw(t, "used")},
+		inv.Quotas = append(inv.Quotas, &cluster.Quota{
+			Namespace: "ns", Name: "q", Requests: cluster.Resources{gpu: amounts.Draw(t, "hard")},
+			Requested: cluster.Resources{gpu: amounts.Draw(t, "used")},
 		})
 	}
 	if rapid.Bool().Draw(t, "pool") {
-		inv.Autoscaler.Pools = []metricsource.NodePool{{Name: "p", Left: metricsource.Resources{gpu: amounts.Draw(t, "left")}}}
+		inv.Autoscaler.Pools = []cluster.NodePool{{Name: "p", Left: cluster.Resources{gpu: amounts.Draw(t, "left")}}}
 	}
 	var workloads []Workload
 	for i := range rapid.IntRange(0, 5).Draw(t, "workloads") {
@@ -50,7 +50,7 @@ func drawState(t *rapid.T) (*metricsource.Inventory, []Workload) {
 		}
 		for j := range rapid.IntRange(0, 3).Draw(t, "pods") {
 			node := fmt.Sprint("n", rapid.IntRange(0, 7).Draw(t, "node"))
-			w.Pods = append(w.Pods, metricsource.Pod{Name: fmt.Sprint(w.ScaledObject, j), Phase: "Running", Node: node, Terminating: rapid.Bool().Draw(t, "terminating")})
+			w.Pods = append(w.Pods, cluster.Pod{Name: fmt.Sprint(w.ScaledObject, j), Phase: "Running", Node: node, Terminating: rapid.Bool().Draw(t, "terminating")})
 		}
 		workloads = append(workloads, w)
 	}
@@ -106,7 +106,7 @@ func FuzzPlan(f *testing.F) { f.Fuzz(rapid.MakeFuzz(checkPlan)) }
 func TestSharesSettle(t *testing.T) {
 	for seed := range uint64(300) {
 		rng := rand.New(rand.NewPCG(seed, 1))
-		inv := &metricsource.Inventory{}
+		inv := &cluster.Inventory{}
 		for i := range 1 + rng.IntN(4) {
 			inv.Nodes = append(inv.Nodes, nodeOf(fmt.Sprint("n", i), int64(1+rng.IntN(8)), 0))
 		}
@@ -143,7 +143,7 @@ func values(workloads []*Workload) (all []Workload) {
 
 // follow has one thing happen, and reports whether anything changed: a workload is
 // given the replicas of its answer, or the scheduler binds one of its pods.
-func follow(rng *rand.Rand, p *Planner, inv *metricsource.Inventory, workloads []*Workload) bool {
+func follow(rng *rand.Rand, p *Planner, inv *cluster.Inventory, workloads []*Workload) bool {
 	w := workloads[rng.IntN(len(workloads))]
 	next := *w.Workload
 	changed := false
@@ -152,7 +152,7 @@ func follow(rng *rand.Rand, p *Planner, inv *metricsource.Inventory, workloads [
 		changed = next.Replicas != min(w.Claim, r.Replicas)
 		next.Replicas = min(w.Claim, r.Replicas)
 	}
-	next.Pods = append([]metricsource.Pod(nil), w.Pods...)
+	next.Pods = append([]cluster.Pod(nil), w.Pods...)
 	for len(next.Pods) > next.Replicas { // the last to come is the first to go
 		last := next.Pods[len(next.Pods)-1]
 		next.Pods = next.Pods[:len(next.Pods)-1]
@@ -167,7 +167,7 @@ func follow(rng *rand.Rand, p *Planner, inv *metricsource.Inventory, workloads [
 		for _, i := range rng.Perm(len(inv.Nodes)) {
 			if n := inv.Nodes[i]; n.Allocatable[gpu]-n.Held[gpu] >= w.Device.PerReplica {
 				n.Held[gpu] += w.Device.PerReplica
-				next.Pods = append(next.Pods, metricsource.Pod{Name: fmt.Sprint(w.ScaledObject, len(next.Pods)), Phase: "Running", Node: n.Name})
+				next.Pods = append(next.Pods, cluster.Pod{Name: fmt.Sprint(w.ScaledObject, len(next.Pods)), Phase: "Running", Node: n.Name})
 				changed = true
 				break
 			}

@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"container/heap"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 )
 
 // share grants one replica at a time to the claim that comes first.
@@ -151,11 +151,11 @@ func (m *member) given() int {
 // budget is what a quota leaves.
 type budget struct {
 	name             string
-	requests, limits metricsource.Resources
+	requests, limits cluster.Resources
 	unmodelled       string
 }
 
-func budgets(quotas []*metricsource.Quota) map[string][]*budget {
+func budgets(quotas []*cluster.Quota) map[string][]*budget {
 	out := map[string][]*budget{}
 	for _, q := range quotas {
 		out[q.Namespace] = append(out[q.Namespace], &budget{
@@ -166,8 +166,8 @@ func budgets(quotas []*metricsource.Quota) map[string][]*budget {
 	return out
 }
 
-func left(hard, used metricsource.Resources) metricsource.Resources {
-	out := make(metricsource.Resources, len(hard))
+func left(hard, used cluster.Resources) cluster.Resources {
+	out := make(cluster.Resources, len(hard))
 	for name, n := range hard {
 		out[name] = amount(n) - amount(used[name])
 	}

@@ -5,9 +5,9 @@ import (
 	"strconv"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
+	"go.yaml.in/yaml/v3"
 )
 
 // The shapes below are what rules look at, and no more: the API server knows the rest.
@@ -118,8 +118,8 @@ type container struct {
 
 // template is the pods' devices: whole numbers, and of containers only, as extended
 // resources are; what a container limits it requests.
-func (s *podSpec) template() *metricsource.PodTemplate {
-	sum := metricsource.Resources{}
+func (s *podSpec) template() *cluster.PodTemplate {
+	sum := cluster.Resources{}
 	for _, c := range s.serving() {
 		for name, text := range c.Resources.Limits {
 			if n, err := strconv.ParseInt(text, 10, 64); err == nil && strings.Contains(name, "/") {
@@ -133,7 +133,7 @@ func (s *podSpec) template() *metricsource.PodTemplate {
 			}
 		}
 	}
-	return &metricsource.PodTemplate{Requests: sum}
+	return &cluster.PodTemplate{Requests: sum}
 }
 
 type hpaSpec struct {

@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 )
 
 // Cluster is what an API server would say of the simulated fleets: their
@@ -20,12 +20,12 @@ type Cluster struct {
 // tier is a workload as the API server has it.
 type tier struct {
 	Workload
-	object   metricsource.ScaledObject
-	template *metricsource.PodTemplate
+	object   cluster.ScaledObject
+	template *cluster.PodTemplate
 }
 
 func newTier(s Story, w Workload, scalerAddress string) tier {
-	t := tier{Workload: w, object: s.object(w, scalerAddress), template: &metricsource.PodTemplate{Requests: metricsource.Resources{"pods": 1}}}
+	t := tier{Workload: w, object: s.object(w, scalerAddress), template: &cluster.PodTemplate{Requests: cluster.Resources{"pods": 1}}}
 	if w.Shape.GPUs > 0 {
 		t.template.Requests[gpuResource] = int64(w.Shape.GPUs)
 	}
@@ -36,36 +36,36 @@ func newTier(s Story, w Workload, scalerAddress string) tier {
 func (c *Cluster) Synced() bool { return true }
 
 // ScaledObjects lists all of them.
-func (c *Cluster) ScaledObjects() (all []metricsource.ScaledObject) {
+func (c *Cluster) ScaledObjects() (all []cluster.ScaledObject) {
 	for _, t := range c.tiers {
 		all = append(all, t.copy())
 	}
 	return all
 }
 
-// ScaledObject returns one, or an error that wraps [metricsource.ErrNotFound].
-func (c *Cluster) ScaledObject(namespace, name string) (metricsource.ScaledObject, error) {
+// ScaledObject returns one, or an error that wraps [cluster.ErrNotFound].
+func (c *Cluster) ScaledObject(namespace, name string) (cluster.ScaledObject, error) {
 	i, err := c.find(namespace, name)
 	if err != nil {
-		return metricsource.ScaledObject{}, err
+		return cluster.ScaledObject{}, err
 	}
 	return c.tiers[i].copy(), nil
 }
 
 // Workload returns a ScaledObject's scale target and its pods as they are now, or an
-// error that wraps [metricsource.ErrNotFound].
-func (c *Cluster) Workload(namespace, name string) (w metricsource.Workload, err error) {
+// error that wraps [cluster.ErrNotFound].
+func (c *Cluster) Workload(namespace, name string) (w cluster.Workload, err error) {
 	i, err := c.find(namespace, name)
 	if err != nil {
-		return metricsource.Workload{}, err
+		return cluster.Workload{}, err
 	}
 	c.world.look(func(fleets []*Fleet, _ time.Duration) { w = c.workload(i, fleets[i]) })
 	return w, nil
 }
 
-func (c *Cluster) workload(i int, f *Fleet) metricsource.Workload {
+func (c *Cluster) workload(i int, f *Fleet) cluster.Workload {
 	t := c.tiers[i]
-	return metricsource.Workload{
+	return cluster.Workload{
 		Namespace: t.object.Namespace, ScaledObject: t.object.Name,
 		Kind: "Deployment", Name: t.object.Name,
 		Replicas: f.Stats().Replicas, MinReplicas: t.Min, MaxReplicas: t.Max,
@@ -74,24 +74,24 @@ func (c *Cluster) workload(i int, f *Fleet) metricsource.Workload {
 }
 
 // Endpoints returns that of the API server, the only Service of the model.
-func (c *Cluster) Endpoints(namespace, service, _ string) ([]metricsource.Endpoint, error) {
+func (c *Cluster) Endpoints(namespace, service, _ string) ([]cluster.Endpoint, error) {
 	if namespace == c.tiers[0].object.Namespace && service == frontService {
-		return []metricsource.Endpoint{{Pod: frontService + "-0", IP: frontIP, Port: frontPort}}, nil
+		return []cluster.Endpoint{{Pod: frontService + "-0", IP: frontIP, Port: frontPort}}, nil
 	}
-	return nil, fmt.Errorf("service %s/%s: %w", namespace, service, metricsource.ErrNotFound)
+	return nil, fmt.Errorf("service %s/%s: %w", namespace, service, cluster.ErrNotFound)
 }
 
 // HasPod reports that the address is a pod's: all addresses of the model are.
 func (c *Cluster) HasPod(string, netip.Addr) bool { return true }
 
 // Leader returns the workload of that name.
-func (c *Cluster) Leader(namespace, _, name string) (metricsource.Workload, error) {
+func (c *Cluster) Leader(namespace, _, name string) (cluster.Workload, error) {
 	return c.Workload(namespace, name)
 }
 
 // Inventory returns the nodes, and all workloads.
-func (c *Cluster) Inventory() (*metricsource.Inventory, error) {
-	inv := &metricsource.Inventory{}
+func (c *Cluster) Inventory() (*cluster.Inventory, error) {
+	inv := &cluster.Inventory{}
 	c.world.look(func(fleets []*Fleet, _ time.Duration) {
 		inv.Nodes = c.world.nodes.inventory()
 		for i, f := range fleets {
@@ -125,13 +125,13 @@ func (c *Cluster) find(namespace, name string) (int, error) {
 			return i, nil
 		}
 	}
-	return 0, fmt.Errorf("ScaledObject %s/%s: %w", namespace, name, metricsource.ErrNotFound)
+	return 0, fmt.Errorf("ScaledObject %s/%s: %w", namespace, name, cluster.ErrNotFound)
 }
 
 // copy keeps callers from sharing a map with us.
-func (t tier) copy() metricsource.ScaledObject {
+func (t tier) copy() cluster.ScaledObject {
 	o := t.object
-	o.Triggers = append([]metricsource.ScaledObjectTrigger(nil), o.Triggers...)
+	o.Triggers = append([]cluster.ScaledObjectTrigger(nil), o.Triggers...)
 	for i, trigger := range o.Triggers {
 		o.Triggers[i].Metadata = maps.Clone(trigger.Metadata)
 	}

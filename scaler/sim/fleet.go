@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 )
 
 // Shape is what a fleet's replicas are like.
@@ -181,8 +181,8 @@ func (f *Fleet) Stats() Stats {
 }
 
 // Pods lists the fleet's pods as Kubernetes would.
-func (f *Fleet) Pods() []metricsource.Pod {
-	pods := make([]metricsource.Pod, 0, len(f.replicas))
+func (f *Fleet) Pods() []cluster.Pod {
+	pods := make([]cluster.Pod, 0, len(f.replicas))
 	for _, r := range f.replicas {
 		pods = append(pods, r.pod())
 	}

@@ -3,7 +3,7 @@ package sim
 import (
 	"fmt"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 )
 
 const gpuResource = "nvidia.com/gpu"
@@ -48,11 +48,11 @@ func (n *nodes) held() (held, of int) {
 }
 
 // inventory is what the API server would say of them.
-func (n *nodes) inventory() (all []*metricsource.Node) {
+func (n *nodes) inventory() (all []*cluster.Node) {
 	for i, gpus := range n.gpus {
-		all = append(all, &metricsource.Node{
-			NodeSpec: &metricsource.NodeSpec{Name: nodeName(i), Ready: true, Allocatable: metricsource.Resources{gpuResource: int64(gpus), "pods": 110}},
-			Held:     metricsource.Resources{gpuResource: int64(gpus - n.free[i])},
+		all = append(all, &cluster.Node{
+			NodeSpec: &cluster.NodeSpec{Name: nodeName(i), Ready: true, Allocatable: cluster.Resources{gpuResource: int64(gpus), "pods": 110}},
+			Held:     cluster.Resources{gpuResource: int64(gpus - n.free[i])},
 		})
 	}
 	return all

@@ -3,7 +3,7 @@ package sim
 import (
 	"time"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 )
 
 // state is how far a replica's life has come. The order is that in which a
@@ -28,8 +28,8 @@ type replica struct {
 	node     int // of those of the nodes; meaningless while pending
 }
 
-func (r *replica) pod() metricsource.Pod {
-	p := metricsource.Pod{
+func (r *replica) pod() cluster.Pod {
+	p := cluster.Pod{
 		Name: r.name, UID: "uid-of-" + r.name, IP: r.ip, Phase: "Running",
 		// A pod that is told to end stays ready until it does.
 		Ready:       r.state == ready || r.state == draining,

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -18,8 +20,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-
-	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
 // scrape reads a pod's metrics, through the demonstration's network.
@@ -232,18 +232,18 @@ func TestCluster(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, w.Pods, 2)
 	w.Pods = nil
-	require.Equal(t, metricsource.Workload{
+	require.Equal(t, cluster.Workload{
 		Namespace: "speech", ScaledObject: "lightning-asr", Kind: "Deployment", Name: "lightning-asr",
 		Replicas: 2, MinReplicas: 1, MaxReplicas: 12,
-		Template: &metricsource.PodTemplate{Requests: metricsource.Resources{"nvidia.com/gpu": 1, "pods": 1}},
+		Template: &cluster.PodTemplate{Requests: cluster.Resources{"nvidia.com/gpu": 1, "pods": 1}},
 	}, w)
 	inv, err := c.Inventory()
 	require.NoError(t, err)
 	require.Len(t, inv.Workloads, 3)
-	require.Equal(t, metricsource.Resources{"nvidia.com/gpu": 3}, inv.Nodes[0].Held, "one of each model")
-	require.Equal(t, metricsource.Resources{"nvidia.com/gpu": 1}, inv.Nodes[1].Held)
+	require.Equal(t, cluster.Resources{"nvidia.com/gpu": 3}, inv.Nodes[0].Held, "one of each model")
+	require.Equal(t, cluster.Resources{"nvidia.com/gpu": 1}, inv.Nodes[1].Held)
 	_, err = c.Workload("speech", "other")
-	require.ErrorIs(t, err, metricsource.ErrNotFound)
+	require.ErrorIs(t, err, cluster.ErrNotFound)
 	_, err = c.ScaledObject("other", "lightning-asr")
-	require.ErrorIs(t, err, metricsource.ErrNotFound)
+	require.ErrorIs(t, err, cluster.ErrNotFound)
 }

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 )
 
 // The shortest durations that a trigger may ask for, however fast the story.
@@ -167,10 +167,10 @@ func (s Story) Metadata(w Workload, scalerAddress string) map[string]string {
 }
 
 // object is the workload's ScaledObject.
-func (s Story) object(w Workload, scalerAddress string) metricsource.ScaledObject {
-	return metricsource.ScaledObject{
+func (s Story) object(w Workload, scalerAddress string) cluster.ScaledObject {
+	return cluster.ScaledObject{
 		Namespace: s.Namespace, Name: w.Shape.Name,
-		Triggers: []metricsource.ScaledObjectTrigger{{Push: true, Metadata: s.Metadata(w, scalerAddress)}},
+		Triggers: []cluster.ScaledObjectTrigger{{Push: true, Metadata: s.Metadata(w, scalerAddress)}},
 	}
 }
 

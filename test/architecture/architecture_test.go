@@ -48,18 +48,18 @@ func generated(file string) bool { return strings.HasSuffix(file, ".pb.go") }
 // mayImport lists, for each package of ours, those of ours that it may import.
 // What is not listed imports none.
 var mayImport = map[string][]string{
-	"cmd/inference-scaler":       {"scaler", "scaler/check", "scaler/sim", "scaler/why", "metricsource/push", "metricsource/scrape", "metricsource/prometheus", "metricsource/kubernetes"},
-	"scaler":                     {"scaler/capacity", "scaler/decision", "scaler/trigger", "scaler/why", "metricsource", "metricsource/access", "metricsource/push", "metricsource/prometheus", "metricsource/scrape", "metricsource/schedule"},
-	"scaler/capacity":            {"metricsource"},
-	"scaler/check":               {"scaler/capacity", "scaler/preset", "scaler/sim", "scaler/trigger", "metricsource"},
+	"cmd/inference-scaler":       {"scaler", "scaler/check", "scaler/sim", "scaler/explain", "metricsource/push", "metricsource/scrape", "metricsource/prometheus", "metricsource/kubernetes"},
+	"scaler":                     {"scaler/capacity", "scaler/decision", "scaler/trigger", "scaler/explain", "metricsource", "metricsource/cluster", "metricsource/httpclient", "metricsource/push", "metricsource/prometheus", "metricsource/scrape", "metricsource/schedule"},
+	"scaler/capacity":            {"metricsource/cluster"},
+	"scaler/check":               {"scaler/capacity", "scaler/preset", "scaler/sim", "scaler/trigger", "metricsource", "metricsource/cluster"},
 	"scaler/trigger":             {"scaler/preset", "metricsource"},
-	"scaler/sim":                 {"metricsource", "metricsource/schedule"},
-	"metricsource/scrape":        {"metricsource", "metricsource/access", "metricsource/exposition", "metricsource/schedule"},
-	"metricsource/prometheus":    {"metricsource", "metricsource/access", "metricsource/schedule"},
+	"scaler/sim":                 {"metricsource/cluster", "metricsource/schedule"},
+	"metricsource/scrape":        {"metricsource", "metricsource/httpclient", "metricsource/exposition", "metricsource/schedule"},
+	"metricsource/prometheus":    {"metricsource", "metricsource/httpclient", "metricsource/schedule"},
 	"metricsource/push":          {"metricsource", "metricsource/schedule", "proto/demand/v1"},
 	"examples/push/apiserver":    {"metricsource/push/reporter"},
 	"metricsource/push/reporter": {"proto/demand/v1"},
-	"metricsource/kubernetes":    {"metricsource"},
+	"metricsource/kubernetes":    {"metricsource/cluster"},
 }
 
 // only lists foreign import paths, by prefix, and the packages of ours that alone may import them.
@@ -67,7 +67,7 @@ var only = map[string][]string{
 	"k8s.io/client-go/": {"metricsource/kubernetes"},
 	"sigs.k8s.io/":      {"metricsource/kubernetes"},
 	// What the scheduler looks at is told in Kubernetes' own types, and judged by its own helpers.
-	"k8s.io/":              {"metricsource", "metricsource/kubernetes", "scaler/capacity", "scaler/check"},
+	"k8s.io/":              {"metricsource/cluster", "metricsource/kubernetes", "scaler/capacity", "scaler/check"},
 	"github.com/kedacore/": {"scaler", "scaler/sim"},
 	"github.com/prometheus/prometheus/": {
 		"metricsource", "metricsource/exposition", "metricsource/push", "metricsource/scrape", "scaler",

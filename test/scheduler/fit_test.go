@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,7 +22,6 @@ import (
 	"k8s.io/kubernetes/pkg/scheduler/metrics"
 	schedulertesting "k8s.io/kubernetes/pkg/scheduler/testing/framework"
 
-	"github.com/inference-scaler/inference-scaler/metricsource"
 	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes"
 	"github.com/inference-scaler/inference-scaler/scaler/capacity"
 )
@@ -57,21 +58,21 @@ func TestRoomIsWhatTheSchedulerFills(t *testing.T) {
 func counted(c *cluster) capacity.Workload {
 	template := kubernetes.NewPodTemplate(&c.template)
 	w := capacity.Workload{
-		Workload: &metricsource.Workload{Namespace: namespace, ScaledObject: "so", Template: template},
+		Workload: &cluster.Workload{Namespace: namespace, ScaledObject: "so", Template: template},
 		Device:   capacity.DeviceOf(template, "", 0),
 	}
 	for _, p := range c.pods {
 		if p.Namespace == namespace && p.Labels["app"] == "own" {
-			w.Pods = append(w.Pods, metricsource.Pod{Name: p.Name, Phase: "Running", Node: p.Spec.NodeName, Terminating: p.DeletionTimestamp != nil})
+			w.Pods = append(w.Pods, cluster.Pod{Name: p.Name, Phase: "Running", Node: p.Spec.NodeName, Terminating: p.DeletionTimestamp != nil})
 		}
 	}
 	return w
 }
 
-func inventory(c *cluster) *metricsource.Inventory {
-	inv := &metricsource.Inventory{}
+func inventory(c *cluster) *cluster.Inventory {
+	inv := &cluster.Inventory{}
 	for _, n := range c.nodes {
-		var bound []*metricsource.BoundPod
+		var bound []*cluster.BoundPod
 		for _, p := range c.pods {
 			if p.Spec.NodeName == n.Name {
 				bound = append(bound, kubernetes.NewBoundPod(p))

@@ -1,6 +1,10 @@
-package metricsource
+package cluster
 
-import "errors"
+import (
+	"errors"
+
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+)
 
 // Errors of a cluster that cannot say what it is asked. Both mean "unknown",
 // never "none".
@@ -40,6 +44,9 @@ type Workload struct {
 	// Paused: an annotation keeps KEDA from scaling the target out (autoscaling.keda.sh/paused,
 	// paused-replicas or paused-scale-out).
 	Paused bool
+	// Behavior is the ScaledObject's advanced.horizontalPodAutoscalerConfig.behavior; nil
+	// if it has none, or if it cannot be read.
+	Behavior *autoscalingv2.HorizontalPodAutoscalerBehavior
 	// Pods match the scale target's selector, whatever their phase, ordered by name.
 	Pods []Pod
 	// Template is what a new pod of it asks of a node; nil where that is not known, as
