@@ -87,9 +87,8 @@ func (s *Scaler) of(o object) []*live {
 	return peers
 }
 
-// stands reports whether the ScaledObject declares the trigger as it is now, as far as
-// that can be told.
-func (l *live) stands() bool { return l.declared.Load() || l.perhaps.Load() }
+// stands reports whether the ScaledObject declares the trigger as it is now.
+func (l *live) stands() bool { return l.declared.Load() }
 
 // standing leaves out the triggers that a ScaledObject no longer declares, and that are
 // kept for a while: beside those that it does they have no say.

@@ -40,7 +40,6 @@ type live struct {
 	answer   atomic.Pointer[answer] // what the calls read
 	used     atomic.Int64           // when it was called last, in ns since the epoch
 	declared atomic.Bool            // by the ScaledObject
-	perhaps  atomic.Bool            // it may be: KEDA alone can tell
 	stale    atomic.Bool            // the cluster has news of the workload
 
 	mu       sync.Mutex // of an evaluation

@@ -58,10 +58,8 @@ func (s *Scaler) open(o object, metadata map[string]string, declared bool) (*liv
 	if l := s.find(o, metadata); l != nil {
 		return l, nil
 	}
-	k, perhaps := key(o, metadata), false
-	if !declared {
-		declared, perhaps = s.isDeclared(o, metadata)
-	}
+	k := key(o, metadata)
+	declared = declared || s.isDeclared(o, metadata)
 	// Before the metadata are looked at: to refuse a flood must cost next to nothing.
 	if err := s.hasRoom(o, declared); err != nil {
 		return nil, err
@@ -85,7 +83,6 @@ func (s *Scaler) open(o object, metadata map[string]string, declared bool) (*liv
 	l.label = label(t.MetricName, k, s.byObject[o])
 	s.undeclared++
 	s.markDeclared(l, declared)
-	l.perhaps.Store(perhaps)
 	if s.byObject[o] == nil {
 		s.byObject[o] = map[string]*live{}
 	}
@@ -148,15 +145,12 @@ func (s *Scaler) room(o object, declared bool) error {
 	return nil
 }
 
-func (s *Scaler) isDeclared(o object, metadata map[string]string) (declared, perhaps bool) {
+func (s *Scaler) isDeclared(o object, metadata map[string]string) bool {
 	if s.opts.Cluster == nil {
-		return false, false
+		return false
 	}
 	so, err := s.opts.Cluster.ScaledObject(o.namespace, o.name)
-	if err != nil {
-		return false, false
-	}
-	return declares(so.Triggers, metadata)
+	return err == nil && declares(so.Triggers, metadata)
 }
 
 // sweep closes the triggers that nothing declares, holds a stream of, or has
@@ -166,7 +160,7 @@ func (s *Scaler) sweep(now time.Time) {
 	s.mu.Lock()
 	s.each(func(l *live) {
 		keep := keepUndeclared
-		if s.opts.Cluster == nil || l.perhaps.Load() && !s.succeeded(l) {
+		if s.opts.Cluster == nil {
 			keep = keepUnwatched
 		}
 		if !l.declared.Load() && l.watchers() == 0 && now.Sub(time.Unix(0, l.used.Load())) > keep {
@@ -179,18 +173,6 @@ func (s *Scaler) sweep(now time.Time) {
 		l.close()
 		s.tellFollowers(l) // it no longer speaks for the workload
 	}
-}
-
-// succeeded reports whether the trigger has been called for since, and not just beside it,
-// with other values that KEDA resolved; s.mu must be held.
-func (s *Scaler) succeeded(l *live) bool {
-	for _, other := range s.byObject[l.object] {
-		if other != l && (other.watchers() > 0 || other.used.Load() > l.used.Load()+int64(keepUndeclared)) &&
-			(alike(l.metadata, other.metadata) || alike(other.metadata, l.metadata)) {
-			return true
-		}
-	}
-	return false
 }
 
 // markDeclared notes whether a ScaledObject declares the trigger; s.mu must be held.
@@ -282,46 +264,9 @@ func label(metricName, key string, others map[string]*live) string {
 	return short
 }
 
-// declares reports whether one of a ScaledObject's triggers is that with these
-// metadata, or may be: values that KEDA resolves are not there to compare, and such a
-// trigger stays for as long as it is called for.
-func declares(triggers []cluster.ScaledObjectTrigger, called map[string]string) (declared, perhaps bool) {
-	for _, t := range triggers {
-		same := alike(t.Metadata, called)
-		if same && resolved(t.Metadata) {
-			return true, false
-		}
-		perhaps = perhaps || same
-	}
-	return false, perhaps
-}
-
-// alike reports whether the metadata called are those declared, but for what KEDA resolves:
-// the values of its keys, and keys whose variable is not set.
-func alike(declared, called map[string]string) bool {
-	for k, v := range declared {
-		if c, ok := called[k]; (!ok || c != v) && !strings.HasSuffix(k, fromEnvSuffix) {
-			return false
-		}
-	}
-	for k := range called {
-		if _, ok := declared[k]; !ok {
-			return false
-		}
-	}
-	return true
-}
-
-// fromEnvSuffix ends the names of keys whose values only KEDA can read: a ScaledObject names
-// variables there.
-const fromEnvSuffix = "FromEnv"
-
-// resolved reports whether the metadata say all there is.
-func resolved(metadata map[string]string) bool {
-	for k := range metadata {
-		if strings.HasSuffix(k, fromEnvSuffix) {
-			return false
-		}
-	}
-	return true
+// declares reports whether one of a ScaledObject's triggers has these metadata.
+func declares(triggers []cluster.ScaledObjectTrigger, called map[string]string) bool {
+	return slices.ContainsFunc(triggers, func(t cluster.ScaledObjectTrigger) bool {
+		return maps.Equal(t.Metadata, called)
+	})
 }

@@ -307,38 +307,29 @@ func TestNothingIsPlannedWhileNothingChanges(t *testing.T) {
 	})
 }
 
-// A trigger with a key whose value KEDA alone knows, beside a declared one, has its share.
-func TestClaimOfWhatMayBeDeclared(t *testing.T) {
-	for _, env := range []bool{false, true} {
-		inBubble(t, true, func(t *testing.T, w *world) {
-			w.cluster.provide(8)
-			small := map[string]string{"engine": "lightning-asr", "hold": "0s", "target": "1000"}
-			big := map[string]string{"engine": "lightning-asr", "hold": "0s", "target": "5"}
-			inSO := map[string]string{"engine": "lightning-asr", "hold": "0s", "targetFromEnv": "TARGET"}
-			called := map[string]string{"engine": "lightning-asr", "hold": "0s", "targetFromEnv": "5"}
-			w.network.add("10.0.0.1:9090", asr(100))
-			if env {
-				w.cluster.declare(small, inSO)
-			} else {
-				w.cluster.declare(small, big)
-				called = big
-			}
-			w.cluster.update(func(wl *cluster.Workload) {
-				wl.Template, wl.Replicas, wl.MaxReplicas = oneGPU, 1, 50
-				wl.Pods = []cluster.Pod{pod("a", "10.0.0.1", true)}
-				wl.Pods[0].Node = "elsewhere"
-			})
-			w.network.add("10.0.2.1:9090", asr(100))
-			w.cluster.declareOf("rival", leading)
-			w.cluster.updateOf("rival", "rival", func(wl *cluster.Workload) {
-				wl.Template, wl.Replicas, wl.MaxReplicas = oneGPU, 1, 50
-				wl.Pods = []cluster.Pod{pod("r", "10.0.2.1", true)}
-				wl.Pods[0].Node = "elsewhere"
-			})
-			w.pass(time.Second)
-			w.active(called)
-			w.pass(5 * time.Second)
-			require.Equal(t, 5.0, w.value(called)/5, "1 bound and half of what is free, env %v", env)
+// Two triggers of one fleet claim together, beside those of another fleet.
+func TestTwoTriggersOfOneFleetClaimTogether(t *testing.T) {
+	inBubble(t, true, func(t *testing.T, w *world) {
+		w.cluster.provide(8)
+		small := map[string]string{"engine": "lightning-asr", "hold": "0s", "target": "1000"}
+		big := map[string]string{"engine": "lightning-asr", "hold": "0s", "target": "5"}
+		w.network.add("10.0.0.1:9090", asr(100))
+		w.cluster.declare(small, big)
+		w.cluster.update(func(wl *cluster.Workload) {
+			wl.Template, wl.Replicas, wl.MaxReplicas = oneGPU, 1, 50
+			wl.Pods = []cluster.Pod{pod("a", "10.0.0.1", true)}
+			wl.Pods[0].Node = "elsewhere"
 		})
-	}
+		w.network.add("10.0.2.1:9090", asr(100))
+		w.cluster.declareOf("rival", leading)
+		w.cluster.updateOf("rival", "rival", func(wl *cluster.Workload) {
+			wl.Template, wl.Replicas, wl.MaxReplicas = oneGPU, 1, 50
+			wl.Pods = []cluster.Pod{pod("r", "10.0.2.1", true)}
+			wl.Pods[0].Node = "elsewhere"
+		})
+		w.pass(time.Second)
+		w.active(big)
+		w.pass(5 * time.Second)
+		require.Equal(t, 5.0, w.value(big)/5, "1 bound and half of what is free")
+	})
 }

@@ -266,19 +266,15 @@ func (s *Scaler) declare(o object) {
 		return // not known is not gone
 	}
 	for _, t := range so.Triggers {
-		if resolved(t.Metadata) {
-			// What does not parse may be another scaler's; if it is ours, KEDA's
-			// call will be told.
-			_, _ = s.open(o, t.Metadata, true)
-		}
+		// Metadata that do not parse may be another scaler's. If they are ours, the
+		// error goes to KEDA's call.
+		_, _ = s.open(o, t.Metadata, true)
 	}
 	var gone, news []*live
 	s.mu.Lock()
 	for _, l := range s.byObject[o] {
 		stood := l.stands()
-		declared, perhaps := declares(so.Triggers, l.metadata)
-		s.markDeclared(l, declared)
-		l.perhaps.Store(perhaps)
+		s.markDeclared(l, declares(so.Triggers, l.metadata))
 		if l.stands() != stood {
 			news = append(news, l)
 		}

@@ -244,14 +244,13 @@ func TestTriggersAreBounded(t *testing.T) {
 func TestTriggersComeAndGoWithTheirScaledObject(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		w.cluster.update(func(wl *cluster.Workload) { wl.Replicas = 1 })
-		fromEnv := map[string]string{"engine": "vllm", "targetFromEnv": "TARGET"}
-		w.cluster.declare(onPods, fromEnv)
-		require.Len(t, w.scaler.all(), 1, "what only KEDA can resolve waits for its call")
-		held := w.streamIsActive(map[string]string{"engine": "vllm", "targetFromEnv": "7"})
-		w.value(map[string]string{"engine": "vllm", "targetFromEnv": "8"})
+		w.cluster.declare(onPods, map[string]string{"engine": "vllm", "targetFromEnv": "TARGET"})
+		require.Len(t, w.scaler.all(), 1, "the other one is refused")
+		held := w.streamIsActive(map[string]string{"engine": "vllm", "target": "7"})
+		w.value(map[string]string{"engine": "vllm", "target": "8"})
 		require.Len(t, w.scaler.all(), 3)
 		w.pass(keepUndeclared + time.Minute)
-		require.Len(t, w.scaler.all(), 2, "one is declared, the other called for; the third was a variable's former value")
+		require.Len(t, w.scaler.all(), 2, "one is declared, the other called for; nobody asks for the third")
 
 		stream := w.streamIsActive(onPods)
 		edited := map[string]string{"engine": "lightning-asr", "target": "6"}
@@ -467,23 +466,4 @@ func TestTriggersOfOneLabel(t *testing.T) {
 		_, err := w.registry.Gather()
 		require.NoError(t, err)
 	})
-}
-
-// KEDA gives no key whose variable is not set.
-func TestDeclares(t *testing.T) {
-	declared := []cluster.ScaledObjectTrigger{{Metadata: map[string]string{"engine": "vllm", "holdFromEnv": "HOLD"}}}
-	for _, tc := range []struct {
-		called  map[string]string
-		perhaps bool
-	}{
-		{map[string]string{"engine": "vllm", "holdFromEnv": "5s"}, true},
-		{map[string]string{"engine": "vllm"}, true},
-		{map[string]string{"engine": "tgi", "holdFromEnv": "5s"}, false},
-		{map[string]string{"holdFromEnv": "5s"}, false},
-		{map[string]string{"engine": "vllm", "port": "1"}, false},
-	} {
-		certain, perhaps := declares(declared, tc.called)
-		require.False(t, certain)
-		require.Equal(t, tc.perhaps, perhaps, tc.called)
-	}
 }

@@ -228,29 +228,22 @@ func TestUpstreamPresetsNoticeArrivals(t *testing.T) {
 	}
 }
 
-// KEDA asks every 5 minutes, and holds no stream: what it asks about is kept as long.
-func TestSlowPollOfWhatMayBeDeclared(t *testing.T) {
-	for _, env := range []bool{false, true} {
-		inBubble(t, true, func(t *testing.T, w *world) {
-			w.network.add("10.0.9.9:80", "demand_queued_requests 7\n")
-			called := map[string]string{"engine": "lightning-asr", "upstream": "http://10.0.9.9:80", "targetFromEnv": "5"}
-			inSO := map[string]string{"engine": "lightning-asr", "upstream": "http://10.0.9.9:80", "targetFromEnv": "TARGET"}
-			if !env {
-				called = map[string]string{"engine": "lightning-asr", "upstream": "http://10.0.9.9:80", "target": "5"}
-				inSO = called
-			}
-			w.cluster.endpoints = []cluster.Endpoint{{IP: "10.0.9.9", Port: 80}}
-			w.cluster.declare(inSO)
-			w.has(0)
-			w.pass(time.Second)
-			woken := false
-			for range 12 {
-				woken = woken || w.active(called)
-				w.pass(5 * time.Minute)
-			}
-			require.True(t, woken, "env %v: 7 wait for an hour", env)
-		})
-	}
+// KEDA asks every 5 minutes, and holds no stream. A declared trigger is kept all the same.
+func TestSlowPollOfADeclaredTrigger(t *testing.T) {
+	inBubble(t, true, func(t *testing.T, w *world) {
+		w.network.add("10.0.9.9:80", "demand_queued_requests 7\n")
+		metadata := map[string]string{"engine": "lightning-asr", "upstream": "http://10.0.9.9:80", "target": "5"}
+		w.cluster.endpoints = []cluster.Endpoint{{IP: "10.0.9.9", Port: 80}}
+		w.cluster.declare(metadata)
+		w.has(0)
+		w.pass(time.Second)
+		woken := false
+		for range 12 {
+			woken = woken || w.active(metadata)
+			w.pass(5 * time.Minute)
+		}
+		require.True(t, woken, "7 wait for an hour")
+	})
 }
 
 // An upstream that told 0 of what the pods export as well, and died.

@@ -23,9 +23,7 @@ type ScaledObject struct {
 	Triggers []ScaledObjectTrigger
 }
 
-// ScaledObjectTrigger is one external trigger as it stands in the ScaledObject:
-// the values of keys that end in FromEnv are names of variables here, while
-// KEDA's calls carry the values of those variables.
+// ScaledObjectTrigger is one external trigger of a ScaledObject.
 type ScaledObjectTrigger struct {
 	Push     bool // external-push, which alone opens streams
 	Metadata map[string]string

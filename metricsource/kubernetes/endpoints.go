@@ -110,13 +110,11 @@ func (ix *index) deleteEndpointSlice(ns, name string) {
 	})
 }
 
-// readers returns the ScaledObjects with a trigger that names the Service, as far
-// as the trigger says: the value of a …FromEnv key is not there to read.
+// readers returns the ScaledObjects with a trigger that names the Service.
 func (n *namespace) readers(service string) (all []string) {
 	for so, v := range n.views {
 		if slices.ContainsFunc(v.object.spec.triggers, func(t cluster.ScaledObjectTrigger) bool {
-			_, hidden := t.Metadata["upstreamFromEnv"]
-			return hidden || strings.HasPrefix(t.Metadata["upstream"], "service/"+service+":")
+			return strings.HasPrefix(t.Metadata["upstream"], "service/"+service+":")
 		}) {
 			all = append(all, so)
 		}

@@ -70,12 +70,11 @@ func (n *namespace) leaders(kind, name string) (all []*view) {
 func (n *namespace) followers(of func(ref targetRef) bool) (all []string) {
 	for so, v := range n.views {
 		for _, t := range v.object.spec.triggers {
-			_, hidden := t.Metadata["followFromEnv"]
 			kind, name, ok := strings.Cut(t.Metadata["follow"], "/")
 			if !ok {
 				kind, name = "", kind
 			}
-			if hidden || name != "" && n.anyTarget(func(ref targetRef) bool { return ref.isNamed(kind, name) && of(ref) }) {
+			if name != "" && n.anyTarget(func(ref targetRef) bool { return ref.isNamed(kind, name) && of(ref) }) {
 				all = append(all, so)
 				break
 			}

@@ -102,7 +102,7 @@ func TestTrimScaledObject(t *testing.T) {
 			"minReplicaCount": int64(2), "maxReplicaCount": float64(9),
 			"triggers": []any{
 				map[string]any{"type": "cron", "metadata": map[string]any{"start": "x"}},
-				map[string]any{"type": "external", "metadata": map[string]any{"engine": "vllm", "portFromEnv": "PORT"}},
+				map[string]any{"type": "external", "metadata": map[string]any{"engine": "vllm", "port": "81"}},
 				map[string]any{"type": "external-push", "metadata": map[string]any{"engine": "sglang"}},
 			},
 		},
@@ -115,7 +115,7 @@ func TestTrimScaledObject(t *testing.T) {
 			target: targetRef{"argoproj.io", "v1alpha1", "Rollout", "asr"},
 			min:    2, max: 9,
 			triggers: []cluster.ScaledObjectTrigger{
-				{Metadata: map[string]string{"engine": "vllm", "portFromEnv": "PORT"}},
+				{Metadata: map[string]string{"engine": "vllm", "port": "81"}},
 				{Push: true, Metadata: map[string]string{"engine": "sglang"}},
 			},
 		},

@@ -132,11 +132,10 @@ type ours struct {
 // known are the kinds of workloads whose shape is. Of others it is enough that they exist.
 func known(kind string) bool { return kind == "Deployment" || kind == "StatefulSet" }
 
-// says reports whether the metadata have the key, in either way.
+// says reports whether the metadata have the key.
 func (o ours) says(key string) bool {
-	_, plain := o.Metadata[key]
-	_, resolved := o.Metadata[key+"FromEnv"]
-	return plain || resolved
+	_, given := o.Metadata[key]
+	return given
 }
 
 type workload struct {
@@ -150,25 +149,6 @@ func (s *subject) pods() *podSpec {
 		return nil
 	}
 	return &s.workload.spec.Template.Spec
-}
-
-// env is what a variable of the pods' container is set to, the first one's where KEDA is
-// not told another; false where it is not set, or to what stands elsewhere.
-func (s *podSpec) env(containerName, name string) (string, bool) {
-	if s == nil {
-		return "", false
-	}
-	for i, c := range s.Containers {
-		if c.Name != containerName && (containerName != "" || i > 0) {
-			continue
-		}
-		for _, e := range c.Env {
-			if e.Name == name && e.Value != "" {
-				return e.Value, true
-			}
-		}
-	}
-	return "", false
 }
 
 func newSubject(doc *Document, docs []*Document, o Options) *subject {
@@ -234,27 +214,16 @@ func resolved(node yaml.Node) yaml.Node {
 func (s *subject) parse(at int, t triggerSpec) ours {
 	o := ours{at: at, triggerSpec: t}
 	values := map[string]string{}
-	var unknown []string // keys
 	for _, key := range slices.Sorted(maps.Keys(t.Metadata)) {
 		node := resolved(t.Metadata[key])
 		if node.Kind != yaml.ScalarNode || node.Tag != "!!str" {
 			s.at([]any{"triggers", at, "metadata", key}, "%s: %s is no string, and the API server takes nothing else; wanted: %q", key, node.Value, node.Value)
 		}
 		values[key] = node.Value
-		// KEDA looks such a value up in the environment of the workload's pods.
-		if name, ok := strings.CutSuffix(key, "FromEnv"); ok {
-			if values[key], ok = s.pods().env(s.spec.ScaleTargetRef.EnvSourceContainerName, node.Value); !ok {
-				delete(values, key)
-				unknown = append(unknown, name)
-			}
-		}
 	}
 	var err error
 	if o.parsed, err = trigger.Parse(values); err != nil {
 		errors.As(err, &o.faults)
-	}
-	if len(unknown) > 0 { // what is missing, and what goes with what, only KEDA gets to know
-		o.faults = slices.DeleteFunc(o.faults, func(f *trigger.Fault) bool { return !o.says(f.Key) || strings.Contains(f.Error(), "means nothing") })
 	}
 	return o
 }

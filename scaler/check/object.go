@@ -13,9 +13,8 @@ import (
 // The shapes below are what rules look at, and no more: the API server knows the rest.
 
 type targetRef struct {
-	APIVersion             string `yaml:"apiVersion"`
-	Kind, Name             string
-	EnvSourceContainerName string `yaml:"envSourceContainerName"`
+	APIVersion string `yaml:"apiVersion"`
+	Kind, Name string
 }
 
 // kind is what KEDA takes for a scale target that does not say.
@@ -112,7 +111,6 @@ type container struct {
 		PeriodSeconds       *int `yaml:"periodSeconds"`
 		FailureThreshold    *int `yaml:"failureThreshold"`
 	} `yaml:"startupProbe"`
-	Env       []struct{ Name, Value string }
 	Resources struct{ Limits, Requests map[string]string }
 }
 

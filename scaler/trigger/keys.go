@@ -14,7 +14,6 @@ type Key struct {
 }
 
 // Keys are all keys of the metadata, in the order of their documentation.
-// Any of them may be given as KEYFromEnv.
 var Keys = []Key{
 	{"engine", "", "the preset, one of the table of engines; required unless `query` or `follow` is given"},
 	{"query", "the preset's", "the load: PromQL over this workload's samples; looks back at most 10 minutes"},
@@ -47,9 +46,13 @@ var Keys = []Key{
 	{"staleAfter", "5 × `interval`, at least `5s`", "how long after its last answer a pod is unknown"},
 }
 
-// kedaKeys are KEDA's own keys of an external trigger. They are passed on with
-// the others, and mean nothing here.
+// kedaKeys are KEDA's own keys of an external trigger. KEDA passes them on with the
+// others; the scaler ignores them.
 var kedaKeys = []string{"scalerAddress", "enableTLS", "unsafeSsl", "tlsCertFile"}
+
+// envSuffix ends the names of keys whose values KEDA looks up in the environment of the
+// workload's pods.
+const envSuffix = "FromEnv"
 
 func find(name string) (Key, bool) {
 	i := slices.IndexFunc(Keys, func(k Key) bool { return k.Name == name })

@@ -139,27 +139,25 @@ func (p *parser) failf(key, format string, args ...any) {
 	p.faults = append(p.faults, &Fault{key, fmt.Errorf(key+": "+format, args...)})
 }
 
-// take notes one entry of the metadata under the key that it means: KEDA
-// resolves KEYFromEnv to the value of a variable and leaves the name as it is.
+// take records one entry of the metadata.
 func (p *parser) take(name, value string) {
 	if slices.Contains(kedaKeys, name) {
 		return
 	}
-	key := strings.TrimSuffix(name, "FromEnv")
-	if _, ok := find(key); !ok {
-		p.faults = append(p.faults, &Fault{name, fmt.Errorf("unknown key %q%s", clip(name), suggest(key))})
+	if key, ok := strings.CutSuffix(name, envSuffix); ok {
+		p.failf(clip(name), "values from the environment of the workload's pods are not supported; wanted: the value itself, under the key %q", clip(key))
 		return
 	}
-	if _, twice := p.values[key]; twice {
-		p.failf(key, "given twice, as %s and as %sFromEnv; wanted: one of them", key, key)
+	if _, ok := find(name); !ok {
+		p.faults = append(p.faults, &Fault{name, fmt.Errorf("unknown key %q%s", clip(name), suggest(name))})
 		return
 	}
 	value = strings.TrimSpace(value)
 	if value == "" {
-		p.failf(key, "empty; leave the key out for its default")
+		p.failf(name, "empty; leave the key out for its default")
 		return
 	}
-	p.values[key] = value
+	p.values[name] = value
 }
 
 // trigger builds the Trigger of the values; what is wrong is in p.faults.

@@ -43,7 +43,7 @@ func TestParseEveryPreset(t *testing.T) {
 
 func TestParseOwnQueries(t *testing.T) {
 	tr, err := Parse(map[string]string{
-		"query": "sum(queue)", "targetFromEnv": "2.5004", "port": "81", "path": "/m?a=b", "scheme": "https",
+		"query": "sum(queue)", "target": "2.5004", "port": "81", "path": "/m?a=b", "scheme": "https",
 		"inflightQuery": "sum(running)", "activation": "3", "interval": "2s", "hold": "0s", "staleAfter": "9s",
 		"saturationQuery": "avg by (pod) (full)", "saturationTarget": "0.7",
 		"latencyQuery": "max(lat)", "latencyTarget": "0.25",
@@ -102,7 +102,7 @@ func TestParseRefuses(t *testing.T) {
 		{base("target", "NaN"), `target: "NaN"; wanted:`},
 		{base("target", "Inf"), `target: "Inf"; wanted:`},
 		{base("target", "five"), `target: "five"; wanted:`},
-		{base("target", "5", "targetFromEnv", "6"), `target: given twice, as target and as targetFromEnv`},
+		{base("targetFromEnv", "6"), `targetFromEnv: values from the environment of the workload's pods are not supported; wanted: the value itself, under the key "target"`},
 		{base("activation", "-1"), `activation: "-1"; wanted: a number from 0 to 1000000000`},
 		{base("interval", "0"), `interval: "0"; wanted: a duration from 100ms to 1m0s`},
 		{base("interval", "5"), `interval: "5" (a duration has a unit: 5s); wanted:`},
@@ -166,7 +166,7 @@ func TestParseReportsAllFaultsAtOnce(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add("engine", "vllm", "target", "5")
-	f.Add("query", "sum(rate(x[1m]))", "targetFromEnv", "1")
+	f.Add("query", "sum(rate(x[1m]))", "target", "1")
 	f.Add("endpoints", "[::1]:80,a:1", "hold", "1h")
 	f.Add("prometheusAddress", "http://a:9090/x", "authSecret", "token")
 	f.Add("follow", "Deployment/asr", "ratio", "0.5")

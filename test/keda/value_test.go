@@ -113,31 +113,16 @@ func TestSteadyFleetGivesSteadyAnswers(t *testing.T) {
 // steady is some 100 scrapes of each server.
 const steady = 10 * time.Second
 
-// KEDA sends the keys that end in FromEnv with the value that the container has,
-// and leaves out those that it could not resolve.
-func TestFromEnv(t *testing.T) {
+// KEDA sends a key that ends in FromEnv with the value that the container has. The scaler
+// refuses the key by name.
+func TestFromEnvIsRefused(t *testing.T) {
 	t.Parallel()
 	scaler := startScaler(t, anyPort)
 	servers := startFleet(t, asr(12, 0, 0, 0))
-	for name, tc := range map[string]struct {
-		env         map[string]string
-		milliTarget int64
-	}{
-		"resolved":   {map[string]string{"ASR_TARGET": "4"}, 4000},
-		"unresolved": {nil, 5000},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			metadata := trigger{"engine": "lightning-asr", "targetFromEnv": "ASR_TARGET"}.at(scaler.grpc, servers)
-			c := config(t, metadata)
-			c.ResolvedEnv = tc.env
-			k := newScaler(t, c)
-
-			s := spec(t, k)
-			require.Equal(t, tc.milliTarget, s.Target.AverageValue.MilliValue())
-			settles(t, k, s.Metric.Name, "12", true)
-		})
-	}
+	c := config(t, trigger{"engine": "lightning-asr", "targetFromEnv": "ASR_TARGET"}.at(scaler.grpc, servers))
+	c.ResolvedEnv = map[string]string{"ASR_TARGET": "4"}
+	_, _, err := newScaler(t, c).GetMetricsAndActivity(t.Context(), "s0-lightning-asr")
+	require.ErrorContains(t, err, "targetFromEnv: values from the environment")
 }
 
 // KEDA up to 2.16 reads only the deprecated integers: they must come to the same
