@@ -13,6 +13,7 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
+	"github.com/inference-scaler/inference-scaler/scaler/credentials"
 	"github.com/inference-scaler/inference-scaler/scaler/decision"
 	"github.com/inference-scaler/inference-scaler/scaler/trigger"
 )
@@ -28,14 +29,15 @@ const cycleInterval = 15 * time.Second
 // live is a trigger at work.
 type live struct {
 	object
-	scaler   *Scaler
-	key      string
-	label    string
-	opened   time.Time
-	metadata map[string]string
-	trigger  *trigger.Trigger
-	source   source
-	upstream *upstream
+	scaler      *Scaler
+	key         string
+	label       string
+	opened      time.Time
+	metadata    map[string]string
+	trigger     *trigger.Trigger
+	source      source
+	upstream    *upstream
+	credentials *credentials.Source
 
 	answer   atomic.Pointer[answer] // what the calls read
 	used     atomic.Int64           // when it was called last, in ns since the epoch
@@ -93,6 +95,7 @@ func newLive(s *Scaler, o object, key string, metadata map[string]string, t *tri
 	}
 	l.used.Store(time.Now().UnixNano())
 	l.stale.Store(true)
+	l.credentials = credentials.Open(s.opts.Secrets, o.namespace, t.AuthSecret, t.CASecret)
 	l.source = l.openSource()
 	l.upstream = l.openUpstream()
 	return l

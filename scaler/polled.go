@@ -57,7 +57,7 @@ func (l *live) openPolled() source {
 		Interval:    t.Interval,
 		Timeout:     l.timeout(),
 		Permit:      l.permitUpstream,
-		Credentials: l.credentials(func(at *url.URL) *url.URL { return at }),
+		Credentials: l.credentials.For(func(at *url.URL) *url.URL { return at }),
 		OnAnswer:    func() { l.scaler.wake(l, 0) },
 	})}
 }

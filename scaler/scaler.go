@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+	"github.com/inference-scaler/inference-scaler/scaler/credentials"
 
 	"github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
 	"github.com/prometheus/client_golang/prometheus"
@@ -61,12 +62,6 @@ type Cluster interface {
 	Inventory() (*cluster.Inventory, error)
 }
 
-// Secrets reads a Secret from the cluster itself, where a trigger names one. It
-// fails with cluster.ErrNotFound where there is none.
-type Secrets interface {
-	Secret(ctx context.Context, namespace, name string) (cluster.Secret, error)
-}
-
 // Recorder tells the people who look at a ScaledObject what is wrong with it.
 type Recorder interface {
 	Event(namespace, scaledObject, reason, note string, warning bool)
@@ -77,7 +72,7 @@ type Options struct {
 	// Cluster is nil without Kubernetes: then triggers read their endpoints alone.
 	Cluster Cluster
 	// Secrets may be nil without Kubernetes.
-	Secrets Secrets
+	Secrets credentials.Secrets
 	// FixedNodes: no autoscaler adds nodes, whatever the cluster looks like.
 	FixedNodes bool
 	// Scraper reads the targets. It must be running for answers to be fresh.

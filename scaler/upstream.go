@@ -58,7 +58,7 @@ func (l *live) openUpstream() *upstream {
 		Permit:      l.permitUpstream,
 		Verify:      true,
 		OnRead:      func() { l.scaler.wake(l, gather) },
-		Credentials: l.credentials(l.upstreamNamed),
+		Credentials: l.credentials.For(l.upstreamNamed),
 	})
 	return u
 }

@@ -49,7 +49,8 @@ func generated(file string) bool { return strings.HasSuffix(file, ".pb.go") }
 // What is not listed imports none.
 var mayImport = map[string][]string{
 	"cmd/inference-scaler":       {"scaler", "scaler/check", "scaler/sim", "scaler/explain", "metricsource/push", "metricsource/scrape", "metricsource/prometheus", "metricsource/kubernetes"},
-	"scaler":                     {"scaler/capacity", "scaler/decision", "scaler/trigger", "scaler/explain", "metricsource", "metricsource/cluster", "metricsource/httpclient", "metricsource/push", "metricsource/prometheus", "metricsource/scrape", "metricsource/schedule"},
+	"scaler/credentials":         {"metricsource/cluster", "metricsource/httpclient"},
+	"scaler":                     {"scaler/credentials", "scaler/capacity", "scaler/decision", "scaler/trigger", "scaler/explain", "metricsource", "metricsource/cluster", "metricsource/httpclient", "metricsource/push", "metricsource/prometheus", "metricsource/scrape", "metricsource/schedule"},
 	"scaler/capacity":            {"metricsource/cluster"},
 	"scaler/check":               {"scaler/capacity", "scaler/preset", "scaler/sim", "scaler/trigger", "metricsource", "metricsource/cluster"},
 	"scaler/trigger":             {"scaler/preset", "metricsource"},
