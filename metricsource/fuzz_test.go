@@ -2,10 +2,14 @@ package metricsource
 
 import (
 	"math"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
 
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/stretchr/testify/require"
 )
@@ -50,15 +54,15 @@ func FuzzQuery(f *testing.F) {
 	})
 }
 
-// FuzzOfPods: a query narrowed to pods is PromQL of which every selector is about these
-// pods of this namespace, whatever the query and the names hold.
+// FuzzOfPods: the selector that a server is sent is PromQL about these pods of this
+// namespace alone, and matches every name that the query selects.
 func FuzzOfPods(f *testing.F) {
 	for _, q := range queries {
 		f.Add(q, "llm", "vllm-0", `a"b\|c.*`)
 	}
 	f.Fuzz(func(t *testing.T, text, namespace, pod, other string) {
 		defer time.AfterFunc(20*time.Second, func() { panic("hangs") }).Stop()
-		q, err := ParseRemoteQuery(text)
+		q, err := ParseQuery(text)
 		if err != nil {
 			return
 		}
@@ -67,19 +71,24 @@ func FuzzOfPods(f *testing.F) {
 				return
 			}
 		}
-		narrowed := q.OfPods(namespace, []string{pod, other})
-		expr, err := parseExpr(narrowed)
-		if err != nil { // for its length alone, which names may add to
-			require.Greater(t, len(narrowed), MaxQueryLength, "%s: %v", narrowed, err)
-			return
-		}
-		for _, matchers := range parser.ExtractSelectors(expr) {
-			of, in := false, false
-			for _, m := range matchers {
-				in = in || m.Name == "namespace" && m.Type.String() == "=" && m.Value == namespace
-				of = of || m.Name == "pod" && m.Matches(pod) && m.Matches(other) && (pod == "x" || other == "x" || !m.Matches("x"))
+		w := NewWant(Idle{Prefixes: []string{other}, Served: q}, []*Query{q}, nil)
+		exact, _ := w.Names()
+		for _, remote := range []string{w.OfPods(namespace, []string{pod, other}), w.EnginesOfPods(namespace, []string{pod, other})} {
+			if remote == "" || len(remote) > MaxQueryLength {
+				continue
 			}
-			require.True(t, in && of, narrowed)
+			expr, err := parseExpr(remote)
+			require.NoError(t, err, remote)
+			selectors := parser.ExtractSelectors(expr)
+			require.Len(t, selectors, 1)
+			of, in, named := false, false, false
+			for _, m := range selectors[0] {
+				in = in || m.Name == "namespace" && m.Type == labels.MatchEqual && m.Value == namespace
+				of = of || m.Name == "pod" && m.Matches(pod) && m.Matches(other) && (pod == "x" || other == "x" || !m.Matches("x"))
+				named = named || m.Name == model.MetricNameLabel && !slices.ContainsFunc(exact, func(n string) bool { return !m.Matches(n) })
+			}
+			require.True(t, in && of, remote)
+			require.True(t, named || strings.HasPrefix(remote, "count"), remote)
 		}
 	})
 }

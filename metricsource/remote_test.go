@@ -9,22 +9,45 @@ import (
 )
 
 func TestOfPods(t *testing.T) {
-	for query, want := range map[string]string{
-		`q`:                                   `q{namespace="asr",pod=~"a-0|a\\.b"}`,
-		`sum by (pod) (q{x="1"}) or max(r)`:   `sum by (pod) (q{namespace="asr",pod=~"a-0|a\\.b",x="1"}) or max(r{namespace="asr",pod=~"a-0|a\\.b"})`,
-		`rate(q[5m])`:                         `rate(q{namespace="asr",pod=~"a-0|a\\.b"}[5m])`,
-		`max_over_time((q - r)[1m:1s])`:       `max_over_time((q{namespace="asr",pod=~"a-0|a\\.b"} - r{namespace="asr",pod=~"a-0|a\\.b"})[1m:1s])`,
-		`{__name__=~"vllm[:_]x|y"}`:           `{__name__=~"vllm[:_]x|y",namespace="asr",pod=~"a-0|a\\.b"}`,
-		`q{namespace="other",pod="stranger"}`: `q{namespace="asr",namespace="other",pod="stranger",pod=~"a-0|a\\.b"}`,
-		`vector(1)`:                           `vector(1)`,
+	for name, c := range map[string]struct {
+		queries []string
+		want    string
+	}{
+		"a name":              {[]string{`sum by (pod) (q{x="1"})`}, `{__name__=~"q",namespace="asr",pod=~"a-0|a\\.b"}`},
+		"names, each once":    {[]string{`q + r`, `{__name__=~"vllm[:_]x|y"}`, `max(q)`}, `{__name__=~"q|r|vllm[:_]x|y",namespace="asr",pod=~"a-0|a\\.b"}`},
+		"a name with a quote": {[]string{`{"q.\"x"}`}, `{__name__=~"q\\.\"x",namespace="asr",pod=~"a-0|a\\.b"}`},
+		"any name":            {[]string{`{job="x"}`, `{__name__!="q",job="x"}`}, `{__name__=~".+",namespace="asr",pod=~"a-0|a\\.b"}`},
+		"up is no series":     {[]string{`q and up`}, `{__name__=~"q",namespace="asr",pod=~"a-0|a\\.b"}`},
+		"no series":           {[]string{`vector(1)`}, ""},
+		"no queries":          {nil, ""},
 	} {
-		q, err := ParseRemoteQuery(query)
-		require.NoError(t, err)
-		got := q.OfPods("asr", []string{"a-0", "a.b"})
-		require.Equal(t, want, got)
-		_, err = ParseRemoteQuery(got)
-		require.NoError(t, err, "it is still PromQL")
+		t.Run(name, func(t *testing.T) {
+			var queries []*Query
+			for _, text := range c.queries {
+				q, err := ParseQuery(text)
+				require.NoError(t, err)
+				queries = append(queries, q)
+			}
+			w := NewWant(Idle{}, queries, nil)
+			got := w.OfPods("asr", []string{"a-0", "a.b"})
+			require.Equal(t, c.want, got)
+			require.Empty(t, w.EnginesOfPods("asr", []string{"a-0"}))
+			if got != "" {
+				_, err := ParseRemoteQuery(got)
+				require.NoError(t, err)
+			}
+		})
 	}
+}
+
+func TestEnginesOfPods(t *testing.T) {
+	served, err := ParseQuery(`e:done_total`)
+	require.NoError(t, err)
+	w := NewWant(Idle{Prefixes: []string{"e:", "f."}, Served: served}, nil, nil)
+	got := w.EnginesOfPods("asr", []string{"a-0", "a.b"})
+	require.Equal(t, `count by (pod) ({__name__=~"(?:e:|f\\.).*",namespace="asr",pod=~"a-0|a\\.b"})`, got)
+	_, err = ParseRemoteQuery(got)
+	require.NoError(t, err)
 }
 
 // Another server's limits are its own; what is no PromQL, or no numbers, is not.

@@ -93,9 +93,6 @@ func (r Role) At(v float64) Role {
 // Join returns the role of both series together.
 func (r Role) Join(s Role) Role { return Role{needs: r.needs | s.needs, Served: r.Served || s.Served} }
 
-// MeetsAny reports whether a need is met at all.
-func (r Role) MeetsAny() bool { return r.needs != 0 }
-
 // Missing returns the needs that no series of a target met: nil when all are met.
 func (w *Want) Missing(r Role) []string {
 	var missing []string
@@ -107,9 +104,12 @@ func (w *Want) Missing(r Role) []string {
 	return missing
 }
 
-// MayBeIdle reports whether the engine is known to leave its gauges out before
-// its first request.
-func (w *Want) MayBeIdle() bool { return len(w.idle.Prefixes) > 0 }
+// Idle reports whether a target of this role runs an engine that waits for its
+// first request: the engine is there, has served nothing, and exports no needed
+// series. engine: the target exports a series of the engine, wanted or not.
+func (w *Want) Idle(r Role, engine bool) bool {
+	return len(w.idle.Prefixes) > 0 && engine && !r.Served && r.needs == 0
+}
 
 // Prefixes returns the prefixes of the engine's names.
 func (w *Want) Prefixes() []string { return w.idle.Prefixes }

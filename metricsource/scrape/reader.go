@@ -198,7 +198,7 @@ func (r *reader) parse(body []byte, format string) (reading, error) {
 		return got, nil
 	}
 	engine = engine || exposition.HasPrefix(body, want.Prefixes()...)
-	if got.idle = want.MayBeIdle() && engine && !role.Served && !role.MeetsAny(); got.idle {
+	if got.idle = want.Idle(role, engine); got.idle {
 		return got, nil
 	}
 	if !strings.HasPrefix(format, "text/html") && !strings.HasPrefix(format, "application/json") {
