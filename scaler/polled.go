@@ -52,7 +52,7 @@ type polledPod struct {
 
 func (l *live) openPolled() source {
 	t := l.trigger
-	return &polled{live: l, pod: map[string]*polledPod{}, prom: l.scaler.opts.Prometheus.Open(prometheus.Config{
+	return &polled{live: l, pod: map[string]*polledPod{}, prom: l.scaler.opts.Prometheus.OpenSource(prometheus.SourceConfig{
 		Address:     t.Prometheus.Address,
 		Interval:    t.Interval,
 		Timeout:     l.timeout(),

@@ -12,26 +12,39 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 )
 
-// maxRounds bounds how many sources ask at the same time.
-const maxRounds = 128
+const (
+	// maxRounds bounds how many groups ask at the same time.
+	maxRounds = 128
+	// minRoundGap is the least time between two rounds of a group, however often its
+	// pods change.
+	minRoundGap = 500 * time.Millisecond
+)
 
 // Options of a Poller; the zero value is fit for use.
 type Options struct {
 	// Dial opens connections to servers; nil is a net.Dialer.
 	Dial httpclient.Dialer
-	// Registerer takes the poller's own metrics; nil is none.
+	// Registerer registers the poller's own metrics; nil is none.
 	Registerer prometheus.Registerer
 }
 
-// Poller asks the questions of its sources when they are due. Its methods are
-// safe for concurrent use.
+// Poller asks the queries of its groups when they are due. Its methods are safe for
+// concurrent use.
 type Poller struct {
 	dial    httpclient.Dialer
 	queries *prometheus.CounterVec
 	took    prometheus.Histogram
 	slots   *semaphore.Weighted
-	large   *semaphore.Weighted      // answers
-	queue   *schedule.Queue[*Source] // those that ask are not in it
+	large   *semaphore.Weighted // answers
+	queue   *schedule.Queue[asker]
+}
+
+// asker asks its queries in rounds. The queue does not hold one that asks.
+type asker interface {
+	// round asks all queries once.
+	round(ctx context.Context)
+	// reschedule queues the next round.
+	reschedule(now time.Time)
 }
 
 // New returns a Poller. It asks nothing until Run.
@@ -41,7 +54,7 @@ func New(opts Options) *Poller {
 		dial:  opts.Dial,
 		slots: semaphore.NewWeighted(maxRounds),
 		large: semaphore.NewWeighted(largeAnswers),
-		queue: schedule.New[*Source](),
+		queue: schedule.New[asker](),
 		queries: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "inference_scaler_prometheus_queries_total",
 			Help: "Queries to Prometheus servers by result: ok, refused (the server would not answer this one) or failed.",
@@ -54,15 +67,24 @@ func New(opts Options) *Poller {
 	}
 }
 
-// Run asks what is due until ctx ends, and returns when all that is under way has ended.
+// Run asks queries when they are due until ctx ends, and returns when all rounds
+// under way have ended.
 func (p *Poller) Run(ctx context.Context) error {
-	p.queue.Run(ctx, func(s *Source) {
+	p.queue.Run(ctx, func(a asker) {
 		if p.slots.Acquire(ctx, 1) != nil {
 			return
 		}
-		s.round(ctx)
+		a.round(ctx)
 		p.slots.Release(1)
-		s.reschedule(time.Now())
+		a.reschedule(time.Now())
 	})
 	return nil
+}
+
+// soon is when a round may follow the one that ended last.
+func soon(now, last time.Time) time.Time {
+	if next := last.Add(minRoundGap); next.After(now) {
+		return next
+	}
+	return now
 }

@@ -72,6 +72,7 @@ var only = map[string][]string{
 	"github.com/kedacore/": {"scaler", "scaler/sim"},
 	"github.com/prometheus/prometheus/": {
 		"metricsource", "metricsource/exposition", "metricsource/push", "metricsource/scrape", "scaler",
+		"metricsource/prometheus", // the labels of what it writes to a Window
 	},
 	"github.com/spf13/cobra": {"cmd/inference-scaler"},
 }

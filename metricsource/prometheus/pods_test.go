@@ -1,0 +1,355 @@
+package prometheus
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+)
+
+// engine are the series of a pod of this name, as Prometheus has them.
+func engine(pod string, waiting, running float64) []any {
+	of := fmt.Sprintf(`{namespace="llm",pod=%q,job="podmonitor",instance="10.0.0.1:8000",reason="capacity"}`, pod)
+	return []any{"e:waiting" + of, waiting, "e:running" + of, running}
+}
+
+// The series of the group's own pods are in the window, as if they had been scraped.
+func TestSeriesOfPods(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, s *fleet) {
+		s.store.has(t, "a", append(engine("a", 7, 3), `e:cache{namespace="llm",pod="a"}`, 0.5, `e:other{namespace="llm",pod="a"}`, 1.0)...)
+		s.store.has(t, "b", engine("b", 4, 2)...)
+		s.store.has(t, "stranger", engine("stranger", 100, 100)...)
+		s.store.has(t, "elsewhere", `e:waiting{namespace="tts",pod="a",reason="capacity"}`, 50.0)
+		s.after(time.Minute)
+		require.Empty(t, s.store.asked(), "before Set")
+		s.set("b", "a")
+		require.ErrorIs(t, s.status("a").Err, errNotAsked)
+		s.after(0)
+		require.Equal(t, []string{
+			`{__name__=~"e:waiting|e:queue|e:running|e:cache|e:done_total",namespace="llm",pod=~"a|b"}`,
+		}, s.store.asked(), "one query for all")
+		require.Equal(t, map[string]float64{"a": 7, "b": 4}, s.load("e:waiting"))
+		require.Equal(t, map[string]float64{"a": 3, "b": 2}, s.load("e:running"))
+		require.Equal(t, map[string]float64{"a": 0.5}, s.load("e:cache"))
+		require.Empty(t, s.load("e:other"))
+		require.Equal(t, map[string]float64{"a": 3}, s.load(`e:running{pod="a",job="vllm",instance="10.0.0.1:8000",namespace="llm",exported_job="",exported_pod=""}`))
+		now := time.Now()
+		require.Equal(t, []metricsource.Status{{Target: "a", Answered: now, Tried: now}, {Target: "b", Answered: now, Tried: now}}, s.Status())
+		require.Equal(t, 1, s.rounds)
+
+		s.store.has(t, "a", engine("a", 0, 0)...)
+		s.after(5 * time.Second)
+		require.Equal(t, map[string]float64{"a": 0, "b": 4}, s.load("e:waiting"))
+		require.Empty(t, s.load("e:cache"), "a series that ended")
+		require.Equal(t, 2, s.rounds)
+
+		s.set()
+		require.Empty(t, s.Status())
+		require.Zero(t, s.window.Len(), "a pod takes its series with it")
+		s.store.asked()
+		s.after(time.Minute)
+		require.Empty(t, s.store.asked(), "there is nothing to ask")
+	})
+}
+
+// Two jobs of Prometheus that scrape one pod: labels of the target are not compared.
+func TestDuplicateSeriesOfAPod(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, s *fleet) {
+		s.store.has(t, "a",
+			`e:waiting{namespace="llm",pod="a",reason="capacity",job="x",instance="10.0.0.1:1"}`, 7.0,
+			`e:waiting{namespace="llm",pod="a",reason="capacity",job="y",instance="10.0.0.1:1"}`, 7.0,
+			`e:running{namespace="llm",pod="a",job="x",instance="10.0.0.1:1"}`, 1.0,
+			`e:running{namespace="llm",pod="a",job="x",instance="10.0.0.1:2"}`, 2.0)
+		s.set("a")
+		s.after(0)
+		require.Equal(t, map[string]float64{"a": 7}, s.load("e:waiting"), "one port, by two jobs")
+		require.Equal(t, map[string]float64{"a": 3}, s.load("e:running"), "two ports")
+	})
+}
+
+// A pod without any series is absent, and after a while a fault.
+func TestPodsThatPrometheusDoesNotKnow(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, s *fleet) {
+		s.store.has(t, "a", engine("a", 7, 3)...)
+		s.set("a", "b")
+		s.after(0)
+		require.Equal(t, map[string]float64{"a": 7}, s.load("e:waiting"), "absent, never 0")
+		found := time.Now()
+		require.Equal(t, metricsource.Status{Target: "b", Tried: found}, s.status("b"), "it has only just come")
+		s.after(discovery - time.Second)
+		require.NoError(t, s.status("b").Err)
+		s.after(6 * time.Second)
+		require.EqualError(t, s.status("b").Err, "ready for 2m0s, and Prometheus has no series of it: is it scraped there, with the labels namespace and pod?")
+		require.Zero(t, s.status("b").Answered)
+
+		// One that was found stays with its last samples.
+		s.store.has(t, "a")
+		s.store.has(t, "b", engine("b", 1, 1)...)
+		s.after(5 * time.Second)
+		require.NoError(t, s.status("b").Err)
+		lost := s.status("a")
+		require.ErrorIs(t, lost.Err, errLostPod)
+		require.Equal(t, 5*time.Second, lost.Tried.Sub(lost.Answered))
+		require.Equal(t, map[string]float64{"a": 7, "b": 1}, s.load("e:waiting"))
+		require.Equal(t, map[string]float64{"a": 0, "b": 1}, s.load("up"))
+
+		// A pod that is not ready has no series to miss, and an outage is not its fault.
+		s.set("a", "b", "c")
+		s.pods[2].Ready = false
+		s.Set(s.pods)
+		s.after(5 * time.Minute)
+		require.NoError(t, s.status("c").Err)
+		s.pods[2].Ready = true
+		s.Set(s.pods)
+		s.after(time.Minute)
+		s.store.fails(unavailable)
+		s.after(90 * time.Second)
+		require.ErrorContains(t, s.status("c").Err, "server error: 503")
+		s.store.fails(nil)
+		s.after(time.Minute)
+		require.NoError(t, s.status("c").Err)
+	})
+}
+
+func TestEnginesBeforeTheirFirstRequest(t *testing.T) {
+	for name, c := range map[string]struct {
+		series []any
+		second bool // query, for the engine
+		idle   bool
+		lacks  bool // needed series
+	}{
+		"another series of the engine": {series: []any{`e:config{namespace="llm",pod="a"}`, 1.0}, second: true, idle: true},
+		"by the other prefix":          {series: []any{`f:config{namespace="llm",pod="a"}`, 1.0}, second: true, idle: true},
+		"one that is wanted":           {series: []any{`e:cache{namespace="llm",pod="a"}`, 0.5}, idle: true},
+		"none served":                  {series: []any{`e:done_total{namespace="llm",pod="a",code="200"}`, 0.0}, idle: true},
+		"served":                       {series: []any{`e:done_total{namespace="llm",pod="a",code="200"}`, 3.0}, lacks: true},
+		"only failures":                {series: []any{`e:done_total{namespace="llm",pod="a",code="500"}`, 3.0}, idle: true},
+		"one of the needs":             {series: []any{`e:running{namespace="llm",pod="a"}`, 3.0}, lacks: true},
+		"another engine":               {series: []any{`g:config{namespace="llm",pod="a"}`, 1.0}, second: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, nil, func(t *testing.T, s *fleet) {
+				s.store.has(t, "a", c.series...)
+				s.set("a")
+				s.after(0)
+				asked := s.store.asked()
+				if c.second {
+					require.Len(t, asked, 2)
+					require.Equal(t, `count by (pod) ({__name__=~"(?:e:|f:).*",namespace="llm",pod=~"a"})`, asked[1])
+				} else {
+					require.Len(t, asked, 1)
+				}
+				st := s.status("a")
+				require.Equal(t, c.idle, st.Idle)
+				require.Equal(t, c.idle, !st.Answered.IsZero())
+				require.Empty(t, s.load("e:waiting"))
+				var none *metricsource.NoSeriesError
+				if c.lacks {
+					require.ErrorAs(t, st.Err, &none)
+				} else {
+					require.NoError(t, st.Err)
+				}
+				up := 1.0
+				if !c.idle && !c.lacks {
+					up = 0
+				}
+				require.Equal(t, map[string]float64{"a": up}, s.load("up"))
+			})
+		})
+	}
+}
+
+// A second query that fails says nothing of pods with series.
+func TestASecondQueryThatFails(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, s *fleet) {
+		s.store.has(t, "a", engine("a", 7, 3)...)
+		s.store.failsOn("count")
+		s.set("a", "b")
+		s.after(0)
+		require.NoError(t, s.status("a").Err)
+		require.ErrorContains(t, s.status("b").Err, "server error: 503")
+	})
+}
+
+// An outage is nobody's idleness: the last samples stay.
+func TestServerFails(t *testing.T) {
+	for name, fault := range map[string]http.HandlerFunc{"refuses": unavailable, "hangs": hang} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, nil, func(t *testing.T, s *fleet) {
+				s.store.has(t, "a", engine("a", 7, 3)...)
+				s.set("a")
+				s.after(0)
+				good := s.status("a").Answered
+				s.store.fails(fault)
+				s.after(10 * time.Minute)
+				require.Equal(t, map[string]float64{"a": 7}, s.load("e:waiting"))
+				require.Error(t, s.status("a").Err)
+				require.Equal(t, good, s.status("a").Answered)
+				rounds := s.rounds
+				require.Greater(t, rounds, 60, "it is asked again and again")
+				s.store.fails(nil)
+				s.store.has(t, "a", engine("a", 1, 1)...)
+				s.after(10 * time.Second)
+				require.NoError(t, s.status("a").Err)
+				require.Equal(t, map[string]float64{"a": 1}, s.load("e:waiting"))
+			})
+		})
+	}
+}
+
+// A large fleet is asked for in parts, and one part that fails leaves the others alone.
+func TestManyPods(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, s *fleet) {
+		var names []string
+		for i := range 250 {
+			name := fmt.Sprintf("pod-%04d", i)
+			names = append(names, name)
+			s.store.has(t, name, engine(name, 1, 0)...)
+		}
+		s.store.failsOn("pod-0100")
+		s.set(names...)
+		s.after(0)
+		require.Len(t, s.store.asked(), 3)
+		require.Equal(t, map[string]float64{"": 150}, s.load("sum(e:waiting)"))
+		for i, st := range s.Status() {
+			require.Equal(t, i/podsPerQuery == 1, st.Err != nil, st.Target)
+		}
+	})
+}
+
+// A series of a pod that nobody asked for, and one that is no number, are no answer.
+func TestAnswersThatWereNotAskedFor(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, s *fleet) {
+		s.store.fails(func(w http.ResponseWriter, req *http.Request) {
+			if strings.HasPrefix(req.FormValue("query"), "count") {
+				s.store.answer(w, req)
+				return
+			}
+			_, _ = w.Write([]byte(vectorOf(`{"metric":{"__name__":"e:running","pod":"b"},"value":[1,"5"]},{"metric":{"__name__":"e:running"},"value":[1,"5"]},` +
+				`{"metric":{"__name__":"e:running","pod":"a"},"histogram":[1,{"count":"1","sum":"1","buckets":[[0,"0","1","1"]]}]}`)))
+		})
+		s.set("a")
+		s.after(0)
+		require.Empty(t, s.load("e:running"))
+		require.Zero(t, s.status("a").Answered)
+	})
+}
+
+// A pod that becomes ready is asked for at once, but not sooner than a round may follow another.
+func TestPodsComeAndGo(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, s *fleet) {
+		s.store.has(t, "a", engine("a", 7, 3)...)
+		s.store.has(t, "b", engine("b", 4, 2)...)
+		s.set("a")
+		s.after(time.Second)
+		s.set("a", "b")
+		s.after(0)
+		require.Equal(t, 2, s.rounds)
+		s.pods[1].Ready = false
+		s.Set(s.pods)
+		s.after(time.Second)
+		require.Equal(t, 2, s.rounds)
+		for range 100 { // of a pod that flaps
+			s.pods[1].Ready = !s.pods[1].Ready
+			s.Set(s.pods)
+			s.after(10 * time.Millisecond)
+		}
+		require.LessOrEqual(t, s.rounds, 5)
+
+		// Another pod of the name: an answer about the one before is not its.
+		release := make(chan struct{})
+		s.after(time.Second)
+		s.store.fails(func(w http.ResponseWriter, req *http.Request) {
+			<-release
+			s.store.answer(w, req)
+		})
+		s.after(5 * time.Second)
+		s.pods[0].UID = "another"
+		s.Set(s.pods)
+		s.store.fails(unavailable)
+		close(release)
+		s.after(100 * time.Millisecond)
+		require.Equal(t, map[string]float64{"b": 4}, s.load("e:waiting"))
+		require.Zero(t, s.status("a").Answered)
+	})
+}
+
+// Own queries: what is of the group's pods goes with these, the rest is of the fleet.
+func TestElementsOfPods(t *testing.T) {
+	own := func(c *Config) {
+		c.Want = metricsource.NewWant(metricsource.Idle{}, nil, nil)
+		c.Queries = []Query{{"load", "sum by (pod) (queue)"}}
+	}
+	inBubble(t, own, func(t *testing.T, s *fleet) {
+		s.store.has(t, "a", `queue{pod="a"}`, 7.0)
+		s.store.has(t, "api", `queue{pod="api"}`, 1.0)
+		s.after(time.Second)
+		require.Empty(t, s.store.asked(), "before Set")
+		s.set("a")
+		s.after(0)
+		require.Equal(t, []string{"sum by (pod) (queue)"}, s.store.asked(), "as it is")
+		require.Equal(t, map[string]float64{"a": 7, "": 1}, s.load(Selector("load")))
+		now := time.Now()
+		require.Equal(t, []metricsource.Status{
+			{Target: "a", Answered: now, Tried: now}, {Target: "http://prometheus", Answered: now, Tried: now},
+		}, s.Status())
+
+		// The pod is gone, and Prometheus still has its series.
+		s.set()
+		require.Equal(t, map[string]float64{"": 1}, s.load(Selector("load")), "at once")
+		s.store.has(t, "api", `queue{pod="api"}`, 2.0)
+		s.after(time.Minute)
+		require.Equal(t, map[string]float64{"": 2}, s.load(Selector("load")), "and still")
+		s.after(rememberPods)
+		require.Equal(t, map[string]float64{"": 9}, s.load(Selector("load")), "by now it is somebody else's")
+		s.set("a")
+		s.after(time.Second)
+		require.Equal(t, map[string]float64{"a": 7, "": 2}, s.load(Selector("load")))
+
+		// An empty result is an answer, and a failure is none.
+		s.store.has(t, "a")
+		s.store.has(t, "api")
+		s.after(5 * time.Second)
+		require.Empty(t, s.load(Selector("load")))
+		empty := s.Queries()[0]
+		require.NoError(t, empty.Err)
+		require.WithinDuration(t, time.Now(), empty.Answered, 5*time.Second)
+		s.store.has(t, "a", `queue{pod="a"}`, 3.0)
+		s.after(5 * time.Second)
+		s.store.fails(unavailable)
+		s.after(time.Minute)
+		require.Equal(t, map[string]float64{"a": 3}, s.load(Selector("load")))
+		require.ErrorContains(t, s.Queries()[0].Err, "server error: 503")
+		require.Equal(t, s.Queries()[0].Err, s.status("http://prometheus").Err)
+		require.Equal(t, s.Queries()[0].Err, s.status("a").Err)
+		require.Greater(t, time.Since(s.status("a").Answered), 50*time.Second)
+	})
+}
+
+// Beside an engine's series, own queries fail by themselves, and so do those.
+func TestOwnQueriesBesideAnEngine(t *testing.T) {
+	inBubble(t, func(c *Config) { c.Queries = []Query{{"latency", "max(slow)"}} }, func(t *testing.T, s *fleet) {
+		s.store.has(t, "a", engine("a", 7, 3)...)
+		s.store.has(t, "api", "slow", 0.5)
+		s.set("a")
+		s.after(0)
+		require.Equal(t, map[string]float64{"a": 7}, s.load("e:waiting"))
+		require.Equal(t, map[string]float64{"": 0.5}, s.load(Selector("latency")))
+		good := time.Now()
+		s.store.failsOn("slow")
+		s.after(5 * time.Second)
+		require.NoError(t, s.status("a").Err)
+		require.Error(t, s.status("http://prometheus").Err)
+		require.Equal(t, good, s.status("http://prometheus").Answered)
+		s.store.failsOn("e:waiting")
+		s.after(5 * time.Second)
+		require.Error(t, s.status("a").Err)
+		require.NoError(t, s.status("http://prometheus").Err)
+		require.Equal(t, map[string]float64{"a": 7}, s.load("e:waiting"))
+	})
+}

@@ -1,0 +1,131 @@
+package prometheus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/inference-scaler/inference-scaler/metricsource"
+)
+
+const (
+	// queryMetric and queryLabel name the series that results are written to.
+	queryMetric = "query_result"
+	queryLabel  = "query"
+)
+
+var errHistogram = errors.New("the query yields a native histogram; wanted: numbers")
+
+// Query is an own query of a group: PromQL under a name that is unique there.
+type Query struct{ Name, Query string }
+
+// Selector is PromQL that selects the last result of the own query of that name in the
+// group's window: a series for each element, with the labels of the element. The
+// element's metric name is the label exported_name. The label pod is there for the
+// pods of the group alone; of another pod it is exported_pod.
+func Selector(name string) string {
+	return queryMetric + "{" + queryLabel + "=" + strconv.Quote(name) + "}"
+}
+
+// QueryStatus is what is known of an own query.
+type QueryStatus struct {
+	metricsource.Status          // Target is the query's name
+	Warnings            []string // of the last answer
+}
+
+// ownQuery is an own query of a group. The group's lock guards what changes.
+type ownQuery struct {
+	Query
+	samples *metricsource.Target // its elements of no pod of the group
+	status  QueryStatus
+}
+
+func newQuery(q Query, window *metricsource.Window) *ownQuery {
+	return &ownQuery{
+		Query:   q,
+		samples: window.Target(labels.FromStrings(queryLabel, q.Name)),
+		status:  QueryStatus{Status: metricsource.Status{Target: q.Name, Err: errNotAsked}},
+	}
+}
+
+// ask asks an own query and writes its result: pods are those of the group when the
+// round began. It returns the error of the query.
+func (g *Group) ask(ctx context.Context, q *ownQuery, pods []*pod) error {
+	found, warnings, err := g.server.query(ctx, q.Query.Query)
+	switch {
+	case errors.Is(err, errTooMany):
+		err = fmt.Errorf("%w: aggregate them", err)
+	case slices.ContainsFunc(found, func(e *model.Sample) bool { return e.Histogram != nil }):
+		err = fmt.Errorf("%s: %w", g.cfg.Address, errHistogram)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.cancelled(ctx) {
+		return context.Canceled
+	}
+	now := time.Now()
+	if err == nil {
+		err = g.write(now, q, found, pods)
+	}
+	q.status.Tried, q.status.Err = now, err
+	if err != nil {
+		q.samples.Fail(now)
+		return err
+	}
+	q.status.Answered, q.status.Warnings = now, warnings
+	return nil
+}
+
+// write writes the result of an own query: elements of the group's pods to these,
+// others to the query's own target. An element of a pod that left the group during the
+// server's look-back, or came since the query was asked, is dropped.
+func (g *Group) write(now time.Time, q *ownQuery, found model.Vector, pods []*pod) error {
+	asked := make(map[string]*pod, len(pods))
+	points := map[*metricsource.Target][]metricsource.Point{q.samples: nil}
+	for _, p := range pods {
+		asked[p.spec.Name] = p
+		if p.own[q.Name] != nil && g.pods[p.spec.Name] == p {
+			points[p.own[q.Name]] = nil // what it had before ends
+		}
+	}
+	for _, e := range found {
+		name, to := string(e.Metric["pod"]), q.samples
+		switch p := g.pods[name]; {
+		case p != nil && p == asked[name]:
+			to = p.ofQuery(q.Name)
+		case p != nil || now.Sub(g.left[name]) <= rememberPods:
+			continue
+		}
+		points[to] = append(points[to], metricsource.Point{Series: to.Series(exported(e.Metric, to == q.samples)), Value: float64(e.Value)})
+	}
+	var errs []error
+	for to, points := range points {
+		errs = append(errs, to.Commit(now, points))
+	}
+	return errors.Join(errs...)
+}
+
+// exported are the labels that an element is written with. Its metric name, and the pod
+// of one that is not the group's, are kept under names that no label has: elements that
+// differ stay apart.
+func exported(m model.Metric, ofNoPod bool) labels.Labels {
+	ls := labelsOf(m)
+	b := labels.NewBuilder(ls)
+	keep := func(name, as string) {
+		for ls.Has(as) {
+			as = "exported_" + as
+		}
+		b.Set(as, ls.Get(name))
+	}
+	keep(model.MetricNameLabel, "exported_name")
+	if ofNoPod {
+		keep("pod", "exported_pod")
+	}
+	return b.Del("pod").Set(model.MetricNameLabel, queryMetric).Labels()
+}
