@@ -3,11 +3,36 @@ package metricsource
 import (
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 )
+
+// QueryMetric and QueryLabel name the series that the results of remote queries are
+// written to.
+const (
+	QueryMetric = "query_result"
+	QueryLabel  = "query"
+)
+
+// RemoteQuery is PromQL that another server answers, under a name of the asker.
+type RemoteQuery struct{ Name, Query string }
+
+// Selector is PromQL that selects the last result in the window it is written to: a
+// series for each element, with the labels of the element. The element's metric name is
+// the label exported_name. The label pod is there for pods of the workload alone; of
+// another pod it is exported_pod.
+func (q RemoteQuery) Selector() string {
+	return QueryMetric + "{" + QueryLabel + "=" + strconv.Quote(q.Name) + "}"
+}
+
+// QueryStatus is what is known of a remote query.
+type QueryStatus struct {
+	Status            // Target is the query's name
+	Warnings []string // of the last answer
+}
 
 // ParseRemoteQuery parses an expression that another server answers from its own
 // samples. It yields an instant vector or a scalar. The server has its own limits

@@ -1,14 +1,9 @@
 package scaler
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
-	"time"
-
-	"github.com/inference-scaler/inference-scaler/scaler/explain"
 )
 
 // API serves /api/v1: the present decisions, and why they are what they are.
@@ -19,24 +14,9 @@ func (s *Scaler) API() http.Handler {
 	return mux
 }
 
-// Explanations returns those of the triggers that the filter takes, in order.
-func (s *Scaler) Explanations(take func(namespace, name string) bool) []explain.Explanation {
-	now := time.Now()
-	all := []explain.Explanation{}
-	for _, l := range s.all() {
-		if take(l.namespace, l.name) && l.answer.Load() != nil {
-			all = append(all, l.explain(now))
-		}
-	}
-	slices.SortFunc(all, func(a, b explain.Explanation) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.ScaledObject, b.ScaledObject), cmp.Compare(a.Trigger, b.Trigger))
-	})
-	return all
-}
-
 // serveTriggers lists all triggers, without their pods, upstreams and queries.
 func (s *Scaler) serveTriggers(w http.ResponseWriter, _ *http.Request) {
-	all := s.Explanations(func(string, string) bool { return true })
+	all := s.evaluator.Explanations(func(string, string) bool { return true })
 	for i := range all {
 		all[i].Pods, all[i].Upstream, all[i].Queries = nil, nil, nil
 	}
@@ -47,7 +27,7 @@ func (s *Scaler) serveTriggers(w http.ResponseWriter, _ *http.Request) {
 // namespace, or all.
 func (s *Scaler) serveWhy(w http.ResponseWriter, r *http.Request) {
 	namespace, name := r.FormValue("namespace"), r.FormValue("name")
-	all := s.Explanations(func(ns, n string) bool {
+	all := s.evaluator.Explanations(func(ns, n string) bool {
 		return (namespace == "" || ns == namespace) && (name == "" || n == name)
 	})
 	if len(all) == 0 && namespace+name != "" {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+	"github.com/inference-scaler/inference-scaler/scaler/evaluator"
 
 	"github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
 	"github.com/stretchr/testify/require"
@@ -111,13 +112,14 @@ func BenchmarkReportToStream(b *testing.B) {
 	tokens, err := push.ReadTokens(path, slog.New(slog.DiscardHandler))
 	require.NoError(b, err)
 
-	c := &fakeCluster{workloads: map[object]cluster.Workload{}, triggers: map[object][]map[string]string{}}
+	c := &fakeCluster{workloads: map[cluster.NamespacedName]cluster.Workload{}, triggers: map[cluster.NamespacedName][]map[string]string{}}
 	store, scraper := push.NewStore(nil), scrape.New(scrape.Options{})
-	s := New(Options{Cluster: c, Scraper: scraper, Reports: store})
-	c.changed, c.moved = s.Changed, s.InventoryChanged
+	e := evaluator.New(evaluator.Options{Cluster: c, Scraper: scraper, Reports: store})
+	s := New(e)
+	c.changed, c.moved = e.Changed, e.InventoryChanged
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	for _, run := range []func(context.Context) error{scraper.Run, store.Run, s.Run} {
+	for _, run := range []func(context.Context) error{scraper.Run, store.Run, e.Run} {
 		go func() { _ = run(ctx) }()
 	}
 	metadataOf := map[string]string{"engine": "lightning-asr"}
@@ -139,14 +141,11 @@ func BenchmarkReportToStream(b *testing.B) {
 		_, err := reports.Recv()
 		require.NoError(b, err)
 	}
-	var l *live
-	require.Eventually(b, func() bool {
-		all := s.all()
-		if len(all) == 1 {
-			l = all[0]
-		}
-		return l != nil && l.watchers() == 1
-	}, 10*time.Second, time.Millisecond)
+	l, err := e.Lookup("asr", "fleet", metadataOf)
+	require.NoError(b, err)
+	first, err := actives.Header() // the stream is open
+	require.NoError(b, err)
+	_ = first
 
 	p50(b, func() time.Duration {
 		begun := time.Now()
@@ -157,7 +156,7 @@ func BenchmarkReportToStream(b *testing.B) {
 		taken()
 		report(0) // and asleep again; what that takes is no part of the edge
 		taken()
-		for active(l.answer.Load()) {
+		for l.Last().Active() {
 			time.Sleep(100 * time.Microsecond)
 		}
 		return took

@@ -2,7 +2,6 @@ package scaler
 
 import (
 	"fmt"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -10,22 +9,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 )
-
-// slowLeader is a cluster that makes every evaluation of a follower take long: the leader
-// is asked for once in each.
-type slowLeader struct {
-	*fakeCluster
-	took  atomic.Int64 // nanoseconds
-	asked atomic.Int64
-}
-
-func (c *slowLeader) Leader(namespace, kind, name string) (cluster.Workload, error) {
-	if took := c.took.Load(); took > 0 {
-		c.asked.Add(1)
-		time.Sleep(time.Duration(took)) // virtual
-	}
-	return c.fakeCluster.Leader(namespace, kind, name)
-}
 
 // What takes long is not repeated all the time, whatever calls for it: readings that come
 // while it runs, the end of a hold, a fleet at zero that each report may wake.
@@ -37,8 +20,7 @@ func TestCostlyEvaluationsTakeAShareOfTheTime(t *testing.T) {
 	}{{2 * time.Second, 1, "0s"}, {2 * time.Second, 1, "20s"}, {12 * time.Second, 1, "0s"}, {2 * time.Second, 0, "0s"}} {
 		t.Run(fmt.Sprintf("%v at %d replicas, hold %s", tc.took, tc.replicas, tc.hold), func(t *testing.T) {
 			inBubble(t, true, func(t *testing.T, w *world) {
-				c := &slowLeader{fakeCluster: w.cluster}
-				w.scaler.opts.Cluster = c
+				c := &w.cluster.leaderCalls // once in each evaluation of a follower
 				a := w.network.add("10.0.0.1:9090", asr(50))
 				w.network.add("10.0.9.9:80", "demand_queued_requests 0\n")
 				w.cluster.endpoints = []cluster.Endpoint{{IP: "10.0.9.9", Port: 80}}
@@ -64,4 +46,23 @@ func TestCostlyEvaluationsTakeAShareOfTheTime(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A ScaledObject is deleted while its trigger is evaluated: changes of others do not wait.
+func TestDeletedWhileEvaluated(t *testing.T) {
+	inBubble(t, true, func(t *testing.T, w *world) {
+		w.cluster.updateOf("api", "api", func(wl *cluster.Workload) { wl.Replicas = 1 })
+		w.cluster.declare(map[string]string{"engine": "lightning-asr", "follow": "api"})
+		w.pass(5 * time.Second)
+		w.cluster.leaderCalls.took.Store(int64(3 * time.Second))
+		w.cluster.changed("asr", "fleet")
+		time.Sleep(200 * time.Millisecond) // virtual: the evaluation is under way
+		begun := time.Now()
+		w.cluster.delete()
+		w.cluster.changed("asr", "another")
+		require.Less(t, time.Since(begun), time.Second)
+		w.cluster.leaderCalls.took.Store(0)
+		w.pass(5 * time.Second)
+		require.Zero(t, w.open())
+	})
 }

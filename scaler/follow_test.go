@@ -194,10 +194,10 @@ func TestManyLeaders(t *testing.T) {
 			}
 		}
 		w.pass(time.Minute)
-		require.Len(t, w.scaler.all(), (layers-1)*wide*wide)
+		require.Equal(t, (layers-1)*wide*wide, w.open())
 		w.cluster.changed("asr", name(0, 0))
 		w.pass(time.Minute)
-		require.NoError(t, w.scaler.find(object{"asr", name(0, 0)}, map[string]string{"follow": name(1, 0)}).answer.Load().err)
+		require.NoError(t, w.last(name(0, 0), map[string]string{"follow": name(1, 0)}).Err)
 	})
 }
 
@@ -215,9 +215,9 @@ func TestCycleThroughASecondTrigger(t *testing.T) {
 			w.pass(time.Minute)
 			w.cluster.changed("asr", "x") // as a follower of y
 			w.pass(time.Minute)
-			a := w.scaler.find(object{"asr", "x"}, xy).answer.Load()
-			require.ErrorContains(t, a.err, "a workload cannot follow itself")
-			require.True(t, a.decision == nil || a.decision.Replicas <= 2, "neither has any load")
+			a := w.last("x", xy)
+			require.ErrorContains(t, a.Err, "a workload cannot follow itself")
+			require.True(t, a.Decision == nil || a.Decision.Replicas <= 2, "neither has any load")
 		})
 	}
 }
@@ -234,10 +234,10 @@ func TestCycleOfThreeEnds(t *testing.T) {
 		w.cluster.declareOf("b", fb)
 		w.cluster.declareOf("a", fa)
 		w.pass(time.Minute)
-		a := w.scaler.find(object{"asr", "a"}, fa)
-		b := w.scaler.find(object{"asr", "b"}, fb)
-		require.NoError(t, a.answer.Load().err)
-		require.NoError(t, b.answer.Load().err)
+		a := func() error { return w.last("a", fa).Err }
+		b := func() error { return w.last("b", fb).Err }
+		require.NoError(t, a())
+		require.NoError(t, b())
 
 		// c follows a by mistake, for a while.
 		w.cluster.declareOf("c", own, map[string]string{"follow": "a"})
@@ -245,13 +245,13 @@ func TestCycleOfThreeEnds(t *testing.T) {
 		w.pass(time.Second)
 		w.cluster.changed("asr", "a") // a pod of b, which a follows
 		w.pass(time.Minute)
-		require.Error(t, a.answer.Load().err)
-		require.Error(t, b.answer.Load().err)
+		require.Error(t, a())
+		require.Error(t, b())
 
 		w.cluster.declareOf("c", own)
 		w.cluster.changed("asr", "b") // as a direct follower of c: what kubernetes/index.go tells
 		w.pass(time.Hour)
-		require.NoError(t, b.answer.Load().err, "b")
-		require.NoError(t, a.answer.Load().err, "a")
+		require.NoError(t, b(), "b")
+		require.NoError(t, a(), "a")
 	})
 }

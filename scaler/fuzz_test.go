@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+	"github.com/inference-scaler/inference-scaler/scaler/evaluator"
 
 	"github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
 	"github.com/stretchr/testify/require"
@@ -74,11 +75,11 @@ func FuzzCalls(f *testing.F) {
 	}
 	var conns []*grpc.ClientConn
 	for _, withCluster := range []bool{false, true} {
-		opts := Options{Scraper: scrape.New(scrape.Options{})} // which is not run: nothing is dialled
+		opts := evaluator.Options{Scraper: scrape.New(scrape.Options{})} // it does not run: nothing is dialled
 		if withCluster {
-			opts.Cluster = &fakeCluster{workloads: map[object]cluster.Workload{}, triggers: map[object][]map[string]string{}}
+			opts.Cluster = &fakeCluster{workloads: map[cluster.NamespacedName]cluster.Workload{}, triggers: map[cluster.NamespacedName][]map[string]string{}}
 		}
-		conn := called(f, New(opts))
+		conn := called(f, New(evaluator.New(opts)))
 		conns = append(conns, conn)
 	}
 	f.Fuzz(func(t *testing.T, method byte, request []byte) {

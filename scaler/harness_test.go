@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,22 +25,24 @@ import (
 	promsource "github.com/inference-scaler/inference-scaler/metricsource/prometheus"
 	"github.com/inference-scaler/inference-scaler/metricsource/push"
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
+	"github.com/inference-scaler/inference-scaler/scaler/evaluator"
 )
 
 // world is a scaler, called over gRPC, with a network of inference servers and,
 // where a test wants one, a cluster; all in one synctest bubble, so that time
 // is virtual and everything has come to rest when a test looks.
 type world struct {
-	t        *testing.T
-	network  *network
-	cluster  *fakeCluster
-	recorder *recorder
-	registry *prometheus.Registry
-	reports  *push.Store
-	secrets  secretsOf
-	scaler   *Scaler
-	client   externalscaler.ExternalScalerClient
-	stop     func() // ends the scaler, and all that is of it
+	t         *testing.T
+	network   *network
+	cluster   *fakeCluster
+	recorder  *recorder
+	registry  *prometheus.Registry
+	reports   *push.Store
+	secrets   secretsOf
+	scaler    *Scaler
+	evaluator *evaluator.Evaluator
+	client    externalscaler.ExternalScalerClient
+	stop      func() // ends the scaler, and all that is of it
 }
 
 // inBubble runs a test with a world, with a cluster or without Kubernetes.
@@ -47,7 +50,7 @@ func inBubble(t *testing.T, withCluster bool, test func(*testing.T, *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, network: &network{servers: map[string]*server{}}, recorder: &recorder{}, secrets: secretsOf{}}
 		if withCluster {
-			w.cluster = &fakeCluster{workloads: map[object]cluster.Workload{}, triggers: map[object][]map[string]string{}}
+			w.cluster = &fakeCluster{workloads: map[cluster.NamespacedName]cluster.Workload{}, triggers: map[cluster.NamespacedName][]map[string]string{}}
 		}
 		w.start()
 		defer func() { // also after a failure, or the bubble would not end
@@ -61,7 +64,7 @@ func inBubble(t *testing.T, withCluster bool, test func(*testing.T, *world)) {
 // start runs a scaler that knows nothing yet.
 func (w *world) start() {
 	w.registry = prometheus.NewRegistry()
-	opts := Options{Registerer: w.registry, Recorder: w.recorder, Secrets: w.secrets}
+	opts := evaluator.Options{Registerer: w.registry, Recorder: w.recorder, Secrets: w.secrets}
 	if w.cluster != nil {
 		opts.Cluster = w.cluster
 	}
@@ -70,17 +73,18 @@ func (w *world) start() {
 	scraper := scrape.New(scrape.Options{Dial: w.network.dial})
 	opts.Scraper = scraper
 	opts.Prometheus = promsource.New(promsource.Options{Dial: w.network.dial})
-	s := New(opts)
-	w.scaler = s
+	e := evaluator.New(opts)
+	s := New(e)
+	w.evaluator, w.scaler = e, s
 	if w.cluster != nil {
-		w.cluster.changed, w.cluster.moved = s.Changed, s.InventoryChanged
+		w.cluster.changed, w.cluster.moved = e.Changed, e.InventoryChanged
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { require.NoError(w.t, scraper.Run(ctx)) })
 	running.Go(func() { require.NoError(w.t, opts.Prometheus.Run(ctx)) })
 	running.Go(func() { require.NoError(w.t, reports.Run(ctx)) })
-	running.Go(func() { require.NoError(w.t, s.Run(ctx)) })
+	running.Go(func() { require.NoError(w.t, e.Run(ctx)) })
 
 	listener := bufconn.Listen(1 << 16)
 	grpcServer := grpc.NewServer()
@@ -96,10 +100,20 @@ func (w *world) start() {
 		grpcServer.Stop()
 		cancel()
 		running.Wait()
-		for _, l := range s.all() {
-			l.close()
-		}
+		e.Close()
 	}
+}
+
+// open is how many triggers are open.
+func (w *world) open() int {
+	return len(w.evaluator.Explanations(func(string, string) bool { return true }))
+}
+
+// last is the last answer of a trigger.
+func (w *world) last(name string, metadata map[string]string) *evaluator.Answer {
+	found, err := w.evaluator.Lookup("asr", name, metadata)
+	require.NoError(w.t, err)
+	return found.Last()
 }
 
 // restart is the end of the scaler, and another that knows what the cluster says.
@@ -309,19 +323,31 @@ func (s *server) fail() {
 // heal puts a server that failed back, as a new one at its address.
 func (n *network) heal(address, body string) { n.add(address, body) }
 
+// slowCalls counts calls, and makes each of them take time.
+type slowCalls struct{ took, asked atomic.Int64 }
+
+func (c *slowCalls) wait() {
+	if took := c.took.Load(); took > 0 {
+		c.asked.Add(1)
+		time.Sleep(time.Duration(took)) // virtual
+	}
+}
+
 // fakeCluster stands for Kubernetes: it says what a test has told it.
 type fakeCluster struct {
-	mu        sync.Mutex
-	unsynced  bool
-	workloads map[object]cluster.Workload
-	triggers  map[object][]map[string]string
-	endpoints []cluster.Endpoint // of every Service
-	nodes     []*cluster.Node
-	quotas    []*cluster.Quota
-	scaling   cluster.NodeAutoscaler
-	unlisted  error // why there is no inventory
-	changed   func(namespace, name string)
-	moved     func()
+	mu          sync.Mutex
+	unsynced    bool
+	workloads   map[cluster.NamespacedName]cluster.Workload
+	triggers    map[cluster.NamespacedName][]map[string]string
+	endpoints   []cluster.Endpoint // of every Service
+	nodes       []*cluster.Node
+	quotas      []*cluster.Quota
+	scaling     cluster.NodeAutoscaler
+	unlisted    error // why there is no inventory
+	changed     func(namespace, name string)
+	leaderCalls slowCalls
+	inventories atomic.Int64 // that were asked for
+	moved       func()
 }
 
 func (c *fakeCluster) Synced() bool {
@@ -336,7 +362,7 @@ func (c *fakeCluster) ScaledObject(namespace, name string) (cluster.ScaledObject
 	if c.unsynced {
 		return cluster.ScaledObject{}, cluster.ErrNotSynced
 	}
-	metadata, ok := c.triggers[object{namespace, name}]
+	metadata, ok := c.triggers[cluster.NamespacedName{Namespace: namespace, Name: name}]
 	if !ok {
 		return cluster.ScaledObject{}, fmt.Errorf("ScaledObject %s/%s: %w", namespace, name, cluster.ErrNotFound)
 	}
@@ -352,7 +378,7 @@ func (c *fakeCluster) ScaledObjects() []cluster.ScaledObject {
 	defer c.mu.Unlock()
 	var all []cluster.ScaledObject
 	for o := range c.triggers {
-		all = append(all, cluster.ScaledObject{Namespace: o.namespace, Name: o.name})
+		all = append(all, cluster.ScaledObject{Namespace: o.Namespace, Name: o.Name})
 	}
 	return all
 }
@@ -363,7 +389,7 @@ func (c *fakeCluster) Workload(namespace, name string) (cluster.Workload, error)
 	if c.unsynced {
 		return cluster.Workload{}, cluster.ErrNotSynced
 	}
-	w, ok := c.workloads[object{namespace, name}]
+	w, ok := c.workloads[cluster.NamespacedName{Namespace: namespace, Name: name}]
 	if !ok {
 		return cluster.Workload{}, fmt.Errorf("ScaledObject %s/%s: %w", namespace, name, cluster.ErrNotFound)
 	}
@@ -378,10 +404,11 @@ func (c *fakeCluster) Endpoints(string, string, string) ([]cluster.Endpoint, err
 }
 
 func (c *fakeCluster) Leader(namespace, kind, name string) (cluster.Workload, error) {
+	c.leaderCalls.wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for o, w := range c.workloads {
-		if o.namespace == namespace && w.Name == name && (kind == "" || kind == w.Kind) {
+		if o.Namespace == namespace && w.Name == name && (kind == "" || kind == w.Kind) {
 			return w, nil
 		}
 	}
@@ -389,6 +416,7 @@ func (c *fakeCluster) Leader(namespace, kind, name string) (cluster.Workload, er
 }
 
 func (c *fakeCluster) Inventory() (*cluster.Inventory, error) {
+	c.inventories.Add(1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.unlisted != nil {
@@ -414,7 +442,7 @@ func (c *fakeCluster) update(change func(w *cluster.Workload)) {
 
 // updateOf is that for a ScaledObject of this name, and its workload's.
 func (c *fakeCluster) updateOf(name, workload string, change func(w *cluster.Workload)) {
-	o := object{"asr", name}
+	o := cluster.NamespacedName{Namespace: "asr", Name: name}
 	c.mu.Lock()
 	w, ok := c.workloads[o]
 	if !ok {
@@ -424,7 +452,7 @@ func (c *fakeCluster) updateOf(name, workload string, change func(w *cluster.Wor
 	c.workloads[o] = w
 	c.mu.Unlock()
 	c.moved()
-	c.changed(o.namespace, o.name)
+	c.changed(o.Namespace, o.Name)
 	for _, so := range c.ScaledObjects() { // those that follow it
 		if so.Name != name {
 			c.changed(so.Namespace, so.Name)
@@ -436,26 +464,26 @@ func (c *fakeCluster) updateOf(name, workload string, change func(w *cluster.Wor
 func (c *fakeCluster) pods() []cluster.Pod {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.workloads[object{"asr", "fleet"}].Pods
+	return c.workloads[cluster.NamespacedName{Namespace: "asr", Name: "fleet"}].Pods
 }
 
 func (c *fakeCluster) declare(metadata ...map[string]string) { c.declareOf("fleet", metadata...) }
 
 func (c *fakeCluster) declareOf(name string, metadata ...map[string]string) {
-	o := object{"asr", name}
+	o := cluster.NamespacedName{Namespace: "asr", Name: name}
 	c.mu.Lock()
 	c.triggers[o] = metadata
 	c.mu.Unlock()
-	c.changed(o.namespace, o.name)
+	c.changed(o.Namespace, o.Name)
 }
 
 func (c *fakeCluster) delete() {
-	o := object{"asr", "fleet"}
+	o := cluster.NamespacedName{Namespace: "asr", Name: "fleet"}
 	c.mu.Lock()
 	delete(c.workloads, o)
 	delete(c.triggers, o)
 	c.mu.Unlock()
-	c.changed(o.namespace, o.name)
+	c.changed(o.Namespace, o.Name)
 }
 
 func pod(name, ip string, ready bool) cluster.Pod {

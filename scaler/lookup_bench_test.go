@@ -8,12 +8,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
+	"github.com/inference-scaler/inference-scaler/scaler/evaluator"
 )
 
 // BenchmarkGetMetrics is a call without the wire, among 10 000 live triggers.
 func BenchmarkGetMetrics(b *testing.B) {
 	const triggers = 10_000
-	s := New(Options{Scraper: scrape.New(scrape.Options{})}) // which is not run: nothing is read
+	e := evaluator.New(evaluator.Options{Scraper: scrape.New(scrape.Options{})}) // it does not run: nothing is read
+	s := New(e)
 	reqs := make([]*externalscaler.GetMetricsRequest, triggers)
 	for i := range reqs {
 		reqs[i] = &externalscaler.GetMetricsRequest{MetricName: "m", ScaledObjectRef: &externalscaler.ScaledObjectRef{
@@ -26,11 +28,7 @@ func BenchmarkGetMetrics(b *testing.B) {
 		_, err := s.GetMetrics(b.Context(), reqs[i])
 		require.NoError(b, err)
 	}
-	b.Cleanup(func() {
-		for _, l := range s.all() {
-			l.close()
-		}
-	})
+	b.Cleanup(e.Close)
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {

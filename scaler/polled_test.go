@@ -13,6 +13,7 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/stretchr/testify/require"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
@@ -71,9 +72,9 @@ func (p *promServer) answer(w http.ResponseWriter, req *http.Request) {
 	}
 	all := []any{}
 	for _, e := range result.Elements {
-		metric := map[string]string{}
-		if e.Pod != "" {
-			metric["pod"] = e.Pod
+		metric, err := parser.NewParser(parser.Options{}).ParseMetric(e.Labels)
+		if err != nil {
+			panic(err)
 		}
 		all = append(all, map[string]any{"metric": metric, "value": [2]any{1, strconv.FormatFloat(e.Value, 'g', -1, 64)}})
 	}
@@ -127,7 +128,7 @@ func TestAnEngineByPrometheus(t *testing.T) {
 		w.pass(time.Second)
 		require.Equal(t, 11.0, w.value(ofPrometheus), "of its own pods alone")
 		require.True(t, w.active(ofPrometheus))
-		require.NoError(t, w.scaler.Ready())
+		require.NoError(t, w.evaluator.Ready())
 
 		// A third pod becomes ready before Prometheus reads it: it counts as full.
 		w.has(3, pod("a", "10.0.0.1", true), pod("b", "10.0.0.2", true), pod("c", "10.0.0.3", true))
@@ -144,6 +145,8 @@ func TestAnEngineByPrometheus(t *testing.T) {
 		// target at least; once it is gone so is that, whatever Prometheus still says.
 		p.has("b", nil)
 		w.pass(6 * time.Second)
+		require.Equal(t, 11.0, w.value(ofPrometheus), "its last sample is not stale yet")
+		w.pass(30 * time.Second)
 		require.Equal(t, 12.0, w.value(ofPrometheus))
 		require.True(t, w.recorder.has("PodSilent"))
 		p.has("b", vllm(50, 0))
@@ -151,15 +154,17 @@ func TestAnEngineByPrometheus(t *testing.T) {
 		w.pass(6 * time.Second)
 		require.Equal(t, 7.0, w.value(ofPrometheus))
 
-		// An outage is none of the load's.
+		// In an outage, the pods are silent: the last samples stay, and c may carry as much
+		// as its target.
 		p.breaks(true)
+		w.recorder.take("PodSilent")
 		w.pass(20 * time.Second)
-		require.Equal(t, 7.0, w.value(ofPrometheus), "an answer stands for a while")
-		require.False(t, w.recorder.has("QueryFault"))
+		require.Equal(t, 7.0, w.value(ofPrometheus), "the last samples are not stale yet")
+		require.False(t, w.recorder.has("PodSilent"))
 		w.pass(time.Hour)
-		require.Equal(t, 7.0, w.value(ofPrometheus))
+		require.Equal(t, 10.0, w.value(ofPrometheus), "the 2 replicas there are")
 		require.True(t, w.active(ofPrometheus))
-		require.True(t, w.recorder.has("QueryFault"))
+		require.True(t, w.recorder.has("PodSilent"))
 		p.breaks(false)
 		p.has("a", vllm(0, 0))
 		w.pass(6 * time.Second)

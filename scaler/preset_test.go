@@ -65,7 +65,7 @@ func TestPresetsReadWhatEnginesExport(t *testing.T) {
 				w.value(metadata)
 				w.pass(3 * time.Second)
 
-				all := w.scaler.Explanations(func(string, string) bool { return true })
+				all := w.evaluator.Explanations(func(string, string) bool { return true })
 				require.Len(t, all, 1)
 				e := all[0]
 				require.NotNil(t, e.Demand, want.trap)

@@ -3,8 +3,6 @@ package scaler
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -60,7 +58,7 @@ func (w *world) gpuFleet(metadata map[string]string) *server {
 }
 
 func (w *world) why() explain.Explanation {
-	all := w.scaler.Explanations(func(_, name string) bool { return name == "fleet" })
+	all := w.evaluator.Explanations(func(_, name string) bool { return name == "fleet" })
 	require.Len(w.t, all, 1)
 	return all[0]
 }
@@ -84,10 +82,10 @@ func TestNoMoreThanTheGPUsHold(t *testing.T) {
 		require.Equal(t, "1 nvidia.com/gpu a replica: 1 bound, and 7 more fit on 7 free", e.Capacity.Why)
 		require.Equal(t, "capacity", e.Steps[len(e.Steps)-1].Rule)
 		expected := `
-			# HELP inference_scaler_trigger_capacity_limited 1 while there is room for fewer replicas than are asked for, and so fewer are decided on.
+			# HELP inference_scaler_trigger_capacity_limited 1 while the GPUs can hold fewer replicas than are asked for, and fewer are decided on.
 			# TYPE inference_scaler_trigger_capacity_limited gauge
 			inference_scaler_trigger_capacity_limited{namespace="asr",scaledobject="fleet",trigger="TRIGGER"} 1
-			# HELP inference_scaler_trigger_capacity_replicas The replicas that the GPUs have room for. Absent while that is not known, or not looked at.
+			# HELP inference_scaler_trigger_capacity_replicas The replicas that the GPUs can hold. Absent while that is not known, or not looked at.
 			# TYPE inference_scaler_trigger_capacity_replicas gauge
 			inference_scaler_trigger_capacity_replicas{namespace="asr",scaledobject="fleet",trigger="TRIGGER"} 8
 			# HELP inference_scaler_trigger_demand_replicas The replicas that are asked for before capacity is looked at.
@@ -215,7 +213,7 @@ func TestTwoFleetsShare(t *testing.T) {
 		b.set(asr(101))
 		w.pass(1500 * time.Millisecond)
 		var replicas float64
-		for _, e := range w.scaler.Explanations(func(_, name string) bool { return name == "other" }) {
+		for _, e := range w.evaluator.Explanations(func(_, name string) bool { return name == "other" }) {
 			replicas = *e.Value / 4
 		}
 		require.Equal(t, 9.0, replicas)
@@ -252,25 +250,31 @@ func TestWhatNeverComesUpLapses(t *testing.T) {
 	})
 }
 
-// A trigger that is no longer declared is kept for a while, and claims nothing.
+// A trigger that is no longer declared is kept for a while, and claims nothing: another
+// fleet may have the GPUs that it asked for.
 func TestAnOldTriggerClaimsNothing(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		w.cluster.provide(20)
-		a := w.gpuFleet(leading)
-		a.set(asr(100))
-		w.pass(2 * time.Second)
-		claims := func() int {
-			w.scaler.rooms.mu.Lock()
-			defer w.scaler.rooms.mu.Unlock()
-			wl, err := w.cluster.Workload("asr", "fleet")
-			require.NoError(t, err)
-			return claimed(&wl, standing(slices.Collect(maps.Values(w.scaler.rooms.claims[object{"asr", "fleet"}])), claim.standing))
+		w.gpuFleet(leading).set(asr(100))
+		w.network.add("10.0.2.1:9090", asr(100))
+		w.cluster.declareOf("rival", leading)
+		w.cluster.updateOf("rival", "rival", func(wl *cluster.Workload) {
+			wl.Template, wl.Replicas, wl.MaxReplicas = oneGPU, 1, 50
+			wl.Pods = []cluster.Pod{pod("r", "10.0.2.1", true)}
+			wl.Pods[0].Node = "elsewhere"
+		})
+		limit := func() int {
+			for _, e := range w.evaluator.Explanations(func(_, name string) bool { return name == "rival" }) {
+				return *e.Capacity.Replicas
+			}
+			return -1
 		}
-		require.Equal(t, 20, claims())
+		w.pass(2 * time.Second)
+		require.Equal(t, 1+10, limit(), "half of the 20")
 		w.cluster.declare(map[string]string{"engine": "lightning-asr", "hold": "0s", "target": "20"})
 		w.pass(3 * time.Second)
-		require.Len(t, w.scaler.all(), 2)
-		require.Equal(t, 5, claims())
+		require.Equal(t, 3, w.open(), "the old trigger is kept")
+		require.Equal(t, 1+16, limit(), "the fleet asks for 5 now, and has 1 elsewhere")
 	})
 }
 
@@ -294,16 +298,12 @@ func TestNothingIsPlannedWhileNothingChanges(t *testing.T) {
 		w.cluster.provide(8)
 		a := w.gpuFleet(leading)
 		w.pass(5 * time.Second)
-		w.scaler.rooms.mu.Lock()
-		planned := w.scaler.rooms.planned
-		w.scaler.rooms.mu.Unlock()
+		planned := w.cluster.inventories.Load()
 		for i := range 10 {
 			a.set(asr(4 - i%2))
 			w.pass(time.Second)
 		}
-		w.scaler.rooms.mu.Lock()
-		defer w.scaler.rooms.mu.Unlock()
-		require.Equal(t, planned, w.scaler.rooms.planned)
+		require.Equal(t, planned, w.cluster.inventories.Load())
 	})
 }
 

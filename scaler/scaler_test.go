@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http/httptest"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -120,7 +119,7 @@ func TestRenamedMetricIsAFaultAndNotAZero(t *testing.T) {
 		require.Equal(t, 20.0, w.value(onPods))
 		require.True(t, w.active(onPods))
 		require.True(t, w.recorder.has("NoSeries"))
-		e := w.scaler.Explanations(func(string, string) bool { return true })
+		e := w.evaluator.Explanations(func(string, string) bool { return true })
 		require.Contains(t, e[0].Faults[0], "exports no asr_active_requests (in any of its 2 spellings and names)")
 	})
 }
@@ -168,7 +167,7 @@ func TestNothingKnownIsUnavailable(t *testing.T) {
 		require.Equal(t, codes.Unavailable, status.Code(err))
 		_, err = w.client.IsActive(t.Context(), ref(onPods))
 		require.Equal(t, codes.Unavailable, status.Code(err))
-		require.ErrorIs(t, w.scaler.Ready(), cluster.ErrNotSynced)
+		require.ErrorIs(t, w.evaluator.Ready(), cluster.ErrNotSynced)
 
 		w.cluster.mu.Lock()
 		w.cluster.unsynced = false
@@ -208,7 +207,7 @@ func TestWrongMetadata(t *testing.T) {
 		require.Equal(t, codes.InvalidArgument, status.Code(err))
 		_, err = w.client.IsActive(t.Context(), ref(map[string]string{"engine": "vllm"}))
 		require.ErrorContains(t, err, "endpoints: missing; wanted: host:port,… for this scaler runs without Kubernetes")
-		require.Empty(t, w.scaler.all())
+		require.Zero(t, w.open())
 	})
 }
 
@@ -224,20 +223,19 @@ func TestManyFirstCallsOpenOneTrigger(t *testing.T) {
 			})
 		}
 		calls.Wait()
-		require.Len(t, w.scaler.all(), 1)
-		require.Equal(t, 1, w.scaler.count)
+		require.Equal(t, 1, w.open())
 	})
 }
 
 func TestTriggersAreBounded(t *testing.T) {
 	inBubble(t, false, func(t *testing.T, w *world) {
-		for i := range maxPerObject {
+		for i := range 32 {
 			w.value(map[string]string{"engine": "vllm", "endpoints": "a:1", "interval": "1m", "activation": strings.Repeat("0", i) + "1"})
 		}
 		_, err := w.client.IsActive(t.Context(), ref(map[string]string{"engine": "vllm", "endpoints": "b:1"}))
 		require.Equal(t, codes.ResourceExhausted, status.Code(err))
-		w.pass(keepUnwatched + time.Minute)
-		require.Empty(t, w.scaler.all(), "what nobody calls for is forgotten")
+		w.pass(30*time.Minute + time.Minute)
+		require.Zero(t, w.open(), "what nobody calls for is forgotten")
 	})
 }
 
@@ -245,21 +243,21 @@ func TestTriggersComeAndGoWithTheirScaledObject(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		w.cluster.update(func(wl *cluster.Workload) { wl.Replicas = 1 })
 		w.cluster.declare(onPods, map[string]string{"engine": "vllm", "targetFromEnv": "TARGET"})
-		require.Len(t, w.scaler.all(), 1, "the other one is refused")
+		require.Equal(t, 1, w.open(), "the other one is refused")
 		held := w.streamIsActive(map[string]string{"engine": "vllm", "target": "7"})
 		w.value(map[string]string{"engine": "vllm", "target": "8"})
-		require.Len(t, w.scaler.all(), 3)
-		w.pass(keepUndeclared + time.Minute)
-		require.Len(t, w.scaler.all(), 2, "one is declared, the other called for; nobody asks for the third")
+		require.Equal(t, 3, w.open())
+		w.pass(2*time.Minute + time.Minute)
+		require.Equal(t, 2, w.open(), "one is declared, the other called for; nobody asks for the third")
 
 		stream := w.streamIsActive(onPods)
 		edited := map[string]string{"engine": "lightning-asr", "target": "6"}
 		w.cluster.declare(edited)
-		w.pass(keepUndeclared + time.Minute)
-		require.Len(t, w.scaler.all(), 3, "a stream holds what it is about")
+		w.pass(2*time.Minute + time.Minute)
+		require.Equal(t, 3, w.open(), "a stream holds what it is about")
 		w.cluster.delete()
 		w.pass(time.Second)
-		require.Empty(t, w.scaler.all())
+		require.Zero(t, w.open())
 		require.ErrorIs(t, stream.ended, io.EOF, "a clean end")
 		require.ErrorIs(t, held.ended, io.EOF)
 	})
@@ -274,11 +272,11 @@ func TestReadyAfterTheFirstPass(t *testing.T) {
 			wl.Replicas = 2
 			wl.Pods = []cluster.Pod{pod("a", "10.0.0.1", true), pod("b", "10.0.0.2", true)}
 		})
-		require.Error(t, w.scaler.Ready())
+		require.Error(t, w.evaluator.Ready())
 		w.pass(time.Second)
-		require.ErrorContains(t, w.scaler.Ready(), "1 of 1 triggers have not been read yet")
+		require.ErrorContains(t, w.evaluator.Ready(), "1 of 1 triggers have not been read yet")
 		w.pass(3 * time.Second)
-		require.NoError(t, w.scaler.Ready(), "a target that fails has been read, too")
+		require.NoError(t, w.evaluator.Ready(), "a target that fails has been read, too")
 	})
 }
 
@@ -369,55 +367,6 @@ inference_scaler_trigger_faults{kind="UpstreamFault",namespace="asr",scaledobjec
 	})
 }
 
-// Triggers whose hashes are the same are told apart all the same.
-func TestTriggersOfOneHash(t *testing.T) {
-	inBubble(t, false, func(t *testing.T, w *world) {
-		first, second := map[string]string{"engine": "vllm", "endpoints": "a:1"}, map[string]string{"engine": "vllm", "endpoints": "b:1", "target": "7"}
-		w.value(first)
-		w.value(second)
-		a, b := w.scaler.find(object{"asr", "fleet"}, first), w.scaler.find(object{"asr", "fleet"}, second)
-		require.NotSame(t, a, b)
-		w.scaler.triggers.Store(hash(a.object, a.metadata), b) // as if they shared it
-		require.Nil(t, w.scaler.find(a.object, first))
-		for _, l := range []*live{a, b} {
-			found, err := w.scaler.lookup(ref(l.metadata))
-			require.NoError(t, err)
-			require.Same(t, l, found)
-		}
-		require.Len(t, w.scaler.all(), 2)
-		w.pass(keepUnwatched + sweepInterval)
-		require.Empty(t, w.scaler.all())
-		require.Zero(t, w.scaler.undeclared)
-	})
-}
-
-// What is kept of a query's result is of all there was: a sample that came while it was
-// asked counts the next time.
-func TestSampleThatComesDuringAnEvaluation(t *testing.T) {
-	inBubble(t, false, func(t *testing.T, w *world) {
-		metadata := map[string]string{"engine": "lightning-asr", "endpoints": "a:1", "hold": "0s", "latencyQuery": "max(rate(asr_active_requests[1m]))", "latencyTarget": "9"}
-		a := w.network.add("a:1", asr(20))
-		w.value(metadata)
-		w.pass(3 * time.Second)
-		l := w.scaler.all()[0]
-		begun := time.Now()
-		a.set(asr(0))
-		w.pass(2 * time.Second)
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		s := l.source.(*scraped)
-		clear(s.said)
-		result, _ := s.ask(t.Context(), "", l.trigger.Load, begun)
-		require.Zero(t, result.Elements[0].Value)
-		require.Empty(t, s.said, "not whole: part of it is of later")
-		for range 2 {
-			result, _ = s.ask(t.Context(), "", l.trigger.Load, time.Now())
-			require.Zero(t, result.Elements[0].Value)
-		}
-		require.NotEmpty(t, s.said)
-	})
-}
-
 // The new pods load their model for longer than any stabilization: the busy fleet stands.
 func TestAllPodsReplaced(t *testing.T) {
 	m := map[string]string{"engine": "vllm"}
@@ -438,32 +387,5 @@ func TestAllPodsReplaced(t *testing.T) {
 		w.has(10, pods...) // loading their model
 		w.pass(10 * time.Minute)
 		require.Equal(t, 50.0, w.value(m))
-	})
-}
-
-// Two triggers whose short labels are the same are two in the metrics all the same.
-func TestTriggersOfOneLabel(t *testing.T) {
-	inBubble(t, false, func(t *testing.T, w *world) {
-		o := object{"asr", "fleet"}
-		seen := map[string]int{}
-		var one, two int
-		md := func(i int) map[string]string {
-			return map[string]string{"engine": "lightning-asr", "endpoints": "10.0.0.1:9090", "activation": strconv.Itoa(i)}
-		}
-		for i := 1; ; i++ {
-			l := label("lightning-asr", key(o, md(i)), nil)
-			if j, ok := seen[l]; ok {
-				one, two = j, i
-				break
-			}
-			seen[l] = i
-		}
-		for _, i := range []int{one, two} {
-			_, err := w.client.IsActive(t.Context(), ref(md(i)))
-			require.NoError(t, err)
-		}
-		w.pass(time.Second)
-		_, err := w.registry.Gather()
-		require.NoError(t, err)
 	})
 }

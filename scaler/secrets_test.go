@@ -45,8 +45,8 @@ func TestSecretsGoWhereTheirAnnotationSays(t *testing.T) {
 		w.has(1, pod("a", "10.0.0.1", true))
 		why := func() string {
 			w.pass(70 * time.Second) // Secrets are read once a minute
-			for _, l := range w.scaler.all() {
-				if e := l.explain(time.Now()); len(e.Faults) > 0 {
+			for _, e := range w.evaluator.Explanations(func(string, string) bool { return true }) {
+				if len(e.Faults) > 0 {
 					return e.Faults[0]
 				}
 			}

@@ -139,20 +139,6 @@ func TestUpstreamSeriesAreNotTakenFromThePodsToo(t *testing.T) {
 	})
 }
 
-func TestUpstreamAddressesAreConfined(t *testing.T) {
-	inBubble(t, true, func(t *testing.T, w *world) {
-		w.asleep(behindAPI)
-		var l *live
-		for _, l = range w.scaler.all() {
-			break
-		}
-		require.NoError(t, l.permitUpstream(addr("10.0.1.1")), "a pod of the namespace")
-		require.ErrorContains(t, l.permitUpstream(addr("10.0.9.9")), "no pod of namespace asr")
-		require.ErrorContains(t, l.permitUpstream(addr("169.254.169.254")), "never read")
-		require.ErrorContains(t, l.permitUpstream(addr("127.0.0.1")), "no pod of namespace asr")
-	})
-}
-
 // upstreamCaptures maps each captured exposition of an upstream to the demand that it shows.
 var upstreamCaptures = map[string]struct{ queued, inFlight float64 }{ // -1: not told
 	"demand":      {4, 13},
@@ -188,7 +174,7 @@ func TestUpstreamPresetsReadWhatIsExported(t *testing.T) {
 					w.asleep(metadata)
 					require.Equal(t, want, w.value(metadata))
 					require.True(t, w.active(metadata))
-					e := w.scaler.Explanations(func(string, string) bool { return true })[0]
+					e := w.evaluator.Explanations(func(string, string) bool { return true })[0]
 					require.Empty(t, e.Faults)
 					if u, _ := preset.LookupUpstream(name); u.CountsInFlight == (counts == "inflight") {
 						golden(t, "preset/testdata/upstream/"+name+".golden", e)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
 	"github.com/inference-scaler/inference-scaler/scaler"
+	"github.com/inference-scaler/inference-scaler/scaler/evaluator"
 	"github.com/inference-scaler/inference-scaler/scaler/sim"
 )
 
@@ -48,7 +49,8 @@ func demo(ctx context.Context, out io.Writer, story sim.Story, plain bool) error
 		return errors.Join(err, listener.Close())
 	}
 	scraper := scrape.New(scrape.Options{Dial: d.DialContext})
-	s := scaler.New(scaler.Options{Cluster: d.Cluster(), Scraper: scraper})
+	e := evaluator.New(evaluator.Options{Cluster: d.Cluster(), Scraper: scraper})
+	s := scaler.New(e)
 	server := grpc.NewServer()
 	s.Register(server)
 
@@ -63,8 +65,8 @@ func demo(ctx context.Context, out io.Writer, story sim.Story, plain bool) error
 		return nil
 	})
 	g.Go(func() error { return scraper.Run(serving) })
-	g.Go(func() error { return d.Cluster().Run(serving, s.Changed, s.InventoryChanged) })
-	g.Go(func() error { return s.Run(serving) })
+	g.Go(func() error { return d.Cluster().Run(serving, e.Changed, e.InventoryChanged) })
+	g.Go(func() error { return e.Run(serving) })
 
 	var summary sim.Summary
 	g.Go(func() error {
@@ -72,7 +74,7 @@ func demo(ctx context.Context, out io.Writer, story sim.Story, plain bool) error
 		var err error
 		summary, err = d.Run(ctx, sim.Options{
 			OnFrame: view(out, story, plain),
-			Explain: func(name string) (sim.Explanation, bool) { return decided(s, story.Namespace, name) },
+			Explain: func(name string) (sim.Explanation, bool) { return decided(e, story.Namespace, name) },
 		})
 		return err
 	})
@@ -85,16 +87,16 @@ func demo(ctx context.Context, out io.Writer, story sim.Story, plain bool) error
 }
 
 // decided is the scaler's own word on a workload of the story.
-func decided(s *scaler.Scaler, namespace, scaledObject string) (sim.Explanation, bool) {
-	all := s.Explanations(func(ns, name string) bool { return ns == namespace && name == scaledObject })
+func decided(e *evaluator.Evaluator, namespace, scaledObject string) (sim.Explanation, bool) {
+	all := e.Explanations(func(ns, name string) bool { return ns == namespace && name == scaledObject })
 	if len(all) != 1 || all[0].Replicas == nil {
 		return sim.Explanation{}, false
 	}
-	e := sim.Explanation{Replicas: *all[0].Replicas, At: all[0].DecidedAt}
+	out := sim.Explanation{Replicas: *all[0].Replicas, At: all[0].DecidedAt}
 	if n := len(all[0].Steps); n > 0 {
-		e.Step = all[0].Steps[n-1].Rule
+		out.Step = all[0].Steps[n-1].Rule
 	}
-	return e, true
+	return out, true
 }
 
 func view(out io.Writer, story sim.Story, plain bool) func(sim.Frame) {

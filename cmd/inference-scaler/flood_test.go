@@ -27,6 +27,7 @@ import (
 
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
 	"github.com/inference-scaler/inference-scaler/scaler"
+	"github.com/inference-scaler/inference-scaler/scaler/evaluator"
 )
 
 // flooded is a scaler's listener for KEDA, and an honest caller from another host.
@@ -38,7 +39,7 @@ type flooded struct {
 
 func newFlooded(t *testing.T) *flooded {
 	reg := prometheus.NewRegistry()
-	s := scaler.New(scaler.Options{Scraper: scrape.New(scrape.Options{})})
+	s := scaler.New(evaluator.New(evaluator.Options{Scraper: scrape.New(scrape.Options{})}))
 	server := newGRPCServer(s, health.NewServer(), insecure.NewCredentials(), reg, slog.New(slog.DiscardHandler))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

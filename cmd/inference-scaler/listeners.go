@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/inference-scaler/inference-scaler/scaler"
+	"github.com/inference-scaler/inference-scaler/scaler/evaluator"
 )
 
 // maxMessage is more than any metadata that a trigger accepts.
@@ -67,13 +68,13 @@ func stopGracefully(server *grpc.Server) {
 	server.GracefulStop()
 }
 
-func newHTTPServer(s *scaler.Scaler, reg *prometheus.Registry) *http.Server {
+func newHTTPServer(s *scaler.Scaler, e *evaluator.Evaluator, reg *prometheus.Registry) *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	mux.Handle("GET /api/v1/", s.API())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := s.Ready(); err != nil {
+		if err := e.Ready(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}

@@ -24,6 +24,7 @@ import (
 	promsource "github.com/inference-scaler/inference-scaler/metricsource/prometheus"
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
 	"github.com/inference-scaler/inference-scaler/scaler"
+	"github.com/inference-scaler/inference-scaler/scaler/evaluator"
 )
 
 const (
@@ -128,7 +129,7 @@ func serve(ctx context.Context, f serveFlags) error {
 	if err != nil {
 		return err
 	}
-	opts := scaler.Options{
+	opts := evaluator.Options{
 		Reports:    pushed.reports(),
 		Scraper:    scrape.New(scrape.Options{Registerer: reg, Logger: logger}),
 		Prometheus: promsource.New(promsource.Options{Registerer: reg}),
@@ -138,10 +139,11 @@ func serve(ctx context.Context, f serveFlags) error {
 		Logger:     logger,
 	}
 	useCluster(&opts, cluster, recorder)
-	s := scaler.New(opts)
+	e := evaluator.New(opts)
+	s := scaler.New(e)
 	healthy := health.NewServer()
 	grpcServer := newGRPCServer(s, healthy, tls.server(), reg, logger)
-	httpServer := newHTTPServer(s, reg)
+	httpServer := newHTTPServer(s, e, reg)
 
 	grpcListener, httpListener, err := listen(f, pushed, logger)
 	if err != nil {
@@ -154,10 +156,10 @@ func serve(ctx context.Context, f serveFlags) error {
 	defer stopWorking()
 	g.Go(func() error { return opts.Scraper.Run(working) })
 	g.Go(func() error { return opts.Prometheus.Run(working) })
-	g.Go(func() error { return s.Run(working) })
+	g.Go(func() error { return e.Run(working) })
 	pushed.run(ctx, working, g)
 	if cluster != nil {
-		g.Go(func() error { return cluster.Run(working, s.Changed, s.InventoryChanged) })
+		g.Go(func() error { return cluster.Run(working, e.Changed, e.InventoryChanged) })
 	}
 	if recorder != nil {
 		g.Go(func() error { return recorder.Run(working) })
@@ -169,7 +171,7 @@ func serve(ctx context.Context, f serveFlags) error {
 		}
 		return nil
 	})
-	g.Go(func() error { return announce(ctx, s, healthy, logger) })
+	g.Go(func() error { return announce(ctx, e, healthy, logger) })
 	g.Go(func() error {
 		<-ctx.Done()
 		logger.Info("stopping")
@@ -185,7 +187,7 @@ func serve(ctx context.Context, f serveFlags) error {
 }
 
 // useCluster has the scaler use what there is: an interface that holds nil is none.
-func useCluster(opts *scaler.Options, cluster *kubernetes.Cluster, recorder *kubernetes.Recorder) {
+func useCluster(opts *evaluator.Options, cluster *kubernetes.Cluster, recorder *kubernetes.Recorder) {
 	if cluster != nil {
 		opts.Cluster, opts.Secrets = cluster, cluster
 	}
@@ -291,13 +293,13 @@ func ownNamespace() string {
 }
 
 // announce tells gRPC's health service when the scaler is ready.
-func announce(ctx context.Context, s *scaler.Scaler, healthy *health.Server, logger *slog.Logger) error {
+func announce(ctx context.Context, e *evaluator.Evaluator, healthy *health.Server, logger *slog.Logger) error {
 	healthy.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	begun := time.Now()
 	probe := time.NewTicker(readyProbe)
 	defer probe.Stop()
 	for {
-		if s.Ready() == nil {
+		if e.Ready() == nil {
 			healthy.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
 			logger.Info("ready", "after", time.Since(begun).Round(time.Millisecond).String())
 			return nil

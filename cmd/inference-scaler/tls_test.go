@@ -27,6 +27,7 @@ import (
 
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
 	"github.com/inference-scaler/inference-scaler/scaler"
+	"github.com/inference-scaler/inference-scaler/scaler/evaluator"
 )
 
 // authority is a CA of a test's own.
@@ -82,7 +83,7 @@ func TestMutualTLS(t *testing.T) {
 
 	loaded, err := newServerTLS(file("server.pem"), file("server.key"), file("ca.pem"), slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
-	s := scaler.New(scaler.Options{Scraper: scrape.New(scrape.Options{})})
+	s := scaler.New(evaluator.New(evaluator.Options{Scraper: scrape.New(scrape.Options{})}))
 	healthServer := health.NewServer()
 	server := newGRPCServer(s, healthServer, loaded.server(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

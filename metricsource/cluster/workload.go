@@ -16,6 +16,11 @@ var (
 	ErrNotSynced = errors.New("not synced with the cluster yet")
 )
 
+// NamespacedName names a namespaced object.
+type NamespacedName struct{ Namespace, Name string }
+
+func (n NamespacedName) String() string { return n.Namespace + "/" + n.Name }
+
 // ScaledObject is a KEDA ScaledObject as far as this scaler reads it.
 type ScaledObject struct {
 	Namespace, Name string

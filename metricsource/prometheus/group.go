@@ -44,7 +44,7 @@ type Config struct {
 	Want      *metricsource.Want
 	Namespace string
 	// Queries are asked as they are. Selector says where their results are.
-	Queries []Query
+	Queries []metricsource.RemoteQuery
 	// OnRead is called after each round of queries, answered or not. It must be quick.
 	OnRead func()
 }
@@ -171,10 +171,10 @@ func (g *Group) Status() []metricsource.Status {
 }
 
 // Queries returns what is known of each own query, in the order of the Config.
-func (g *Group) Queries() []QueryStatus {
+func (g *Group) Queries() []metricsource.QueryStatus {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	all := make([]QueryStatus, 0, len(g.queries))
+	all := make([]metricsource.QueryStatus, 0, len(g.queries))
 	for _, q := range g.queries {
 		all = append(all, q.status)
 	}

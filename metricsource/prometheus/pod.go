@@ -62,7 +62,7 @@ func (p *pod) remove() {
 // ofQuery returns the target of the pod's elements of an own query.
 func (p *pod) ofQuery(name string) *metricsource.Target {
 	if p.own[name] == nil {
-		p.own[name] = p.window.Target(labels.FromStrings(queryLabel, name, "pod", p.spec.Name))
+		p.own[name] = p.window.Target(labels.FromStrings(metricsource.QueryLabel, name, "pod", p.spec.Name))
 	}
 	return p.own[name]
 }

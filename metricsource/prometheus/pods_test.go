@@ -283,7 +283,7 @@ func TestPodsComeAndGo(t *testing.T) {
 func TestElementsOfPods(t *testing.T) {
 	own := func(c *Config) {
 		c.Want = metricsource.NewWant(metricsource.Idle{}, nil, nil)
-		c.Queries = []Query{{"load", "sum by (pod) (queue)"}}
+		c.Queries = []metricsource.RemoteQuery{{Name: "load", Query: "sum by (pod) (queue)"}}
 	}
 	inBubble(t, own, func(t *testing.T, s *fleet) {
 		s.store.has(t, "a", `queue{pod="a"}`, 7.0)
@@ -293,7 +293,7 @@ func TestElementsOfPods(t *testing.T) {
 		s.set("a")
 		s.after(0)
 		require.Equal(t, []string{"sum by (pod) (queue)"}, s.store.asked(), "as it is")
-		require.Equal(t, map[string]float64{"a": 7, "": 1}, s.load(Selector("load")))
+		require.Equal(t, map[string]float64{"a": 7, "": 1}, s.load(metricsource.RemoteQuery{Name: "load"}.Selector()))
 		now := time.Now()
 		require.Equal(t, []metricsource.Status{
 			{Target: "a", Answered: now, Tried: now}, {Target: "http://prometheus", Answered: now, Tried: now},
@@ -301,21 +301,21 @@ func TestElementsOfPods(t *testing.T) {
 
 		// The pod is gone, and Prometheus still has its series.
 		s.set()
-		require.Equal(t, map[string]float64{"": 1}, s.load(Selector("load")), "at once")
+		require.Equal(t, map[string]float64{"": 1}, s.load(metricsource.RemoteQuery{Name: "load"}.Selector()), "at once")
 		s.store.has(t, "api", `queue{pod="api"}`, 2.0)
 		s.after(time.Minute)
-		require.Equal(t, map[string]float64{"": 2}, s.load(Selector("load")), "and still")
+		require.Equal(t, map[string]float64{"": 2}, s.load(metricsource.RemoteQuery{Name: "load"}.Selector()), "and still")
 		s.after(rememberPods)
-		require.Equal(t, map[string]float64{"": 9}, s.load(Selector("load")), "by now it is somebody else's")
+		require.Equal(t, map[string]float64{"": 9}, s.load(metricsource.RemoteQuery{Name: "load"}.Selector()), "by now it is somebody else's")
 		s.set("a")
 		s.after(time.Second)
-		require.Equal(t, map[string]float64{"a": 7, "": 2}, s.load(Selector("load")))
+		require.Equal(t, map[string]float64{"a": 7, "": 2}, s.load(metricsource.RemoteQuery{Name: "load"}.Selector()))
 
 		// An empty result is an answer, and a failure is none.
 		s.store.has(t, "a")
 		s.store.has(t, "api")
 		s.after(5 * time.Second)
-		require.Empty(t, s.load(Selector("load")))
+		require.Empty(t, s.load(metricsource.RemoteQuery{Name: "load"}.Selector()))
 		empty := s.Queries()[0]
 		require.NoError(t, empty.Err)
 		require.WithinDuration(t, time.Now(), empty.Answered, 5*time.Second)
@@ -323,7 +323,7 @@ func TestElementsOfPods(t *testing.T) {
 		s.after(5 * time.Second)
 		s.store.fails(unavailable)
 		s.after(time.Minute)
-		require.Equal(t, map[string]float64{"a": 3}, s.load(Selector("load")))
+		require.Equal(t, map[string]float64{"a": 3}, s.load(metricsource.RemoteQuery{Name: "load"}.Selector()))
 		require.ErrorContains(t, s.Queries()[0].Err, "server error: 503")
 		require.Equal(t, s.Queries()[0].Err, s.status("http://prometheus").Err)
 		require.Equal(t, s.Queries()[0].Err, s.status("a").Err)
@@ -333,13 +333,13 @@ func TestElementsOfPods(t *testing.T) {
 
 // Beside an engine's series, own queries fail by themselves, and so do those.
 func TestOwnQueriesBesideAnEngine(t *testing.T) {
-	inBubble(t, func(c *Config) { c.Queries = []Query{{"latency", "max(slow)"}} }, func(t *testing.T, s *fleet) {
+	inBubble(t, func(c *Config) { c.Queries = []metricsource.RemoteQuery{{Name: "latency", Query: "max(slow)"}} }, func(t *testing.T, s *fleet) {
 		s.store.has(t, "a", engine("a", 7, 3)...)
 		s.store.has(t, "api", "slow", 0.5)
 		s.set("a")
 		s.after(0)
 		require.Equal(t, map[string]float64{"a": 7}, s.load("e:waiting"))
-		require.Equal(t, map[string]float64{"": 0.5}, s.load(Selector("latency")))
+		require.Equal(t, map[string]float64{"": 0.5}, s.load(metricsource.RemoteQuery{Name: "latency"}.Selector()))
 		good := time.Now()
 		s.store.failsOn("slow")
 		s.after(5 * time.Second)

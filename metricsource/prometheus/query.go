@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -14,50 +13,27 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
-const (
-	// queryMetric and queryLabel name the series that results are written to.
-	queryMetric = "query_result"
-	queryLabel  = "query"
-)
-
 var errHistogram = errors.New("the query yields a native histogram; wanted: numbers")
-
-// Query is an own query of a group: PromQL under a name that is unique there.
-type Query struct{ Name, Query string }
-
-// Selector is PromQL that selects the last result of the own query of that name in the
-// group's window: a series for each element, with the labels of the element. The
-// element's metric name is the label exported_name. The label pod is there for the
-// pods of the group alone; of another pod it is exported_pod.
-func Selector(name string) string {
-	return queryMetric + "{" + queryLabel + "=" + strconv.Quote(name) + "}"
-}
-
-// QueryStatus is what is known of an own query.
-type QueryStatus struct {
-	metricsource.Status          // Target is the query's name
-	Warnings            []string // of the last answer
-}
 
 // ownQuery is an own query of a group. The group's lock guards what changes.
 type ownQuery struct {
-	Query
+	metricsource.RemoteQuery
 	samples *metricsource.Target // its elements of no pod of the group
-	status  QueryStatus
+	status  metricsource.QueryStatus
 }
 
-func newQuery(q Query, window *metricsource.Window) *ownQuery {
+func newQuery(q metricsource.RemoteQuery, window *metricsource.Window) *ownQuery {
 	return &ownQuery{
-		Query:   q,
-		samples: window.Target(labels.FromStrings(queryLabel, q.Name)),
-		status:  QueryStatus{Status: metricsource.Status{Target: q.Name, Err: errNotAsked}},
+		RemoteQuery: q,
+		samples:     window.Target(labels.FromStrings(metricsource.QueryLabel, q.Name)),
+		status:      metricsource.QueryStatus{Status: metricsource.Status{Target: q.Name, Err: errNotAsked}},
 	}
 }
 
 // ask asks an own query and writes its result: pods are those of the group when the
 // round began. It returns the error of the query.
 func (g *Group) ask(ctx context.Context, q *ownQuery, pods []*pod) error {
-	found, warnings, err := g.server.query(ctx, q.Query.Query)
+	found, warnings, err := g.server.query(ctx, q.Query)
 	switch {
 	case errors.Is(err, errTooMany):
 		err = fmt.Errorf("%w: aggregate them", err)
@@ -127,5 +103,5 @@ func exported(m model.Metric, ofNoPod bool) labels.Labels {
 	if ofNoPod {
 		keep("pod", "exported_pod")
 	}
-	return b.Del("pod").Set(model.MetricNameLabel, queryMetric).Labels()
+	return b.Del("pod").Set(model.MetricNameLabel, metricsource.QueryMetric).Labels()
 }

@@ -41,7 +41,7 @@ func ask(t *testing.T, address string, change func(*Config), queries ...string) 
 	poller := New(Options{Registerer: a.registry})
 	cfg := Config{Address: address, Window: a.window, Interval: time.Hour, Timeout: 10 * time.Second, OnRead: func() { a.rounds <- struct{}{} }}
 	for pair := range slices.Chunk(queries, 2) {
-		cfg.Queries = append(cfg.Queries, Query{pair[0], pair[1]})
+		cfg.Queries = append(cfg.Queries, metricsource.RemoteQuery{Name: pair[0], Query: pair[1]})
 	}
 	if change != nil {
 		change(&cfg)
@@ -60,7 +60,7 @@ func ask(t *testing.T, address string, change func(*Config), queries ...string) 
 }
 
 // once asks one query, and waits for its outcome.
-func once(t *testing.T, address string, change func(*Config), promQL string) (*asking, QueryStatus) {
+func once(t *testing.T, address string, change func(*Config), promQL string) (*asking, metricsource.QueryStatus) {
 	t.Helper()
 	a := ask(t, address, change, "load", promQL)
 	a.Set(nil)
@@ -71,7 +71,7 @@ func once(t *testing.T, address string, change func(*Config), promQL string) (*a
 // result is what the window holds of a query.
 func (a *asking) result(name string) []metricsource.Element {
 	a.Helper()
-	q, err := metricsource.ParseQuery(Selector(name))
+	q, err := metricsource.ParseQuery(metricsource.RemoteQuery{Name: name}.Selector())
 	require.NoError(a, err)
 	r, err := q.Eval(a.Context(), a.window, time.Now())
 	require.NoError(a, err)
@@ -118,8 +118,8 @@ func TestResults(t *testing.T) {
 		"empty":  `{}`,
 	})
 	type elements = []metricsource.Element
-	for query, check := range map[string]func(*testing.T, elements, QueryStatus){
-		"two": func(t *testing.T, got elements, _ QueryStatus) {
+	for query, check := range map[string]func(*testing.T, elements, metricsource.QueryStatus){
+		"two": func(t *testing.T, got elements, _ metricsource.QueryStatus) {
 			require.Len(t, got, 2)
 			require.Equal(t, `{__name__="query_result", exported_name="q", exported_pod="b", query="load"}`, got[0].Labels)
 			require.Empty(t, got[0].Pod, "it is no pod of the group")
@@ -128,17 +128,17 @@ func TestResults(t *testing.T) {
 			require.Equal(t, "i", got[1].Instance)
 			require.Equal(t, 1.5, got[1].Value)
 		},
-		"odd": func(t *testing.T, got elements, _ QueryStatus) {
+		"odd": func(t *testing.T, got elements, _ metricsource.QueryStatus) {
 			require.True(t, math.IsNaN(got[0].Value))
 			require.True(t, math.IsInf(got[1].Value, 1))
 		},
-		"none":   func(t *testing.T, got elements, _ QueryStatus) { require.Empty(t, got) },
-		"scalar": func(t *testing.T, got elements, _ QueryStatus) { require.Equal(t, 7.0, got[0].Value) },
-		"taken": func(t *testing.T, got elements, _ QueryStatus) {
+		"none":   func(t *testing.T, got elements, _ metricsource.QueryStatus) { require.Empty(t, got) },
+		"scalar": func(t *testing.T, got elements, _ metricsource.QueryStatus) { require.Equal(t, 7.0, got[0].Value) },
+		"taken": func(t *testing.T, got elements, _ metricsource.QueryStatus) {
 			require.Len(t, got, 3, "elements stay apart")
 			require.Equal(t, `{__name__="query_result", exported_exported_name="r", exported_exported_pod="c", exported_name="q", exported_pod="b", exported_query="d", query="load"}`, got[0].Labels)
 		},
-		"warned": func(t *testing.T, _ elements, st QueryStatus) {
+		"warned": func(t *testing.T, _ elements, st metricsource.QueryStatus) {
 			require.Equal(t, []string{"a store is away", "no counter"}, st.Warnings)
 		},
 	} {
@@ -256,7 +256,7 @@ func TestQueriesAreAnsweredEachByItself(t *testing.T) {
 	}))
 	defer server.Close()
 	a := ask(t, server.URL, nil, "load", "good", "latency", "bad")
-	require.Equal(t, []QueryStatus{
+	require.Equal(t, []metricsource.QueryStatus{
 		{Status: metricsource.Status{Target: "load", Err: errNotAsked}}, {Status: metricsource.Status{Target: "latency", Err: errNotAsked}},
 	}, a.Queries(), "nothing is asked before the pods are known")
 	a.Set(nil)

@@ -45,7 +45,6 @@ type Plan struct {
 	index         map[object]*member
 	shy           []shyPod
 	silent        map[silence][]int64
-	lowest        map[string][]int32 // by resource and node: the lowest priority of a pod that holds some
 }
 
 // silence is whose word it is about which devices.
@@ -88,8 +87,9 @@ func (p *Planner) Plan(inv *cluster.Inventory, workloads []Workload) *Plan {
 	plan := &Plan{
 		inventory: inv, free: map[string][]int64{}, offered: map[string][]int64{},
 		quotas: budgets(inv.Quotas), index: map[object]*member{}, shy: shyPods(inv.Nodes),
-		silent: map[silence][]int64{}, lowest: map[string][]int32{},
+		silent: map[silence][]int64{},
 	}
+	lowest := map[string][]int32{} // priorities, by resource
 	workloads = slices.Clone(workloads)
 	slices.SortFunc(workloads, func(a, b Workload) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.ScaledObject, b.ScaledObject))
@@ -98,7 +98,10 @@ func (p *Planner) Plan(inv *cluster.Inventory, workloads []Workload) *Plan {
 		p.specs = specs
 	}
 	for _, w := range workloads {
-		m := plan.member(w, p.nodesFor(w))
+		if lowest[w.Device.Resource] == nil {
+			lowest[w.Device.Resource] = plan.lowestOn(w.Device.Resource)
+		}
+		m := plan.member(w, p.nodesFor(w), lowest[w.Device.Resource])
 		plan.members = append(plan.members, m)
 		plan.index[object{w.Namespace, w.ScaledObject}] = m
 		for i := range m.needs {
@@ -133,7 +136,8 @@ func (p *Planner) nodesFor(w Workload) *nodesFor {
 }
 
 // member is a workload with where it may run; by itself, and beside what runs there.
-func (p *Plan) member(w Workload, by *nodesFor) *member {
+// lowest are the lowest priorities of pods that hold its devices, by node.
+func (p *Plan) member(w Workload, by *nodesFor, lowest []int32) *member {
 	inv := p.inventory
 	m := &member{Workload: w, bound: w.Bound(), headroom: amount(w.Headroom), may: make([]bool, len(inv.Nodes)+len(inv.Autoscaler.Pools))}
 	for name, amount := range w.Device.needs(w.Template) {
@@ -145,8 +149,8 @@ func (p *Plan) member(w Workload, by *nodesFor) *member {
 	})
 	copy(m.may, by.nodes)
 	if !w.Template.PreemptsNever {
-		for i, lowest := range p.lowestOn(w.Device.Resource) {
-			if m.may[i] && lowest < w.Template.Priority {
+		for i, priority := range lowest {
+			if m.may[i] && priority < w.Template.Priority {
 				m.preempts++
 			}
 		}
@@ -242,9 +246,6 @@ func (p *Plan) listen() {
 
 // lowestOn is the lowest priority, by node, of the pods that hold some of a resource.
 func (p *Plan) lowestOn(resource string) []int32 {
-	if p.lowest[resource] != nil {
-		return p.lowest[resource]
-	}
 	lowest := make([]int32, len(p.inventory.Nodes))
 	for i, n := range p.inventory.Nodes {
 		lowest[i] = math.MaxInt32
@@ -254,7 +255,6 @@ func (p *Plan) lowestOn(resource string) []int32 {
 			}
 		}
 	}
-	p.lowest[resource] = lowest
 	return lowest
 }
 
@@ -271,7 +271,7 @@ func (p *Plan) Room(namespace, scaledObject string) (Room, bool) {
 func (p *Plan) Leftover(w Workload) Room {
 	var f nodesFor
 	f.update(w.Template, specsOf(p.inventory.Nodes))
-	m := p.member(w, &f)
+	m := p.member(w, &f, p.lowestOn(w.Device.Resource))
 	m.silent = p.silent[silence{w.Namespace, w.Device.Resource}]
 	for i, n := range m.needs {
 		if m.needs[i].free = p.free[n.name]; m.needs[i].free == nil {

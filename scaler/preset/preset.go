@@ -66,15 +66,6 @@ func Lookup(engine string) (Preset, bool) {
 // Names returns the engines that have a preset, in order.
 func Names() []string { return slices.Sorted(maps.Keys(presets)) }
 
-// MayBeIdle returns a query for the pods whose engine is there and has had no
-// request yet; empty for an engine that exports its load from the start.
-func (p Preset) MayBeIdle() string {
-	if len(p.Prefixes) == 0 {
-		return ""
-	}
-	return `count by (pod) ({__name__=~"(?:` + strings.Join(p.Prefixes, "|") + `).*"}) unless on (pod) sum by (pod) (` + p.Served + `) > 0`
-}
-
 // series selects metrics by name, in all the spellings that engines and their
 // exporters use: with : or _, with a counter's ending or without.
 func series(names []string, matchers ...string) string {

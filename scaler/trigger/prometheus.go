@@ -7,37 +7,54 @@ import (
 	"strings"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
-	"github.com/inference-scaler/inference-scaler/scaler/preset"
 )
 
-// Prometheus is a server that answers the trigger's own queries in place of this
-// scaler's readings of the pods.
+// Prometheus is a server that answers the trigger's queries in place of readings of the
+// pods.
 type Prometheus struct {
 	// Address is the URL that the API's own path is appended to.
 	Address string
-	// narrowed are the engine's queries, which are asked of the workload's pods
-	// alone; others are taken as they stand, and may be about anything.
-	narrowed []*metricsource.Query
-	// Idle yields the pods whose engine is there and has had no request yet, nil
-	// where the engine exports its load from the start.
-	Idle *metricsource.Query
+	// Queries are those given in the trigger. The server answers them as they are: they
+	// may be about anything, and not the workload's pods alone.
+	Queries []metricsource.RemoteQuery
+	// own are the local queries that select the results of Queries.
+	own map[*metricsource.Query]metricsource.RemoteQuery
 }
 
-// Independent reports whether Prometheus is asked the query as it stands, and not
-// of the workload's pods alone. It is safe on nil.
-func (p *Prometheus) Independent(q *metricsource.Query) bool {
-	return p != nil && !slices.Contains(p.narrowed, q)
+// Own returns the name of the remote query whose result q selects; false if q is about
+// the workload's pods. It is safe on nil.
+func (p *Prometheus) Own(q *metricsource.Query) (name string, ok bool) {
+	if p == nil || q == nil {
+		return "", false
+	}
+	remote, ok := p.own[q]
+	return remote.Name, ok
+}
+
+// add adds a query of the trigger, and returns the local query that selects its result.
+func (p *Prometheus) add(name, text string) (*metricsource.Query, error) {
+	if _, err := metricsource.ParseRemoteQuery(text); err != nil {
+		return nil, err
+	}
+	remote := metricsource.RemoteQuery{Name: name, Query: text}
+	local, err := metricsource.ParseQuery(remote.Selector())
+	if err != nil {
+		return nil, err
+	}
+	p.Queries = append(p.Queries, remote)
+	p.own[local] = remote
+	return local, nil
 }
 
 // prometheus reads the keys of the Prometheus server; nil where there is none.
-func (p *parser) prometheus(base preset.Preset) *Prometheus {
+func (p *parser) prometheus() *Prometheus {
 	text, given := p.values["prometheusAddress"]
 	if !given {
 		return nil
 	}
 	for _, key := range []string{"endpoints", "port", "path", "scheme"} {
 		if p.values[key] != "" {
-			p.failf(key, "means nothing beside prometheusAddress, where pods are not read")
+			p.failf(key, "has no effect with prometheusAddress, where pods are not read")
 		}
 	}
 	u, err := url.Parse(text)
@@ -47,13 +64,7 @@ func (p *parser) prometheus(base preset.Preset) *Prometheus {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" || len(text) > maxPath:
 		p.failf("prometheusAddress", "%q; wanted: a URL such as http://prometheus.monitoring.svc:9090, without a query string", clip(text))
 	}
-	out := &Prometheus{Address: text}
-	if base.MayBeIdle() != "" {
-		if out.Idle, err = metricsource.ParseRemoteQuery(base.MayBeIdle()); err != nil {
-			p.failf("engine", "%w", err)
-		}
-	}
-	return out
+	return &Prometheus{Address: text, own: map[*metricsource.Query]metricsource.RemoteQuery{}}
 }
 
 // secrets reads the names of the Secrets, which are for what is read by address.
@@ -65,9 +76,9 @@ func (p *parser) secrets(t *Trigger) {
 		case len(name) > maxName || !objectName.MatchString(name):
 			p.failf(key, "%q; wanted: the name of a Secret in the namespace", clip(name))
 		case p.values["upstream"] == "" && p.values["prometheusAddress"] == "":
-			p.failf(key, "means nothing without an upstream or a prometheusAddress to use it towards")
+			p.failf(key, "has no effect without an upstream or a prometheusAddress")
 		case key == "caSecret" && p.allPlain():
-			p.failf(key, "means nothing without an upstream or a prometheusAddress that is https")
+			p.failf(key, "has no effect without an upstream or a prometheusAddress that is https")
 		default:
 			*to = name
 		}

@@ -35,8 +35,9 @@ type Trigger struct {
 	SaturationTarget float64
 	SaturationAdds   bool
 	// Latency in seconds, and its objective; nil without one.
-	Latency       *metricsource.Query
-	LatencyTarget time.Duration
+	Latency         *metricsource.Query
+	LatencyTarget   time.Duration
+	LatencyLookback time.Duration // over which the latency is measured
 
 	// Port, Path and Scheme are where a pod serves its metrics; Endpoints
 	// (host:port) are read instead of the workload's pods.
@@ -171,7 +172,7 @@ func (p *parser) trigger() *Trigger {
 		SaturationTarget: base.SaturationTarget,
 		Scheme:           "http",
 	}
-	t.Prometheus = p.prometheus(base)
+	t.Prometheus = p.prometheus()
 	p.queries(t, base)
 	p.targets(t)
 	p.places(t)
@@ -215,24 +216,26 @@ func (p *parser) queries(t *Trigger, base preset.Preset) {
 	}
 	t.Saturation = p.query(t, "saturationQuery", base.Saturation)
 	t.Latency = p.query(t, "latencyQuery", preset.Query{})
+	if t.Latency != nil {
+		t.LatencyLookback = p.lookback(t, "latencyQuery", t.Latency)
+	}
 }
 
 func (p *parser) query(t *Trigger, key string, base preset.Query) *metricsource.Query {
-	if own, ok := p.values[key]; ok {
-		return p.parse(t, key, own)
+	var q *metricsource.Query
+	var err error
+	switch own, given := p.values[key]; {
+	case given && t.Prometheus != nil:
+		q, err = t.Prometheus.add(key, own)
+	case given:
+		q, err = metricsource.ParseQuery(own)
+	case base.PromQL != "":
+		q, err = ofPreset(base.PromQL, base.Needs...)
 	}
-	if base.PromQL == "" {
+	if err != nil {
+		p.failf(key, "%w", err)
 		return nil
 	}
-	if t.Prometheus == nil {
-		q, err := ofPreset(base.PromQL, base.Needs...)
-		if err != nil {
-			p.failf(key, "%w", err)
-		}
-		return q
-	}
-	q := p.parse(t, key, base.PromQL, base.Needs...)
-	t.Prometheus.narrowed = append(t.Prometheus.narrowed, q)
 	return q
 }
 
@@ -257,33 +260,31 @@ func ofPreset(text string, needs ...string) (*metricsource.Query, error) {
 	return q, err
 }
 
-// parse parses what this scaler answers, or what Prometheus does.
-func (p *parser) parse(t *Trigger, key, text string, needs ...string) *metricsource.Query {
-	q, err := metricsource.ParseQuery(text, needs...)
-	if t.Prometheus != nil {
-		q, err = metricsource.ParseRemoteQuery(text)
+// lookback is how far back a query reads, here or at a Prometheus.
+func (p *parser) lookback(t *Trigger, key string, q *metricsource.Query) time.Duration {
+	if _, remote := t.Prometheus.Own(q); remote {
+		if parsed, err := metricsource.ParseRemoteQuery(p.values[key]); err == nil {
+			return parsed.Lookback()
+		}
 	}
-	if err != nil {
-		p.failf(key, "%w", err)
-		return nil
-	}
-	return q
+	return q.Lookback()
 }
 
 // want joins what the queries want of a target. Without the load and the work in
-// flight there is no answer; the others may be missing.
+// flight there is no answer; the others may be missing. What a Prometheus answers as it
+// is, is wanted of no target.
 func (p *parser) want(t *Trigger, base preset.Preset) {
 	if len(p.faults) > 0 {
 		return
 	}
 	var needed, optional []*metricsource.Query
 	for _, q := range []*metricsource.Query{t.Load, t.InFlight} {
-		if q != nil {
+		if _, own := t.Prometheus.Own(q); q != nil && !own {
 			needed = append(needed, q)
 		}
 	}
 	for _, q := range []*metricsource.Query{t.Saturation, t.Latency} {
-		if q != nil {
+		if _, own := t.Prometheus.Own(q); q != nil && !own {
 			optional = append(optional, q)
 		}
 	}

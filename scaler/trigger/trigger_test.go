@@ -233,27 +233,28 @@ func TestPrometheus(t *testing.T) {
 		require.NoError(t, err)
 		return tr
 	}
+	own := func(tr *Trigger, q *metricsource.Query) string {
+		name, _ := tr.Prometheus.Own(q)
+		return name
+	}
 	tr := parse("engine", "vllm")
 	require.Equal(t, "https://mimir.example:9009/prometheus", tr.Prometheus.Address)
 	require.Equal(t, 5*time.Second, tr.Interval)
 	require.Equal(t, 25*time.Second, tr.StaleAfter)
-	require.NotNil(t, tr.Prometheus.Idle)
 	for _, q := range []*metricsource.Query{tr.Load, tr.InFlight, tr.Saturation} {
-		require.False(t, tr.Prometheus.Independent(q), "an engine's queries are asked of the pods")
+		require.Empty(t, own(tr, q), "an engine's queries are asked of the pods")
 	}
 	tr = parse("engine", "vllm", "latencyQuery", "max(lat)", "latencyTarget", "1", "interval", "1s")
-	require.False(t, tr.Prometheus.Independent(tr.Load))
-	require.True(t, tr.Prometheus.Independent(tr.Latency))
+	require.Empty(t, own(tr, tr.Load))
+	require.Equal(t, "latencyQuery", own(tr, tr.Latency))
 	require.Equal(t, time.Second, tr.Interval)
 	tr = parse("query", "max_over_time(sum(queue)[1d:1m])", "target", "3", "authSecret", "token", "caSecret", "ca")
-	require.True(t, tr.Prometheus.Independent(tr.Load))
-	require.True(t, tr.Prometheus.Independent(tr.InFlight))
-	require.Nil(t, tr.Prometheus.Idle)
+	require.Equal(t, "query", own(tr, tr.Load))
+	require.Equal(t, "query", own(tr, tr.InFlight))
 	require.Equal(t, []string{"token", "ca"}, []string{tr.AuthSecret, tr.CASecret})
-	require.Nil(t, parse("engine", "sglang").Prometheus.Idle, "an engine that exports its gauges from the start")
 	tr, err := Parse(map[string]string{"engine": "vllm"})
 	require.NoError(t, err)
-	require.False(t, tr.Prometheus.Independent(tr.Load))
+	require.Empty(t, own(tr, tr.Load))
 }
 
 func TestPrometheusRefuses(t *testing.T) {
@@ -263,13 +264,13 @@ func TestPrometheusRefuses(t *testing.T) {
 		"prometheusAddress=http://":            `prometheusAddress: "http://"; wanted:`,
 		"prometheusAddress=http://a?x=y":       `prometheusAddress: "http://a?x=y"; wanted:`,
 		"prometheusAddress=http://me:secret@a": `prometheusAddress: a URL with a user or a password; wanted: one without, and an authSecret`,
-		"port=80":                              `port: means nothing beside prometheusAddress`,
-		"path=/x":                              `path: means nothing beside prometheusAddress`,
-		"scheme=https":                         `scheme: means nothing beside prometheusAddress`,
-		"endpoints=a:1":                        `endpoints: means nothing beside prometheusAddress`,
+		"port=80":                              `port: has no effect with prometheusAddress`,
+		"path=/x":                              `path: has no effect with prometheusAddress`,
+		"scheme=https":                         `scheme: has no effect with prometheusAddress`,
+		"endpoints=a:1":                        `endpoints: has no effect with prometheusAddress`,
 		"authSecret=Token":                     `authSecret: "Token"; wanted: the name of a Secret in the namespace`,
 		"caSecret=../x":                        `caSecret: "../x"; wanted:`,
-		"caSecret=ca":                          `caSecret: means nothing without an upstream or a prometheusAddress that is https`,
+		"caSecret=ca":                          `caSecret: has no effect without an upstream or a prometheusAddress that is https`,
 		"query=sum(":                           `is not PromQL`,
 	} {
 		m := map[string]string{"engine": "vllm", "prometheusAddress": "http://a:9090"}
@@ -280,9 +281,9 @@ func TestPrometheusRefuses(t *testing.T) {
 		require.NotContains(t, err.Error(), "secret@")
 	}
 	_, err := Parse(map[string]string{"engine": "vllm", "authSecret": "token"})
-	require.EqualError(t, err, "authSecret: means nothing without an upstream or a prometheusAddress to use it towards")
+	require.EqualError(t, err, "authSecret: has no effect without an upstream or a prometheusAddress")
 	_, err = Parse(map[string]string{"engine": "vllm", "upstream": "service/api:http", "caSecret": "ca"})
-	require.EqualError(t, err, "caSecret: means nothing without an upstream or a prometheusAddress that is https", "a Service is read by http")
+	require.EqualError(t, err, "caSecret: has no effect without an upstream or a prometheusAddress that is https", "a Service is read by http")
 	_, err = Parse(map[string]string{"engine": "vllm", "upstream": "http://a/,https://b/", "caSecret": "ca"})
 	require.NoError(t, err)
 	_, err = Parse(map[string]string{"engine": "vllm", "prometheusAddress": "prometheus", "caSecret": "ca"})

@@ -48,13 +48,28 @@ func generated(file string) bool { return strings.HasSuffix(file, ".pb.go") }
 // mayImport lists, for each package of ours, those of ours that it may import.
 // What is not listed imports none.
 var mayImport = map[string][]string{
-	"cmd/inference-scaler":       {"scaler", "scaler/check", "scaler/sim", "scaler/explain", "metricsource/push", "metricsource/scrape", "metricsource/prometheus", "metricsource/kubernetes"},
-	"scaler/credentials":         {"metricsource/cluster", "metricsource/httpclient"},
-	"scaler":                     {"scaler/credentials", "scaler/capacity", "scaler/decision", "scaler/trigger", "scaler/explain", "metricsource", "metricsource/cluster", "metricsource/httpclient", "metricsource/push", "metricsource/prometheus", "metricsource/scrape", "metricsource/schedule"},
-	"scaler/capacity":            {"metricsource/cluster"},
-	"scaler/check":               {"scaler/capacity", "scaler/preset", "scaler/sim", "scaler/trigger", "metricsource", "metricsource/cluster"},
-	"scaler/trigger":             {"scaler/preset", "metricsource"},
-	"scaler/sim":                 {"metricsource/cluster", "metricsource/schedule"},
+	// Flags and wiring: it knows who implements what.
+	"cmd/inference-scaler": {"scaler", "scaler/check", "scaler/evaluator", "scaler/explain", "scaler/sim", "metricsource/push", "metricsource/scrape", "metricsource/prometheus", "metricsource/kubernetes"},
+
+	// KEDA's RPCs, over the answers of the evaluator.
+	"scaler": {"scaler/evaluator", "scaler/explain", "scaler/trigger"},
+	// The live triggers: it opens sources, gathers, decides and publishes.
+	"scaler/evaluator": {
+		"scaler/capacity/broker", "scaler/credentials", "scaler/decision", "scaler/evidence", "scaler/explain", "scaler/trigger",
+		"metricsource", "metricsource/cluster", "metricsource/prometheus", "metricsource/push", "metricsource/schedule", "metricsource/scrape",
+	},
+	// Pure: from what the sources show to the input of a decision.
+	"scaler/evidence": {"scaler/decision", "scaler/trigger", "metricsource", "metricsource/cluster"},
+	// Pure: what is known of a decision, as text.
+	"scaler/explain":         {"scaler/decision", "scaler/evidence", "scaler/trigger", "metricsource", "metricsource/cluster"},
+	"scaler/credentials":     {"metricsource/cluster", "metricsource/httpclient"},
+	"scaler/capacity":        {"metricsource/cluster"},
+	"scaler/capacity/broker": {"scaler/capacity", "scaler/decision", "scaler/trigger", "metricsource/cluster", "metricsource/schedule"},
+	"scaler/check":           {"scaler/capacity", "scaler/preset", "scaler/sim", "scaler/trigger", "metricsource", "metricsource/cluster"},
+	"scaler/trigger":         {"scaler/preset", "metricsource"},
+	"scaler/sim":             {"metricsource/cluster", "metricsource/schedule"},
+
+	// Three writers of a Window. None knows KEDA, Kubernetes, or another one.
 	"metricsource/scrape":        {"metricsource", "metricsource/httpclient", "metricsource/exposition", "metricsource/schedule"},
 	"metricsource/prometheus":    {"metricsource", "metricsource/httpclient", "metricsource/schedule"},
 	"metricsource/push":          {"metricsource", "metricsource/schedule", "proto/demand/v1"},
@@ -63,18 +78,42 @@ var mayImport = map[string][]string{
 	"metricsource/kubernetes":    {"metricsource/cluster"},
 }
 
+// pure packages import no clock of their own, no lock and no context of a goroutine: what
+// they return depends on their arguments alone.
+var pure = []string{"scaler/decision", "scaler/capacity", "scaler/evidence"}
+
 // only lists foreign import paths, by prefix, and the packages of ours that alone may import them.
 var only = map[string][]string{
 	"k8s.io/client-go/": {"metricsource/kubernetes"},
 	"sigs.k8s.io/":      {"metricsource/kubernetes"},
-	// What the scheduler looks at is told in Kubernetes' own types, and judged by its own helpers.
+	// The scheduler's input is described in Kubernetes' own types, and judged by its own helpers.
 	"k8s.io/":              {"metricsource/cluster", "metricsource/kubernetes", "scaler/capacity", "scaler/check"},
 	"github.com/kedacore/": {"scaler", "scaler/sim"},
 	"github.com/prometheus/prometheus/": {
-		"metricsource", "metricsource/exposition", "metricsource/push", "metricsource/scrape", "scaler",
-		"metricsource/prometheus", // the labels of what it writes to a Window
+		"metricsource", "metricsource/exposition", "metricsource/push", "metricsource/scrape",
+		"metricsource/prometheus", // labels of the series that it writes to a Window
+		"scaler/evaluator",        // labels of targets
+		"scaler/evidence",         // storage.Queryable: a window, or a part of it
 	},
 	"github.com/spf13/cobra": {"cmd/inference-scaler"},
+}
+
+func TestPurePackagesHoldNoState(t *testing.T) {
+	for _, p := range packages(t) {
+		if !slices.Contains(pure, strings.TrimPrefix(p.ImportPath, module)) {
+			continue
+		}
+		for _, imported := range []string{"sync", "sync/atomic", "os", "math/rand", "math/rand/v2", "log/slog"} {
+			require.NotContains(t, p.Imports, imported, p.ImportPath)
+		}
+		for _, file := range p.GoFiles {
+			text, err := os.ReadFile(filepath.Join(p.Dir, file))
+			require.NoError(t, err)
+			for _, call := range []string{"time.Now(", "time.Since(", "time.Until(", "time.NewTimer(", "time.After(", "\tgo "} {
+				require.NotContains(t, string(text), call, path.Join(p.ImportPath, file))
+			}
+		}
+	}
 }
 
 func TestImportsPointOneWay(t *testing.T) {

@@ -55,7 +55,7 @@ func expositions(b *bench) error {
 // functions: what is inside one process.
 func functions(b *bench) error {
 	b.table.part("Deciding")
-	scaler, err := b.goBench("./scaler", "^Benchmark(Evaluate|CapacityChange|CapacityNode|Start)$", "500ms")
+	scaler, err := b.goBench("./scaler ./scaler/evaluator ./scaler/capacity/broker", "^Benchmark(Evaluate|CapacityChange|CapacityNode|Start)$", "500ms")
 	if err != nil {
 		return err
 	}

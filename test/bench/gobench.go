@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"regexp"
 	"slices"
+	"strings"
 
 	"golang.org/x/perf/benchfmt"
 )
@@ -17,19 +18,21 @@ type measured map[string]map[string]float64
 // processors is what a benchmark's name ends with where there are some.
 var processors = regexp.MustCompile(`-\d+$`)
 
-// goBench runs the benchmarks of a package of the product. Each is run three times, in turns.
-func (b *bench) goBench(pkg, pattern, benchtime string) (measured, error) {
+// goBench runs the benchmarks of packages of the product, separated by spaces. Each is run
+// three times, in turns.
+func (b *bench) goBench(pkgs, pattern, benchtime string) (measured, error) {
 	var out []byte
 	for range 3 {
-		cmd := exec.CommandContext(b, "go", "-C", "../..", "test", "-run", "^$", "-bench", pattern, "-benchmem", "-benchtime", benchtime, "-count", "1", pkg)
+		args := []string{"-C", "../..", "test", "-run", "^$", "-bench", pattern, "-benchmem", "-benchtime", benchtime, "-count", "1"}
+		cmd := exec.CommandContext(b, "go", append(args, strings.Fields(pkgs)...)...)
 		text, err := cmd.CombinedOutput()
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w\n%s", pkg, err, text)
+			return nil, fmt.Errorf("%s: %w\n%s", pkgs, err, text)
 		}
 		out = append(out, text...)
 	}
 	all := map[string]map[string][]float64{}
-	r := benchfmt.NewReader(bytes.NewReader(out), pkg)
+	r := benchfmt.NewReader(bytes.NewReader(out), pkgs)
 	for r.Scan() {
 		result, ok := r.Result().(*benchfmt.Result)
 		if !ok {
@@ -48,7 +51,7 @@ func (b *bench) goBench(pkg, pattern, benchtime string) (measured, error) {
 		return nil, err
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("%s: no benchmark %s:\n%s", pkg, pattern, out)
+		return nil, fmt.Errorf("%s: no benchmark %s:\n%s", pkgs, pattern, out)
 	}
 	medians := measured{}
 	for name, units := range all {

@@ -1,25 +1,27 @@
-package scaler
+package broker
 
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+	"github.com/inference-scaler/inference-scaler/scaler/decision"
+	"github.com/inference-scaler/inference-scaler/scaler/trigger"
 
-	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
-
-	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
 )
+
+const gpu = "nvidia.com/gpu"
 
 // limitPerChange is what a change of a node or a pod may cost, in milliseconds.
 const limitPerChange = 50
 
-// crowded is a Scaler of 500 triggers over 1000 nodes with 8 GPUs each, of which 8000
+// crowded is a Broker of 500 triggers over 1000 nodes with 8 GPUs each, of which 8000
 // pods hold as many; every trigger asks for more, and each 50th node has come free.
-func crowded(b *testing.B) (*Scaler, *fakeCluster) {
+func crowded() (*Broker, *cluster.Inventory) {
 	const triggers, nodes, perNode = 500, 1000, 8
-	c := &fakeCluster{workloads: map[object]cluster.Workload{}, triggers: map[object][]map[string]string{}}
+	inv := &cluster.Inventory{}
 	pods := make([][]cluster.Pod, triggers)
 	for i := range nodes {
 		n := &cluster.Node{
@@ -42,65 +44,56 @@ func crowded(b *testing.B) (*Scaler, *fakeCluster) {
 			}
 			pods[of] = append(pods[of], cluster.Pod{Name: p.Name, Phase: "Running", Ready: true, Node: n.Name})
 		}
-		c.nodes = append(c.nodes, n)
+		inv.Nodes = append(inv.Nodes, n)
 	}
-	s := New(Options{Cluster: c, Scraper: scrape.New(scrape.Options{})})
-	c.changed, c.moved = s.Changed, s.InventoryChanged
 	for i := range triggers {
-		o := object{"asr", fmt.Sprintf("so-%03d", i)}
-		c.workloads[o] = cluster.Workload{
-			Namespace: "asr", ScaledObject: o.name, Kind: "Deployment", Name: o.name, Replicas: len(pods[i]), MaxReplicas: 100, Pods: pods[i],
+		w := &cluster.Workload{
+			Namespace: "asr", ScaledObject: fmt.Sprintf("so-%03d", i), Kind: "Deployment", Name: fmt.Sprintf("so-%03d", i),
+			Replicas: len(pods[i]), MaxReplicas: 100, Pods: pods[i],
 			Template: &cluster.PodTemplate{
-				Requests: pods0, NodeSelector: map[string]string{"pool": "gpu"},
+				Requests: requests, NodeSelector: map[string]string{"pool": "gpu"},
 				Tolerations: []corev1.Toleration{{Key: gpu, Operator: corev1.TolerationOpExists}},
 			},
 		}
-		c.triggers[o] = []map[string]string{{"engine": "vllm", "hold": "0s", "target": "1"}}
-		c.changed(o.namespace, o.name)
+		inv.Workloads = append(inv.Workloads, w)
 	}
-	for _, l := range s.all() {
-		l.evaluate(b.Context())
-		s.rooms.put(l, claim{asks: l.trigger.Capacity, decided: true, replicas: 100})
+	br := New(func() (*cluster.Inventory, error) { return inv, nil }, false)
+	for _, w := range inv.Workloads {
+		c := br.Open(cluster.NamespacedName{Namespace: w.Namespace, Name: w.ScaledObject}, trigger.Capacity{Mode: trigger.CapacityAuto}, func(time.Duration) {})
+		c.Set(&decision.Decision{Demanded: 100, Input: decision.Input{Capacity: c.Capacity(w)}}, true)
 	}
-	b.Cleanup(func() {
-		for _, l := range s.all() {
-			l.close()
-		}
-	})
-	return s, c
+	br.Replan()
+	return br, inv
 }
 
-var pods0 = cluster.Resources{gpu: 1, "cpu": 4000, "memory": 8 << 30, "pods": 1}
+var requests = cluster.Resources{gpu: 1, "cpu": 4000, "memory": 8 << 30, "pods": 1}
 
-// BenchmarkCapacityChange is what it costs that a pod has come or gone: to share anew,
-// and to find out whose answer that changes.
+// BenchmarkCapacityChange is the cost of a pod that came or went: a new plan, and the search
+// for the answers that it changes.
 func BenchmarkCapacityChange(b *testing.B) {
-	s, c := crowded(b)
-	require.Len(b, s.all(), 500)
+	br, inv := crowded()
 	at := 0
 	for b.Loop() {
-		at = (at + 7) % len(c.nodes)
-		n := *c.nodes[at] // as the cluster makes it anew when a pod of it has changed
+		at = (at + 7) % len(inv.Nodes)
+		n := *inv.Nodes[at] // as the cluster makes it anew when a pod of it has changed
 		n.Held = cluster.Resources{gpu: n.Held[gpu] ^ 1, "cpu": n.Held["cpu"], "memory": n.Held["memory"], "pods": n.Held["pods"]}
-		c.nodes[at] = &n
-		s.rooms.changed()
-		_, _ = s.rooms.affected()
+		inv.Nodes[at] = &n
+		br.Replan()
 	}
 	printBudget(b, "per change of a pod", limitPerChange)
 }
 
-// BenchmarkCapacityNode is that of a node itself, whose fit for all templates is new.
+// BenchmarkCapacityNode is that of a changed node, whose fit for all templates is computed anew.
 func BenchmarkCapacityNode(b *testing.B) {
-	s, c := crowded(b)
+	br, inv := crowded()
 	at := 0
 	for b.Loop() {
-		at = (at + 7) % len(c.nodes)
-		n, spec := *c.nodes[at], *c.nodes[at].NodeSpec
+		at = (at + 7) % len(inv.Nodes)
+		n, spec := *inv.Nodes[at], *inv.Nodes[at].NodeSpec
 		spec.Unschedulable = !spec.Unschedulable
 		n.NodeSpec = &spec
-		c.nodes[at] = &n
-		s.rooms.changed()
-		_, _ = s.rooms.affected()
+		inv.Nodes[at] = &n
+		br.Replan()
 	}
 	printBudget(b, "per change of a node", limitPerChange)
 }

@@ -1,6 +1,7 @@
-package scaler
+package evaluator
 
 import (
+	"math"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -9,15 +10,15 @@ import (
 	"github.com/inference-scaler/inference-scaler/scaler/decision"
 )
 
-// metrics are the scaler's own. Those of triggers are read from their present
-// answers when they are asked for; a trigger that is closed leaves none behind.
+// metrics are the evaluator's own. Those of triggers are read from their present
+// answers at each scrape; a trigger that is closed leaves none behind.
 type metrics struct {
-	scaler      *Scaler
+	evaluator   *Evaluator
 	evaluations prometheus.Histogram
 }
 
-func newMetrics(reg prometheus.Registerer, s *Scaler) *metrics {
-	m := &metrics{scaler: s}
+func newMetrics(reg prometheus.Registerer, e *Evaluator) *metrics {
+	m := &metrics{evaluator: e}
 	f := promauto.With(reg)
 	m.evaluations = f.NewHistogram(prometheus.HistogramOpts{
 		Name:    "inference_scaler_evaluation_duration_seconds",
@@ -27,14 +28,14 @@ func newMetrics(reg prometheus.Registerer, s *Scaler) *metrics {
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "inference_scaler_triggers",
 		Help: "Triggers that are live.",
-	}, func() float64 { return float64(len(s.all())) })
+	}, func() float64 { return float64(len(e.triggers.all())) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "inference_scaler_streams",
 		Help: "Streams that are open, of both kinds.",
 	}, func() float64 {
 		n := 0
-		for _, l := range s.all() {
-			n += l.watchers()
+		for _, t := range e.triggers.all() {
+			n += t.streams.count()
 		}
 		return float64(n)
 	})
@@ -55,15 +56,15 @@ var (
 	targetDesc   = desc("target", "The load that one replica should carry.")
 	replicasDesc = desc("decided_replicas", "The replicas that value over target come to.")
 	demandedDesc = desc("demand_replicas", "The replicas that are asked for before capacity is looked at.")
-	roomDesc     = desc("capacity_replicas", "The replicas that the GPUs have room for. Absent while that is not known, or not looked at.")
-	limitedDesc  = desc("capacity_limited", "1 while there is room for fewer replicas than are asked for, and so fewer are decided on.")
+	capacityDesc = desc("capacity_replicas", "The replicas that the GPUs can hold. Absent while that is not known, or not looked at.")
+	limitedDesc  = desc("capacity_limited", "1 while the GPUs can hold fewer replicas than are asked for, and fewer are decided on.")
 	currentDesc  = desc("current_replicas", "The replicas that the workload has been given.")
 	demandDesc   = desc("demand", "The load as measured, before any rule. Absent while it is not known.")
 	inFlightDesc = desc("in_flight", "Work waiting and running. Absent while it is not known.")
 	activeDesc   = desc("active", "1 while the workload must not sleep.")
 	ageDesc      = desc("data_age_seconds", "Time since the pod that has been silent for longest answered. Absent before any did.")
 	faultsDesc   = desc("faults", "Faults of the present decision.", "kind")
-	errorDesc    = desc("undecided", "1 while no decision can be made: the last one stands, if there was one.")
+	errorDesc    = desc("undecided", "1 while no decision can be made: the last one applies, if there was one.")
 	stepsDesc    = desc("step_replicas", "What a rule of the present decision added to the replicas, or took from them; together they are what is decided.", "rule")
 	podsDesc     = desc("pods", "Pods by what is known of them.", "state")
 )
@@ -71,7 +72,7 @@ var (
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		valueDesc, targetDesc, replicasDesc, demandedDesc, roomDesc, limitedDesc, currentDesc, demandDesc, inFlightDesc, activeDesc, ageDesc, faultsDesc, errorDesc, stepsDesc, podsDesc,
+		valueDesc, targetDesc, replicasDesc, demandedDesc, capacityDesc, limitedDesc, currentDesc, demandDesc, inFlightDesc, activeDesc, ageDesc, faultsDesc, errorDesc, stepsDesc, podsDesc,
 	} {
 		ch <- d
 	}
@@ -80,39 +81,37 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	now := time.Now()
-	for _, l := range m.scaler.all() {
-		if a := l.answer.Load(); a != nil {
-			l.collect(ch, a, now)
-		}
+	for _, t := range m.evaluator.triggers.all() {
+		t.collect(ch, t.answer.Load(), now)
 	}
 }
 
-func (l *live) collect(ch chan<- prometheus.Metric, a *answer, now time.Time) {
+func (t *Trigger) collect(ch chan<- prometheus.Metric, a *Answer, now time.Time) {
 	gauge := func(d *prometheus.Desc, v float64, more ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{l.namespace, l.name, l.label}, more...)...)
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{t.object.Namespace, t.object.Name, t.label}, more...)...)
 	}
-	ifKnown := func(d *prometheus.Desc, v *float64) {
-		if v != nil {
-			gauge(d, *v)
+	ifKnown := func(d *prometheus.Desc, v float64) {
+		if !math.IsNaN(v) && !math.IsInf(v, 0) {
+			gauge(d, v)
 		}
 	}
-	gauge(targetDesc, l.trigger.Target)
-	gauge(errorDesc, bit(a.err != nil))
-	if a.decision == nil {
+	gauge(targetDesc, t.spec.Target)
+	gauge(errorDesc, bit(a.Err != nil))
+	if a.Decision == nil {
 		return
 	}
-	d := a.decision
+	d := a.Decision
 	gauge(valueDesc, d.Value)
 	gauge(replicasDesc, float64(d.Replicas))
 	gauge(demandedDesc, float64(d.Demanded))
 	gauge(limitedDesc, bit(d.Limited))
 	if c := d.Input.Capacity; c.Asked && c.Err == "" {
-		gauge(roomDesc, float64(c.Replicas))
+		gauge(capacityDesc, float64(c.Replicas))
 	}
 	gauge(currentDesc, float64(d.Input.Replicas))
 	gauge(activeDesc, bit(d.Active))
-	ifKnown(demandDesc, known(d.Demand))
-	ifKnown(inFlightDesc, known(d.InFlight))
+	ifKnown(demandDesc, d.Demand)
+	ifKnown(inFlightDesc, d.InFlight)
 
 	steps := map[string]int{}
 	for _, step := range d.Steps {
