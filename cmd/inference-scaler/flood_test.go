@@ -2,10 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -14,7 +15,6 @@ import (
 
 	"github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -23,91 +23,96 @@ import (
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/inference-scaler/inference-scaler/cmd/inference-scaler/listen"
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
 	"github.com/inference-scaler/inference-scaler/scaler"
 	"github.com/inference-scaler/inference-scaler/scaler/evaluator"
 )
 
-// flooded is a scaler's listener for KEDA, and an honest caller from another host.
+// flooded is the process's servers, as serve makes them.
 type flooded struct {
-	address string
-	crowd   *crowd
-	honest  externalscaler.ExternalScalerClient
+	servers []*listen.Server                    // all four
+	grpc    *listen.Server                      // for KEDA
+	honest  externalscaler.ExternalScalerClient // KEDA, from another address than the flood
 }
 
 func newFlooded(t *testing.T) *flooded {
-	reg := prometheus.NewRegistry()
-	s := scaler.New(evaluator.New(evaluator.Options{Scraper: scrape.New(scrape.Options{})}))
-	server := newGRPCServer(s, health.NewServer(), insecure.NewCredentials(), reg, slog.New(slog.DiscardHandler))
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	const anyPort = "127.0.0.1:0"
+	tokens := filepath.Join(t.TempDir(), "tokens")
+	require.NoError(t, os.WriteFile(tokens, []byte("0123456789abcdef *\n"), 0o600))
+	logger := slog.New(slog.DiscardHandler)
+	f, reg := &flooded{}, prometheus.NewRegistry()
+	flags := serveFlags{grpcAddress: anyPort, httpAddress: anyPort, push: pushFlags{grpcAddress: anyPort, httpAddress: anyPort, tokenFile: tokens}}
+	pushed, err := newPushing(flags.push, nil, reg, logger)
 	require.NoError(t, err)
-	elsewhere := bufconn.Listen(1 << 16) // whose connections are of no host of the network
-	f := &flooded{address: listener.Addr().String(), crowd: newCrowd(newBoth(listener, elsewhere), "grpc", reg)}
-	go func() { _ = server.Serve(f.crowd) }()
-	t.Cleanup(server.Stop)
-	f.honest = externalscaler.NewExternalScalerClient(dial(t, func(ctx context.Context, _ string) (net.Conn, error) { return elsewhere.DialContext(ctx) }))
+	e := evaluator.New(evaluator.Options{Scraper: scrape.New(scrape.Options{})})
+	s := scaler.New(e)
+	f.grpc = newGRPCServer(flags, nil, s, health.NewServer(), reg, logger)
+	f.servers = append(pushed.servers(), f.grpc, newHTTPServer(flags, s, e, reg, logger))
+	require.Len(t, f.servers, 4)
+	require.NoError(t, listen.Open(f.servers...))
+	for _, server := range f.servers {
+		go func() { _ = server.Serve() }()
+		t.Cleanup(func() { _ = server.Close() })
+	}
+	f.honest = externalscaler.NewExternalScalerClient(f.dial(t, "127.0.0.2"))
 	return f
 }
 
-func (f *flooded) dial(t *testing.T) *grpc.ClientConn {
-	return dial(t, func(ctx context.Context, _ string) (net.Conn, error) {
-		var from net.Dialer
-		return from.DialContext(ctx, "tcp", f.address)
-	})
-}
-
-func dial(t *testing.T, dialer func(context.Context, string) (net.Conn, error)) *grpc.ClientConn {
-	conn, err := grpc.NewClient("passthrough:///scaler", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(1<<30)), grpc.WithContextDialer(dialer))
+// dial connects to the listener for KEDA.
+func (f *flooded) dial(t *testing.T, source string) *grpc.ClientConn {
+	conn, err := grpc.NewClient("passthrough:///"+f.grpc.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(1<<30)),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return from(source).DialContext(ctx, "tcp", address)
+		}))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
 
-// both accepts what either does.
-type both struct {
-	net.Listener
-	other    net.Listener
-	accepted chan net.Conn
-	closed   chan struct{}
+// from dials from an address of 127.0.0.0/8, all of which Linux has.
+func from(source string) *net.Dialer {
+	return &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}, Timeout: time.Minute}
 }
 
-func newBoth(one, other net.Listener) *both {
-	b := &both{Listener: one, other: other, accepted: make(chan net.Conn), closed: make(chan struct{})}
-	for _, l := range []net.Listener{one, other} {
-		go func() {
-			for {
-				conn, err := l.Accept()
-				if err != nil {
-					return
-				}
-				select {
-				case b.accepted <- conn:
-				case <-b.closed:
-				}
+// flood opens so many connections, and returns those that the server answers on.
+func flood(t *testing.T, to *listen.Server, source string, connections int) (answered []net.Conn) {
+	request := "GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+	if to.GRPC != nil {
+		request = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+	}
+	open := make(chan net.Conn, connections)
+	var g errgroup.Group
+	g.SetLimit(64)
+	for range connections {
+		g.Go(func() error {
+			conn, err := from(source).DialContext(t.Context(), "tcp", to.Addr().String())
+			if err != nil {
+				return err
 			}
-		}()
+			_ = conn.SetDeadline(time.Now().Add(time.Minute))
+			if _, err = conn.Write([]byte(request)); err == nil {
+				_, err = conn.Read(make([]byte, 1))
+			}
+			if err != nil { // the server has closed it
+				return conn.Close()
+			}
+			open <- conn
+			return nil
+		})
 	}
-	return b
-}
-
-func (b *both) Accept() (net.Conn, error) {
-	select {
-	case conn := <-b.accepted:
-		return conn, nil
-	case <-b.closed:
-		return nil, net.ErrClosed
+	require.NoError(t, g.Wait())
+	close(open)
+	for conn := range open {
+		answered = append(answered, conn)
+		t.Cleanup(func() { _ = conn.Close() })
 	}
+	return answered
 }
 
-func (b *both) Close() error {
-	close(b.closed)
-	return errors.Join(b.Listener.Close(), b.other.Close())
-}
-
-// served checks that the honest caller is.
+// served checks that KEDA's calls are answered.
 func (f *flooded) served(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -122,47 +127,37 @@ func trigger(name, target string) *externalscaler.ScaledObjectRef {
 	}}
 }
 
-// Ten thousand connections of one host: few are let in, and others' are served.
+// Each listener keeps 256 connections from one address, and 4096 in all. KEDA is served
+// beside them, and a place that becomes free is given to the next caller.
 func TestConnectionFlood(t *testing.T) {
-	f := newFlooded(t)
-	f.served(t)
-	open := make(chan net.Conn, 10_000)
-	var g errgroup.Group
-	g.SetLimit(64)
-	for range 10_000 {
-		g.Go(func() error {
-			conn, err := net.DialTimeout("tcp", f.address, time.Minute)
-			if err != nil {
-				return nil // no descriptor is left to the flood, or no place in the kernel's queue
+	for i, name := range []string{"push-grpc", "push-http", "grpc", "http"} {
+		t.Run(name, func(t *testing.T) {
+			f := newFlooded(t)
+			f.served(t)
+			server := f.servers[i]
+			open := flood(t, server, "127.0.0.1", 1000)
+			kept := len(open)
+			require.Equal(t, 256, kept)
+			require.Len(t, flood(t, server, "127.0.0.3", 1), 1)
+			total := 257
+			if server == f.grpc {
+				total++ // the honest caller's
 			}
-			_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
-			if _, err := conn.Read(make([]byte, 1)); err != nil { // the server's settings, or its close
-				return conn.Close()
+			for source := range 20 {
+				total += len(flood(t, server, fmt.Sprintf("127.0.1.%d", source), 256))
 			}
-			open <- conn
-			return nil
+			require.Equal(t, 4096, total)
+			f.served(t)
+			require.Empty(t, flood(t, server, "127.0.2.1", 1))
+			require.NoError(t, open[0].Close())
+			require.Eventually(t, func() bool { return len(flood(t, server, "127.0.2.1", 1)) == 1 }, time.Minute, 10*time.Millisecond)
 		})
 	}
-	require.NoError(t, g.Wait())
-	require.LessOrEqual(t, len(open), maxConnectionsOfHost)
-	require.GreaterOrEqual(t, testutil.ToFloat64(f.crowd.refused), 5000.0)
-	f.served(t)
-	close(open)
-	for conn := range open {
-		require.NoError(t, conn.Close())
-	}
-	// They leave, and leave nothing behind.
-	require.Eventually(t, func() bool {
-		f.crowd.mu.Lock()
-		defer f.crowd.mu.Unlock()
-		return f.crowd.total == 1 && len(f.crowd.of) == 1
-	}, time.Minute, 10*time.Millisecond)
-	f.served(t)
 }
 
 func TestOddCalls(t *testing.T) {
 	f := newFlooded(t)
-	conn := f.dial(t)
+	conn := f.dial(t, "127.0.0.1")
 	client := externalscaler.NewExternalScalerClient(conn)
 
 	err := conn.Invoke(t.Context(), "/externalscaler.ExternalScaler/NoSuchMethod", trigger("a", "5"), &externalscaler.IsActiveResponse{})
@@ -192,7 +187,7 @@ func TestOddCalls(t *testing.T) {
 // A hundred thousand distinct metadata for one ScaledObject: few are kept.
 func TestMetadataFlood(t *testing.T) {
 	f := newFlooded(t)
-	client := externalscaler.NewExternalScalerClient(f.dial(t))
+	client := externalscaler.NewExternalScalerClient(f.dial(t, "127.0.0.1"))
 	const calls = 100_000
 	var taken, refused atomic.Int64
 	var g errgroup.Group

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,15 +9,14 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"slices"
 	"strconv"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
+	"github.com/inference-scaler/inference-scaler/cmd/inference-scaler/listen"
 	"github.com/inference-scaler/inference-scaler/metricsource/push"
 )
 
@@ -31,20 +29,18 @@ type pushFlags struct {
 // pushing is what takes reports of demand.
 type pushing struct {
 	flags  pushFlags
-	tls    serverTLS
+	tls    *listen.TLS
 	store  *push.Store
 	tokens *push.Tokens
 	logger *slog.Logger
 
-	grpc                       *grpc.Server
-	http                       *http.Server
-	grpcListener, httpListener net.Listener
+	grpc, http *listen.Server
 }
 
 // newPushing returns nil where nobody could report: there is no token, and no CA
 // for certificates.
-func newPushing(f pushFlags, tls serverTLS, reg prometheus.Registerer, logger *slog.Logger) (*pushing, error) {
-	if f.tokenFile == "" && !tls.mutual() {
+func newPushing(f pushFlags, tls *listen.TLS, reg prometheus.Registerer, logger *slog.Logger) (*pushing, error) {
+	if f.tokenFile == "" && !tls.Mutual() {
 		logger.Info("no demand can be reported: there is neither --push-token-file nor --tls-client-ca")
 		return nil, nil
 	}
@@ -69,17 +65,17 @@ func newPushing(f pushFlags, tls serverTLS, reg prometheus.Registerer, logger *s
 		}
 	}
 	server := push.NewServer(p.store, p.tokens)
-	p.grpc = grpc.NewServer(slices.Concat(grpcOptions(tls.server(), push.MaxExport, logger), server.Options(), []grpc.ServerOption{grpc.MaxConcurrentStreams(1000)})...)
-	server.Register(p.grpc)
-	server.RegisterOTLP(p.grpc)
+	p.grpc = listen.NewGRPC(listen.Options{
+		Name: "push-grpc", Flag: "push-grpc-address", Address: f.grpcAddress, TLS: tls, Registerer: reg, Logger: logger,
+	}, push.MaxExport, append(server.Options(), grpc.MaxConcurrentStreams(1000))...)
+	server.Register(p.grpc.GRPC)
+	server.RegisterOTLP(p.grpc.GRPC)
 	mux := http.NewServeMux()
 	mux.Handle("POST /v1/demand", server)
 	mux.HandleFunc("POST /v1/metrics", server.ServeOTLP)
-	p.http = &http.Server{
-		Handler:           mux,
-		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 16 << 10,
-	}
+	p.http = listen.NewHTTP(listen.Options{
+		Name: "push-http", Flag: "push-http-address", Address: f.httpAddress, TLS: tls, Registerer: reg, Logger: logger,
+	}, mux)
 	return p, nil
 }
 
@@ -91,23 +87,12 @@ func (p *pushing) reports() *push.Store {
 	return p.store
 }
 
-func (p *pushing) listen() error {
+// servers is empty where nobody could report.
+func (p *pushing) servers() []*listen.Server {
 	if p == nil {
 		return nil
 	}
-	var err error
-	if p.grpcListener, err = net.Listen("tcp", p.flags.grpcAddress); err != nil {
-		return fmt.Errorf("--push-grpc-address: %w", err)
-	}
-	if p.httpListener, err = net.Listen("tcp", p.flags.httpAddress); err != nil {
-		return errors.Join(fmt.Errorf("--push-http-address: %w", err), p.grpcListener.Close())
-	}
-	if cfg := p.tls.config("http/1.1"); cfg != nil {
-		p.httpListener = tls.NewListener(p.httpListener, cfg)
-	}
-	p.logger.Info("listening", "listener", "push-grpc", "address", p.grpcListener.Addr().String())
-	p.logger.Info("listening", "listener", "push-http", "address", p.httpListener.Addr().String())
-	return nil
+	return []*listen.Server{p.grpc, p.http}
 }
 
 // run serves until ctx ends; the store works on until working does.
@@ -116,18 +101,13 @@ func (p *pushing) run(ctx, working context.Context, g *errgroup.Group) {
 		return
 	}
 	g.Go(func() error { return p.store.Run(working) })
-	g.Go(func() error { return p.grpc.Serve(p.grpcListener) })
-	g.Go(func() error {
-		if err := p.http.Serve(p.httpListener); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	})
-	g.Go(func() error {
-		<-ctx.Done()
-		p.grpc.Stop() // its streams never end by themselves; reporters come back to another replica
-		return p.http.Close()
-	})
+	for _, server := range p.servers() {
+		g.Go(server.Serve)
+		g.Go(func() error {
+			<-ctx.Done()
+			return server.Close() // a reporter's stream never ends by itself; it reconnects to another replica
+		})
+	}
 	if p.flags.peers == "" {
 		return
 	}
@@ -135,7 +115,7 @@ func (p *pushing) run(ctx, working context.Context, g *errgroup.Group) {
 		host, port, _ := net.SplitHostPort(p.flags.peers) // checked before
 		return p.store.Relay(ctx, push.Peers{
 			Host: host, Port: port, Self: os.Getenv("POD_IP"), Token: p.tokens.Peer,
-			Credentials: func() credentials.TransportCredentials { return p.tls.replica(host) }, Logger: p.logger,
+			Credentials: func() credentials.TransportCredentials { return p.tls.Replica(host) }, Logger: p.logger,
 		})
 	})
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -13,13 +12,18 @@ import (
 	"strings"
 	"time"
 
+	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
 
+	"github.com/inference-scaler/inference-scaler/cmd/inference-scaler/listen"
 	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes"
 	promsource "github.com/inference-scaler/inference-scaler/metricsource/prometheus"
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
@@ -32,6 +36,9 @@ const (
 	stopWithin = 15 * time.Second
 	// readyProbe is how often readiness is looked at until it is there.
 	readyProbe = 100 * time.Millisecond
+
+	// maxMessage is more than any metadata that a trigger accepts, in bytes.
+	maxMessage = 128 << 10
 
 	namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 )
@@ -114,7 +121,7 @@ func serve(ctx context.Context, f serveFlags) error {
 	if err != nil {
 		return err
 	}
-	tls, err := newServerTLS(f.tlsCert, f.tlsKey, f.tlsClientCA, logger)
+	tls, err := listen.NewTLS(f.tlsCert, f.tlsKey, f.tlsClientCA, logger)
 	if err != nil {
 		return err
 	}
@@ -142,11 +149,9 @@ func serve(ctx context.Context, f serveFlags) error {
 	e := evaluator.New(opts)
 	s := scaler.New(e)
 	healthy := health.NewServer()
-	grpcServer := newGRPCServer(s, healthy, tls.server(), reg, logger)
-	httpServer := newHTTPServer(s, e, reg)
-
-	grpcListener, httpListener, err := listen(f, pushed, logger)
-	if err != nil {
+	grpcServer := newGRPCServer(f, tls, s, healthy, reg, logger)
+	httpServer := newHTTPServer(f, s, e, reg, logger)
+	if err := listen.Open(append(pushed.servers(), grpcServer, httpServer)...); err != nil {
 		return err
 	}
 
@@ -164,24 +169,17 @@ func serve(ctx context.Context, f serveFlags) error {
 	if recorder != nil {
 		g.Go(func() error { return recorder.Run(working) })
 	}
-	g.Go(func() error { return grpcServer.Serve(newCrowd(grpcListener, "grpc", reg)) })
-	g.Go(func() error {
-		if err := httpServer.Serve(httpListener); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	})
+	g.Go(grpcServer.Serve)
+	g.Go(httpServer.Serve)
 	g.Go(func() error { return announce(ctx, e, healthy, logger) })
 	g.Go(func() error {
 		<-ctx.Done()
 		logger.Info("stopping")
 		healthy.Shutdown()
 		s.CloseStreams()
-		stopGracefully(grpcServer)
+		_ = grpcServer.Stop(stopWithin) // it has no error: after stopWithin, it ends the calls
 		stopWorking()
-		deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
-		defer cancel()
-		return httpServer.Shutdown(deadline)
+		return httpServer.Stop(stopWithin)
 	})
 	return await(g, ctx, logger)
 }
@@ -196,20 +194,34 @@ func useCluster(opts *evaluator.Options, cluster *kubernetes.Cluster, recorder *
 	}
 }
 
-// listen opens all listeners, or none.
-func listen(f serveFlags, pushed *pushing, logger *slog.Logger) (grpcListener, httpListener net.Listener, err error) {
-	if grpcListener, err = net.Listen("tcp", f.grpcAddress); err != nil {
-		return nil, nil, fmt.Errorf("--grpc-address: %w", err)
-	}
-	if httpListener, err = net.Listen("tcp", f.httpAddress); err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("--http-address: %w", err), grpcListener.Close())
-	}
-	if err = pushed.listen(); err != nil {
-		return nil, nil, errors.Join(err, grpcListener.Close(), httpListener.Close())
-	}
-	logger.Info("listening", "listener", "grpc", "address", grpcListener.Addr().String())
-	logger.Info("listening", "listener", "http", "address", httpListener.Addr().String())
-	return grpcListener, httpListener, nil
+// newGRPCServer serves KEDA.
+func newGRPCServer(f serveFlags, tls *listen.TLS, s *scaler.Scaler, healthy *health.Server, reg prometheus.Registerer, logger *slog.Logger) *listen.Server {
+	calls := grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram())
+	reg.MustRegister(calls)
+	server := listen.NewGRPC(listen.Options{Name: "grpc", Flag: "grpc-address", Address: f.grpcAddress, TLS: tls, Registerer: reg, Logger: logger}, maxMessage,
+		grpc.ChainUnaryInterceptor(calls.UnaryServerInterceptor()), grpc.ChainStreamInterceptor(calls.StreamServerInterceptor()))
+	s.Register(server.GRPC)
+	healthpb.RegisterHealthServer(server.GRPC, healthy)
+	reflection.Register(server.GRPC)
+	calls.InitializeMetrics(server.GRPC)
+	return server
+}
+
+// newHTTPServer serves metrics, probes and explanations, in plaintext: Prometheus and the
+// kubelet have no certificate.
+func newHTTPServer(f serveFlags, s *scaler.Scaler, e *evaluator.Evaluator, reg *prometheus.Registry, logger *slog.Logger) *listen.Server {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	mux.Handle("GET /api/v1/", s.API())
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := e.Ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ok\n"))
+	})
+	return listen.NewHTTP(listen.Options{Name: "http", Flag: "http-address", Address: f.httpAddress, Registerer: reg, Logger: logger}, mux)
 }
 
 // await waits for all, but after a stop no longer than stopWithin: a client

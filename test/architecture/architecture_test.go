@@ -49,7 +49,7 @@ func generated(file string) bool { return strings.HasSuffix(file, ".pb.go") }
 // What is not listed imports none.
 var mayImport = map[string][]string{
 	// Flags and wiring: it knows who implements what.
-	"cmd/inference-scaler": {"scaler", "scaler/check", "scaler/evaluator", "scaler/explain", "scaler/sim", "metricsource/push", "metricsource/scrape", "metricsource/prometheus", "metricsource/kubernetes"},
+	"cmd/inference-scaler": {"cmd/inference-scaler/listen", "scaler", "scaler/check", "scaler/evaluator", "scaler/explain", "scaler/sim", "metricsource/push", "metricsource/scrape", "metricsource/prometheus", "metricsource/kubernetes"},
 
 	// KEDA's RPCs, over the answers of the evaluator.
 	"scaler": {"scaler/evaluator", "scaler/explain", "scaler/trigger"},

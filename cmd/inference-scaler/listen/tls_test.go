@@ -1,4 +1,4 @@
-package main
+package listen
 
 import (
 	"context"
@@ -17,20 +17,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-
-	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
-	"github.com/inference-scaler/inference-scaler/scaler"
-	"github.com/inference-scaler/inference-scaler/scaler/evaluator"
 )
 
-// authority is a CA of a test's own.
+// authority is a CA.
 type authority struct {
 	t    *testing.T
 	cert *x509.Certificate
@@ -81,18 +76,17 @@ func TestMutualTLS(t *testing.T) {
 	ca.issue(file("client.pem"), file("client.key"), 3)
 	stranger.issue(file("stranger.pem"), file("stranger.key"), 4)
 
-	loaded, err := newServerTLS(file("server.pem"), file("server.key"), file("ca.pem"), slog.New(slog.DiscardHandler))
+	o := options(t)
+	var err error
+	o.TLS, err = NewTLS(file("server.pem"), file("server.key"), file("ca.pem"), o.Logger)
 	require.NoError(t, err)
-	s := scaler.New(evaluator.New(evaluator.Options{Scraper: scrape.New(scrape.Options{})}))
 	healthServer := health.NewServer()
-	server := newGRPCServer(s, healthServer, loaded.server(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	go func() { _ = server.Serve(listener) }()
-	t.Cleanup(server.Stop)
+	server := NewGRPC(o, 1<<10)
+	healthpb.RegisterHealthServer(server.GRPC, healthServer)
+	start(t, server)
 
 	call := func(creds credentials.TransportCredentials) error {
-		conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(creds))
+		conn, err := grpc.NewClient(server.Addr().String(), grpc.WithTransportCredentials(creds))
 		require.NoError(t, err)
 		defer conn.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -121,8 +115,8 @@ func TestMutualTLS(t *testing.T) {
 	require.Error(t, call(as("stranger")), "another authority's")
 	require.Error(t, call(insecure.NewCredentials()), "plaintext")
 
-	// A stream that is open stays so, whatever becomes of the files.
-	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(as("client")))
+	// A stream outlives every change of the files.
+	conn, err := grpc.NewClient(server.Addr().String(), grpc.WithTransportCredentials(as("client")))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	stream, err := healthpb.NewHealthClient(conn).Watch(t.Context(), &healthpb.HealthCheckRequest{})
@@ -132,13 +126,14 @@ func TestMutualTLS(t *testing.T) {
 
 	ca.issue(file("server.pem"), file("server.key"), 5)
 	require.NoError(t, call(as("client")))
-	require.Equal(t, big.NewInt(5), seen, "a renewed certificate counts from the next connection on")
+	require.Same(t, o.TLS.current(), o.TLS.current(), "unchanged files are not read again")
+	require.Equal(t, big.NewInt(5), seen, "a renewed certificate serves from the next connection on")
 
 	ca.issue(file("server.pem"), file("other.key"), 6)
 	require.NoError(t, call(as("client")))
-	require.Equal(t, big.NewInt(5), seen, "a certificate without its key does not count yet")
+	require.Equal(t, big.NewInt(5), seen, "a certificate without its key is not served")
 	require.NoError(t, os.Remove(file("ca.pem")))
-	require.Error(t, call(as("")), "callers have to show a certificate even so")
+	require.Error(t, call(as("")), "callers still have to show a certificate")
 	require.NoError(t, call(as("client")))
 
 	healthServer.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
@@ -147,8 +142,8 @@ func TestMutualTLS(t *testing.T) {
 	require.Equal(t, healthpb.HealthCheckResponse_NOT_SERVING, update.Status)
 }
 
-// Replicas know each other by the certificate that they share, and while one is renewed by
-// its issuer and the Service's name.
+// Replicas accept the certificate that they share, and during its renewal another one of its
+// issuer that names the Service.
 func TestReplicaTLS(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
@@ -157,12 +152,12 @@ func TestReplicaTLS(t *testing.T) {
 	ca.issue(file("own.pem"), file("own.key"), 2)
 	ca.issue(file("renewed.pem"), file("renewed.key"), 3)
 	stranger.issue(file("stranger.pem"), file("stranger.key"), 4)
-	of := func(name, clientCA string) serverTLS {
-		loaded, err := newServerTLS(file(name+".pem"), file(name+".key"), clientCA, slog.New(slog.DiscardHandler))
+	of := func(name, clientCA string) *TLS {
+		loaded, err := NewTLS(file(name+".pem"), file(name+".key"), clientCA, slog.New(slog.DiscardHandler))
 		require.NoError(t, err)
 		return loaded
 	}
-	// dial has a replica of one's own certificate call another's.
+	// dial is a handshake of two replicas, each with a certificate of its own.
 	dial := func(from, to, clientCA, service string) error {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
@@ -176,10 +171,10 @@ func TestReplicaTLS(t *testing.T) {
 		conn, err := net.Dial("tcp", listener.Addr().String())
 		require.NoError(t, err)
 		defer conn.Close()
-		_, _, err = of(from, clientCA).replica(service).ClientHandshake(t.Context(), service, conn)
+		_, _, err = of(from, clientCA).Replica(service).ClientHandshake(t.Context(), service, conn)
 		return err
 	}
-	require.NoError(t, dial("own", "own", "", "127.0.0.1"), "of an issuer that nobody knows")
+	require.NoError(t, dial("own", "own", "", "127.0.0.1"), "of an unknown issuer")
 	require.NoError(t, dial("own", "own", file("ca.pem"), "127.0.0.1"))
 	require.NoError(t, dial("own", "renewed", file("ca.pem"), "127.0.0.1"))
 	require.ErrorContains(t, dial("own", "renewed", file("ca.pem"), "elsewhere.svc"), "elsewhere.svc")
@@ -200,7 +195,7 @@ func TestServerCredentialsRefuse(t *testing.T) {
 		{file("server.pem"), file("server.key"), file("missing.pem"), "--tls-client-ca"},
 		{file("server.pem"), file("server.key"), file("empty.pem"), "holds no PEM certificate"},
 	} {
-		_, err := newServerTLS(tc.cert, tc.key, tc.clientCA, slog.New(slog.DiscardHandler))
+		_, err := NewTLS(tc.cert, tc.key, tc.clientCA, slog.New(slog.DiscardHandler))
 		require.ErrorContains(t, err, tc.want)
 	}
 }
