@@ -17,6 +17,8 @@ import (
 
 	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes"
 	"github.com/inference-scaler/inference-scaler/scaler/check"
+	"github.com/inference-scaler/inference-scaler/scaler/manifest"
+	"github.com/inference-scaler/inference-scaler/scaler/migrate"
 )
 
 // exit is an error that ends the process with a code of its own.
@@ -92,7 +94,7 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	if f.fromHPA {
-		return f.replace(cmd, args)
+		return f.migrate(cmd, args)
 	}
 	docs, unread := f.documents(cmd, args)
 	if len(docs) == 0 && unread != nil {
@@ -176,11 +178,11 @@ func (f *checkFlags) validate(args []string) error {
 }
 
 // documents are what could be read; the error says what could not.
-func (f *checkFlags) documents(cmd *cobra.Command, args []string) ([]*check.Document, error) {
+func (f *checkFlags) documents(cmd *cobra.Command, args []string) ([]*manifest.Document, error) {
 	if f.cluster {
 		return f.ofCluster(cmd.Context())
 	}
-	var all []*check.Document
+	var all []*manifest.Document
 	var unread []error
 	for _, arg := range args {
 		files, err := manifests(arg)
@@ -194,7 +196,7 @@ func (f *checkFlags) documents(cmd *cobra.Command, args []string) ([]*check.Docu
 	return all, errors.Join(unread...)
 }
 
-func (f *checkFlags) ofCluster(ctx context.Context) ([]*check.Document, error) {
+func (f *checkFlags) ofCluster(ctx context.Context) ([]*manifest.Document, error) {
 	cfg, err := kubernetes.Config(f.kubeconfig)
 	if err != nil {
 		return nil, err
@@ -203,7 +205,7 @@ func (f *checkFlags) ofCluster(ctx context.Context) ([]*check.Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	return check.Read("", bytes.NewReader(text))
+	return manifest.Read("", bytes.NewReader(text))
 }
 
 // manifests are the files that a name on the command line stands for.
@@ -228,42 +230,42 @@ func manifests(name string) ([]string, error) {
 	return files, err
 }
 
-func readManifests(stdin io.Reader, file string) ([]*check.Document, error) {
+func readManifests(stdin io.Reader, file string) ([]*manifest.Document, error) {
 	if file == "-" {
-		return check.Read("stdin", stdin)
+		return manifest.Read("stdin", stdin)
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
-	return check.Read(file, bytes.NewReader(text))
+	return manifest.Read(file, bytes.NewReader(text))
 }
 
-// replace prints the ScaledObjects that take the place of a file's HPAs.
-func (f *checkFlags) replace(cmd *cobra.Command, args []string) error {
+// migrate prints the ScaledObjects that replace the HPAs of a file.
+func (f *checkFlags) migrate(cmd *cobra.Command, args []string) error {
 	docs, err := readManifests(cmd.InOrStdin(), args[0])
 	if err != nil {
 		return err
 	}
-	r := check.Replacement{ScalerAddress: f.scalerAddress, Port: f.port}
+	o := migrate.Options{ScalerAddress: f.scalerAddress, Port: f.port}
 	if len(args) == 2 {
 		values, err := os.ReadFile(args[1])
 		if err != nil {
 			return err
 		}
-		if r.Adapter, err = check.ReadAdapter(args[1], bytes.NewReader(values)); err != nil {
+		if o.Adapter, err = migrate.ReadAdapter(args[1], bytes.NewReader(values)); err != nil {
 			return err
 		}
 	}
-	text, open, refused := r.Replace(docs)
+	text, questions, refused := migrate.HPAs(docs, o)
 	if _, err := cmd.OutOrStdout().Write(text); err != nil {
 		return err
 	}
 	if refused != nil {
 		return refused
 	}
-	if len(open) > 0 {
-		return exit{exitFound, fmt.Errorf("not complete:\n  %s", strings.Join(open, "\n  "))}
+	if len(questions) > 0 {
+		return exit{exitFound, fmt.Errorf("not complete:\n  %s", strings.Join(questions, "\n  "))}
 	}
 	return nil
 }

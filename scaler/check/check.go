@@ -11,50 +11,47 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/inference-scaler/inference-scaler/scaler/manifest"
 	"github.com/inference-scaler/inference-scaler/scaler/trigger"
 )
 
-// Severity says how bad a finding is.
+// Severity is the severity of a finding.
 type Severity string
 
-// An Error keeps a fleet from scaling as it is meant to; a Warning does so in some
-// circumstances.
+// An Error keeps a fleet from scaling as intended; a Warning does so under some conditions.
 const (
 	Error   Severity = "error"
 	Warning Severity = "warning"
 )
 
-// Finding is one thing that would go wrong.
+// Finding is one fault.
 type Finding struct {
-	File     string   `json:"file"` // empty for what a cluster holds
-	Line     int      `json:"line"` // from 1; 0 where there is no file
+	File     string   `json:"file"` // empty for an object of a cluster
+	Line     int      `json:"line"` // from 1; 0 without a file
 	Severity Severity `json:"severity"`
 	Rule     string   `json:"rule"`
 	Object   string   `json:"object"` // "ScaledObject namespace/name"
 	Message  string   `json:"message"`
 }
 
-// Report is what was found, and of how much.
+// Report is the result of a check.
 type Report struct {
 	Findings []Finding `json:"findings"` // by file and line
 	// ScaledObjects counts those with a trigger of this scaler.
 	ScaledObjects int `json:"scaledObjects"`
-	// Alone names those whose workload was not given: the rules about it did not speak.
+	// Alone names those whose workload is not among the objects.
 	Alone []string `json:"withoutWorkload"`
 }
 
-// Options are what no manifest tells. The zero value means the defaults.
+// Options are what no manifest contains. A zero field has its default.
 type Options struct {
-	// LongestRequest is what a pod needs to end its work.
+	// LongestRequest is how long a pod needs to finish its requests.
 	LongestRequest time.Duration
-	// ModelLoad is how long a pod takes until it is ready, where no startup probe
-	// tells.
+	// ModelLoad is how long a pod without a startup probe takes until it is ready.
 	ModelLoad time.Duration
-	// Burst is within what time the policies shall let a fleet grow from its
-	// smallest to its largest.
+	// Burst is the longest acceptable growth from the smallest fleet to the largest.
 	Burst time.Duration
-	// Complete: the documents are all that the cluster has, so that a workload which
-	// is not among them does not exist.
+	// Complete: a workload that is not among the objects does not exist.
 	Complete bool
 }
 
@@ -73,15 +70,15 @@ func (o Options) defaults() Options {
 }
 
 // Check applies all rules to each ScaledObject that has a trigger of this scaler.
-func Check(docs []*Document, o Options) Report {
+func Check(docs []*manifest.Document, o Options) Report {
 	report := Report{Findings: []Finding{}, Alone: []string{}}
 	for _, doc := range docs {
-		if doc.kind != "ScaledObject" {
+		if doc.Kind != "ScaledObject" {
 			continue
 		}
 		s := newSubject(doc, docs, o.defaults())
 		if len(s.ours) == 0 {
-			if s.shapeless { // whose it is could not be read either
+			if s.shapeless { // its triggers may be unreadable too
 				report.Findings = append(report.Findings, s.take()...)
 			}
 			continue
@@ -91,7 +88,7 @@ func Check(docs []*Document, o Options) Report {
 			report.Alone = append(report.Alone, fmt.Sprintf("%s of %s", s.spec.ScaleTargetRef, doc))
 		}
 		report.Findings = append(report.Findings, s.take()...)
-		if s.shapeless { // what could not be read is not judged
+		if s.shapeless { // the rules would judge zero values
 			continue
 		}
 		for _, r := range Rules {
@@ -106,16 +103,16 @@ func Check(docs []*Document, o Options) Report {
 	return report
 }
 
-// subject is one ScaledObject, and what was given with it.
+// subject is one ScaledObject with the objects that belong to it.
 type subject struct {
 	Options
-	doc      *Document
+	doc      *manifest.Document
 	spec     scaledObjectSpec
 	ours     []ours
 	workload *workload
-	rivals   []*Document // that size the same workload
+	rivals   []*manifest.Document // that size the same workload
 
-	shapeless bool // its values are not all of the right type
+	shapeless bool // some value has the wrong type
 
 	rule     Rule
 	findings []Finding
@@ -125,11 +122,11 @@ type subject struct {
 type ours struct {
 	at int // its index
 	triggerSpec
-	parsed *trigger.Trigger // nil where its metadata are refused
+	parsed *trigger.Trigger // nil if the scaler refuses the metadata
 	faults trigger.Faults
 }
 
-// known are the kinds of workloads whose shape is. Of others it is enough that they exist.
+// known reports whether the rules know the fields of a workload of that kind.
 func known(kind string) bool { return kind == "Deployment" || kind == "StatefulSet" }
 
 // says reports whether the metadata have the key.
@@ -139,11 +136,11 @@ func (o ours) says(key string) bool {
 }
 
 type workload struct {
-	doc  *Document
+	doc  *manifest.Document
 	spec workloadSpec
 }
 
-// pods are the workload's, as its template has them; nil where it was not given, or has none.
+// pods is the workload's pod template; nil without one.
 func (s *subject) pods() *podSpec {
 	if s.workload == nil || len(s.workload.spec.Template.Spec.Containers) == 0 {
 		return nil
@@ -151,7 +148,7 @@ func (s *subject) pods() *podSpec {
 	return &s.workload.spec.Template.Spec
 }
 
-func newSubject(doc *Document, docs []*Document, o Options) *subject {
+func newSubject(doc *manifest.Document, docs []*manifest.Document, o Options) *subject {
 	s := &subject{Options: o, doc: doc}
 	var object struct{ Spec scaledObjectSpec }
 	s.decode(doc, &object)
@@ -159,10 +156,10 @@ func newSubject(doc *Document, docs []*Document, o Options) *subject {
 	ref := s.spec.ScaleTargetRef
 	for _, other := range docs {
 		switch {
-		case other == doc || !other.with(doc):
-		case other.kind == ref.kind() && other.meta.Name == ref.Name:
+		case other == doc || !other.SameNamespace(doc):
+		case other.Kind == ref.kind() && other.Metadata.Name == ref.Name:
 			s.workload = &workload{doc: other}
-			if known(other.kind) {
+			if known(other.Kind) {
 				var object struct{ Spec workloadSpec }
 				s.decode(other, &object)
 				s.workload.spec = object.Spec
@@ -179,19 +176,19 @@ func newSubject(doc *Document, docs []*Document, o Options) *subject {
 	return s
 }
 
-// shape is the rule that values of a wrong type break. It is broken while they are read.
+// shape is broken by a value of the wrong type, while it is decoded.
 var shape = Rule{Name: "shape", Severity: Error, Doc: "a value is of another type than the API server takes", check: func(*subject) {}}
 
-func (s *subject) decode(doc *Document, to any) {
+func (s *subject) decode(doc *manifest.Document, to any) {
 	s.rule = shape
-	doc.decode(to, func(line int, text string) {
+	doc.Decode(to, func(line int, text string) {
 		s.shapeless = true
 		s.add(doc, line, "%s", text)
 	})
 }
 
-// isOurs: the address names this scaler, or the metadata have a key that tells what
-// to size by. There are other external scalers.
+// isOurs reports whether the trigger is for this scaler, and not for another external one:
+// its address names the scaler, or its metadata have the keys that every trigger needs.
 func isOurs(t triggerSpec) bool {
 	if t.Type != "external" && t.Type != "external-push" {
 		return false
@@ -203,7 +200,7 @@ func isOurs(t triggerSpec) bool {
 	return has("engine") || has("follow") || has("query") && has("target")
 }
 
-// resolved is the value that an alias stands for.
+// resolved is the node, or the one that it is an alias of.
 func resolved(node yaml.Node) yaml.Node {
 	if node.Kind == yaml.AliasNode {
 		return *node.Alias
@@ -229,66 +226,64 @@ func (s *subject) parse(at int, t triggerSpec) ours {
 }
 
 // isRival reports whether the other object sizes the same workload.
-func (s *subject) isRival(other *Document) bool {
+func (s *subject) isRival(other *manifest.Document) bool {
 	var object struct {
 		Spec struct {
 			ScaleTargetRef targetRef `yaml:"scaleTargetRef"`
 		}
 	}
-	if other.kind != "ScaledObject" && other.kind != "HorizontalPodAutoscaler" {
+	if other.Kind != "ScaledObject" && other.Kind != "HorizontalPodAutoscaler" {
 		return false
 	}
-	other.decode(&object, func(int, string) {}) // as far as it can be
+	other.Decode(&object, func(int, string) {}) // other values do not matter here
 	ref := object.Spec.ScaleTargetRef
 	if ref.kind() != s.spec.ScaleTargetRef.kind() || ref.Name != s.spec.ScaleTargetRef.Name {
 		return false
 	}
-	if other.kind == "ScaledObject" {
-		return other.meta.Name != s.doc.meta.Name // the same one given twice is no other
+	if other.Kind == "ScaledObject" {
+		return other.Metadata.Name != s.doc.Metadata.Name // the same file may be given twice
 	}
-	for _, owner := range other.meta.OwnerReferences {
-		if owner.Kind == "ScaledObject" && owner.Name == s.doc.meta.Name {
+	for _, owner := range other.Metadata.OwnerReferences {
+		if owner.Kind == "ScaledObject" && owner.Name == s.doc.Metadata.Name {
 			return false
 		}
 	}
-	taken := s.doc.meta.Annotations["scaledobject.keda.sh/transfer-hpa-ownership"] == "true" && s.spec.Advanced.HPA.Name == other.meta.Name
+	taken := s.doc.Metadata.Annotations["scaledobject.keda.sh/transfer-hpa-ownership"] == "true" && s.spec.Advanced.HPA.Name == other.Metadata.Name
 	return !taken
 }
 
-func (s *subject) add(doc *Document, line int, format string, args ...any) {
+func (s *subject) add(doc *manifest.Document, line int, format string, args ...any) {
 	s.findings = append(s.findings, Finding{
-		File: doc.file, Line: line, Severity: s.rule.Severity, Rule: s.rule.Name,
+		File: doc.File, Line: line, Severity: s.rule.Severity, Rule: s.rule.Name,
 		Object: doc.String(), Message: fmt.Sprintf(format, args...),
 	})
 }
 
-// at adds a finding about the ScaledObject, where the path leads within its spec.
+// at adds a finding about the value at the path within the ScaledObject's spec.
 func (s *subject) at(path []any, format string, args ...any) {
-	s.add(s.doc, s.doc.line(append([]any{"spec"}, path...)...), format, args...)
+	s.add(s.doc, s.doc.Line(append([]any{"spec"}, path...)...), format, args...)
 }
 
-// take returns the findings so far, and forgets them.
+// take returns the findings so far, and clears them.
 func (s *subject) take() []Finding {
 	found := s.findings
 	s.findings = nil
 	return found
 }
 
-// bounds are the fewest and the most replicas while the workload is awake, with KEDA's
-// defaults, and those it falls to when it sleeps, the fewest where nothing else is said.
+// bounds returns minReplicaCount, maxReplicaCount and idleReplicaCount, with KEDA's defaults.
 func (s *subject) bounds() (least, most, idle int) {
 	least, most = or(s.spec.MinReplicaCount, 0), or(s.spec.MaxReplicaCount, 100)
 	return least, most, or(s.spec.IdleReplicaCount, least)
 }
 
-// sleeps reports whether the workload may come to zero replicas. A follower is
-// always active.
+// sleeps reports whether the workload may reach zero replicas. A follower is always active.
 func (s *subject) sleeps() bool {
 	_, _, idle := s.bounds()
 	return idle == 0 && !slices.ContainsFunc(s.ours, func(o ours) bool { return o.says("follow") })
 }
 
-// parsed are the triggers of this scaler whose metadata it takes.
+// parsed returns the triggers of this scaler with valid metadata.
 func (s *subject) parsed() []ours {
 	return slices.DeleteFunc(slices.Clone(s.ours), func(o ours) bool { return o.parsed == nil })
 }

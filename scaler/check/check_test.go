@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/inference-scaler/inference-scaler/scaler/manifest"
 )
 
 const (
@@ -55,8 +57,8 @@ spec:
 `, name, owner)
 }
 
-// cases break each rule, by changes to what is clean: old and new by turns; an old of
-// "" adds to the end.
+// cases break each rule by changes to the clean file: pairs of an old and a new text. An old
+// text of "" appends.
 var cases = []struct {
 	rule    string
 	name    string
@@ -152,22 +154,20 @@ func TestWhatIsNoFault(t *testing.T) {
 	}
 }
 
-// What cannot be read is no clean bill, though nobody can tell whose it is.
+// An unreadable ScaledObject is a finding, also if its triggers are unknown.
 func TestUnreadable(t *testing.T) {
 	for _, text := range []string{
 		"kind: ScaledObject\nmetadata: {name: a}\nspec: []\n", "kind: ScaledObject\nmetadata: {name: a}\nspec: {triggers: {type: external-push}}\n",
 	} {
 		require.Equal(t, "shape", run(t, text, Options{}).Findings[0].Rule, text)
 	}
-	_, err := Read("f", strings.NewReader("kind: List\nitems: &a\n- kind: List\n  items: *a\n"))
-	require.Error(t, err)
 }
 
-// What a cluster holds has no file and no lines.
+// An object of a cluster has no file and no lines.
 func TestOfACluster(t *testing.T) {
 	text, err := os.ReadFile(clean)
 	require.NoError(t, err)
-	docs, err := Read("", strings.NewReader(change(t, string(text), []string{"", hpa("vllm", "")})))
+	docs, err := manifest.Read("", strings.NewReader(change(t, string(text), []string{"", hpa("vllm", "")})))
 	require.NoError(t, err)
 	report := Check(docs, Options{Complete: true})
 	require.Len(t, report.Findings, 1)
@@ -175,30 +175,7 @@ func TestOfACluster(t *testing.T) {
 	require.Contains(t, report.Findings[0].Message, "HorizontalPodAutoscaler llm/vllm sizes StatefulSet vllm too")
 }
 
-func TestRead(t *testing.T) {
-	_, err := Read("f.yaml", strings.NewReader("kind: ScaledObject\nspec: {"))
-	require.ErrorContains(t, err, "f.yaml: yaml: line 2")
-	docs, err := Read("f.json", strings.NewReader(`{"kind": "List", "items": [{"kind": "Pod", "metadata": {"name": "a"}}, {"kind": "Pod"}]}`))
-	require.NoError(t, err)
-	require.Len(t, docs, 2)
-	require.Equal(t, "Pod a", docs[0].String())
-	docs, err = Read("f.json", strings.NewReader(`{"kind": "Pod", "metadata": {"name": "\ud83d\ude00 \\ud83d\\ude00 \u00e9 \/"}}`))
-	require.NoError(t, err)
-	require.Equal(t, `Pod 😀 \ud83d\ude00 é /`, docs[0].String(), "pairs of escapes, which YAML has not")
-	docs, err = Read("f.yaml", strings.NewReader(`{kind: Pod, metadata: {name: '\ud83d\ude00\/'}}`))
-	require.NoError(t, err)
-	require.Equal(t, `Pod \ud83d\ude00\/`, docs[0].String(), "no JSON")
-	docs, err = Read("f.yaml", strings.NewReader("kind: Pod\n---\nkind: {"))
-	require.ErrorContains(t, err, "f.yaml: yaml: line")
-	require.Len(t, docs, 1, "what stands before the fault")
-	for _, nothing := range []string{"", "---\n---\n", "# a comment", "- a\n- list", "text", "a: {kind: b}"} {
-		docs, err := Read("f", strings.NewReader(nothing))
-		require.NoError(t, err)
-		require.Empty(t, docs, nothing)
-	}
-}
-
-// FuzzCheck: whatever a file holds, it is read or refused, and neither hangs nor panics.
+// FuzzCheck: any text is read or refused, without a hang or a panic.
 func FuzzCheck(f *testing.F) {
 	text, err := os.ReadFile(clean)
 	require.NoError(f, err)
@@ -208,18 +185,17 @@ func FuzzCheck(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		defer time.AfterFunc(20*time.Second, func() { panic("hangs") }).Stop()
-		docs, err := Read("fuzz", strings.NewReader(text))
+		docs, err := manifest.Read("fuzz", strings.NewReader(text))
 		if err != nil {
 			return
 		}
 		report := Check(docs, Options{Complete: true})
 		require.LessOrEqual(t, report.ScaledObjects, len(docs))
-		_, _, _ = Replacement{}.Replace(docs)
 	})
 }
 
 func run(t *testing.T, text string, o Options) Report {
-	docs, err := Read("file.yaml", strings.NewReader(text))
+	docs, err := manifest.Read("file.yaml", strings.NewReader(text))
 	require.NoError(t, err)
 	return Check(docs, o)
 }

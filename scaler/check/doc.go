@@ -1,8 +1,7 @@
-// Package check reads ScaledObjects, with the workloads and HPAs given beside them,
-// and says what would go wrong with them in a cluster, and in which line. It also
-// writes the ScaledObject that takes an HPA's place. It is pure: what it reads is
-// given to it.
+// Package check is the linter of ScaledObjects: it finds what goes wrong with them in a
+// cluster, and in which line. It is pure: the objects, with their workloads and HPAs, are
+// arguments.
 //
-// [Rules] lists what is looked for, one function a rule. A rule that needs the
-// workload is silent where that was not given.
+// [Rules] lists the rules, each with its function. A rule about the workload finds nothing
+// if the workload is not among the objects.
 package check

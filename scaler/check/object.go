@@ -5,19 +5,19 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
-
 	"go.yaml.in/yaml/v3"
+
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 )
 
-// The shapes below are what rules look at, and no more: the API server knows the rest.
+// The types below are the parts of the objects that the rules read.
 
 type targetRef struct {
 	APIVersion string `yaml:"apiVersion"`
 	Kind, Name string
 }
 
-// kind is what KEDA takes for a scale target that does not say.
+// kind has KEDA's default.
 func (r targetRef) kind() string {
 	if r.Kind == "" {
 		return "Deployment"
@@ -88,8 +88,8 @@ type podSpec struct {
 	InitContainers                []container `yaml:"initContainers"`
 }
 
-// serving are the containers that run while the pod serves: sidecars may be among those
-// that start first.
+// serving are the containers that run while the pod serves: a sidecar is an init container
+// that is always restarted.
 func (s *podSpec) serving() []container {
 	all := slices.Clone(s.Containers)
 	for _, c := range s.InitContainers {
@@ -114,8 +114,8 @@ type container struct {
 	Resources struct{ Limits, Requests map[string]string }
 }
 
-// template is the pods' devices: whole numbers, and of containers only, as extended
-// resources are; what a container limits it requests.
+// template is the devices that a pod requests. Extended resources are whole numbers, and a
+// limit is a request too.
 func (s *podSpec) template() *cluster.PodTemplate {
 	sum := cluster.Resources{}
 	for _, c := range s.serving() {
@@ -132,45 +132,4 @@ func (s *podSpec) template() *cluster.PodTemplate {
 		}
 	}
 	return &cluster.PodTemplate{Requests: sum}
-}
-
-type hpaSpec struct {
-	ScaleTargetRef targetRef `yaml:"scaleTargetRef"`
-	MinReplicas    *int      `yaml:"minReplicas"`
-	MaxReplicas    int       `yaml:"maxReplicas"`
-	Metrics        []hpaMetric
-	Behavior       yaml.Node
-}
-
-type hpaMetric struct {
-	Type              string
-	Resource          *resourceMetric
-	ContainerResource *resourceMetric `yaml:"containerResource"`
-	Pods              *customMetric
-	Object            *customMetric
-	External          *customMetric
-}
-
-type resourceMetric struct {
-	Name, Container string
-	Target          metricTarget
-}
-
-type customMetric struct {
-	DescribedObject struct{ Kind, Name string } `yaml:"describedObject"` // of an Object metric alone
-	Metric          struct {
-		Name     string
-		Selector struct {
-			MatchLabels      map[string]string `yaml:"matchLabels"`
-			MatchExpressions []yaml.Node       `yaml:"matchExpressions"`
-		}
-	}
-	Target metricTarget
-}
-
-type metricTarget struct {
-	Type               string
-	AverageUtilization int    `yaml:"averageUtilization"`
-	AverageValue       string `yaml:"averageValue"`
-	Value              string
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/inference-scaler/inference-scaler/scaler/capacity"
+	"github.com/inference-scaler/inference-scaler/scaler/manifest"
 )
 
 // Rule is one thing that is looked for.
@@ -95,11 +96,11 @@ func fallbackZero(s *subject) {
 
 func twoAutoscalers(s *subject) {
 	for _, rival := range s.rivals {
-		where := " of " + rival.file
-		switch rival.file {
+		where := " of " + rival.File
+		switch rival.File {
 		case "": // all is in the cluster
 			where = ""
-		case s.doc.file:
+		case s.doc.File:
 			where = " of the same file"
 		}
 		s.at([]any{"scaleTargetRef"}, "%s%s sizes %s too; wanted: one of them%s", rival, where, s.spec.ScaleTargetRef, handOver(rival))
@@ -107,8 +108,8 @@ func twoAutoscalers(s *subject) {
 }
 
 // handOver says how KEDA takes an HPA over.
-func handOver(rival *Document) string {
-	if rival.kind != "HorizontalPodAutoscaler" {
+func handOver(rival *manifest.Document) string {
+	if rival.Kind != "HorizontalPodAutoscaler" {
 		return ", with all triggers"
 	}
 	return `, or the annotation scaledobject.keda.sh/transfer-hpa-ownership: "true" with its name in advanced.horizontalPodAutoscalerConfig.name`
@@ -194,5 +195,5 @@ func gracePeriod(s *subject) {
 
 // onWorkload adds a finding about the workload, where the path leads within its spec.
 func (s *subject) onWorkload(path []any, format string, args ...any) {
-	s.add(s.workload.doc, s.workload.doc.line(append([]any{"spec"}, path...)...), format, args...)
+	s.add(s.workload.doc, s.workload.doc.Line(append([]any{"spec"}, path...)...), format, args...)
 }

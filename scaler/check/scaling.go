@@ -153,13 +153,13 @@ func (s *subject) growth() sim.Rules {
 }
 
 func statefulSetOrder(s *subject) {
-	if s.workload != nil && s.workload.doc.kind == "StatefulSet" && s.workload.spec.PodManagementPolicy != "Parallel" {
+	if s.workload != nil && s.workload.doc.Kind == "StatefulSet" && s.workload.spec.PodManagementPolicy != "Parallel" {
 		s.onWorkload([]any{"podManagementPolicy"}, "pods start one after the other, each when the last is ready; wanted: podManagementPolicy: Parallel (only a new StatefulSet takes it)")
 	}
 }
 
 func surge(s *subject) {
-	if s.workload == nil || s.workload.doc.kind != "Deployment" || s.workload.spec.Strategy.Type == "Recreate" {
+	if s.workload == nil || s.workload.doc.Kind != "Deployment" || s.workload.spec.Strategy.Type == "Recreate" {
 		return
 	}
 	rolling := s.workload.spec.Strategy.RollingUpdate

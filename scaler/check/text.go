@@ -19,8 +19,7 @@ func (r *Report) Count() (failures, warnings int) {
 	return failures, warnings
 }
 
-// Text writes the findings for people, a line each as compilers do, and what they
-// come to.
+// Text writes the findings for people, one per line like a compiler, and a summary.
 func (r *Report) Text(w io.Writer) error {
 	var b strings.Builder
 	for _, f := range r.Findings {

@@ -49,7 +49,7 @@ func generated(file string) bool { return strings.HasSuffix(file, ".pb.go") }
 // What is not listed imports none.
 var mayImport = map[string][]string{
 	// Flags and wiring: it knows who implements what.
-	"cmd/inference-scaler": {"cmd/inference-scaler/listen", "scaler", "scaler/check", "scaler/evaluator", "scaler/explain", "scaler/sim", "metricsource/push", "metricsource/scrape", "metricsource/prometheus", "metricsource/kubernetes"},
+	"cmd/inference-scaler": {"cmd/inference-scaler/listen", "scaler", "scaler/check", "scaler/evaluator", "scaler/explain", "scaler/manifest", "scaler/migrate", "scaler/sim", "metricsource/push", "metricsource/scrape", "metricsource/prometheus", "metricsource/kubernetes"},
 
 	// KEDA's RPCs, over the answers of the evaluator.
 	"scaler": {"scaler/evaluator", "scaler/explain", "scaler/trigger"},
@@ -65,7 +65,8 @@ var mayImport = map[string][]string{
 	"scaler/credentials":     {"metricsource/cluster", "metricsource/httpclient"},
 	"scaler/capacity":        {"metricsource/cluster"},
 	"scaler/capacity/broker": {"scaler/capacity", "scaler/decision", "scaler/trigger", "metricsource/cluster", "metricsource/schedule"},
-	"scaler/check":           {"scaler/capacity", "scaler/preset", "scaler/sim", "scaler/trigger", "metricsource", "metricsource/cluster"},
+	"scaler/check":           {"scaler/capacity", "scaler/manifest", "scaler/sim", "scaler/trigger", "metricsource/cluster"},
+	"scaler/migrate":         {"scaler/manifest", "scaler/preset", "scaler/trigger", "metricsource"}, // presets and their queries name the engine of a metric
 	"scaler/trigger":         {"scaler/preset", "metricsource"},
 	"scaler/sim":             {"metricsource/cluster", "metricsource/schedule"},
 
@@ -87,7 +88,7 @@ var only = map[string][]string{
 	"k8s.io/client-go/": {"metricsource/kubernetes"},
 	"sigs.k8s.io/":      {"metricsource/kubernetes"},
 	// The scheduler's input is described in Kubernetes' own types, and judged by its own helpers.
-	"k8s.io/":              {"metricsource/cluster", "metricsource/kubernetes", "scaler/capacity", "scaler/check"},
+	"k8s.io/":              {"metricsource/cluster", "metricsource/kubernetes", "scaler/capacity", "scaler/check", "scaler/migrate"},
 	"github.com/kedacore/": {"scaler", "scaler/sim"},
 	"github.com/prometheus/prometheus/": {
 		"metricsource", "metricsource/exposition", "metricsource/push", "metricsource/scrape",

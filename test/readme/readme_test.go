@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/inference-scaler/inference-scaler/scaler/check"
+	"github.com/inference-scaler/inference-scaler/scaler/manifest"
 	"github.com/inference-scaler/inference-scaler/scaler/preset"
 	"github.com/inference-scaler/inference-scaler/scaler/trigger"
 )
@@ -177,7 +178,7 @@ func TestWhatTheREADMEShowsIsTaken(t *testing.T) {
 }
 
 func checked(t *testing.T, file, text string) check.Report {
-	docs, err := check.Read(file, strings.NewReader(text))
+	docs, err := manifest.Read(file, strings.NewReader(text))
 	require.NoError(t, err)
 	return check.Check(docs, check.Options{})
 }

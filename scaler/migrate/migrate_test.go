@@ -1,42 +1,46 @@
-package check
+package migrate
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/inference-scaler/inference-scaler/scaler/check"
+	"github.com/inference-scaler/inference-scaler/scaler/manifest"
 )
 
-// The HPAs of three guides. What takes their place is taken by the scaler, and has
-// nothing to mend.
-func TestReplace(t *testing.T) {
-	for name, r := range map[string]Replacement{
+// The HPAs of three guides: the scaler accepts their ScaledObjects, and check has no finding.
+func TestHPAs(t *testing.T) {
+	for name, o := range map[string]Options{
 		"lightning-asr": {},
 		"queue-depth":   {Port: 8000},
 		"dynamo":        {},
 	} {
-		r.ScalerAddress = "inference-scaler.keda.svc:9090"
+		o.ScalerAddress = "inference-scaler.keda.svc:9090"
 		values, err := os.Open("testdata/hpa/" + name + ".adapter.yaml")
 		require.NoError(t, err)
-		r.Adapter, err = ReadAdapter(name, values)
+		o.Adapter, err = ReadAdapter(name, values)
 		require.NoError(t, err)
 		text, err := os.ReadFile("testdata/hpa/" + name + ".yaml")
 		require.NoError(t, err)
-		got, open, err := r.Replace(documents(t, string(text)))
+		got, open, err := HPAs(documents(t, string(text)), o)
 		require.NoError(t, err, name)
 		require.Empty(t, open, name)
 		compare(t, "testdata/hpa/"+name+".golden", string(got))
-		// Beside the HPAs: they are taken over.
-		report := Check(documents(t, string(text)+"---\n"+string(got)), Options{})
+		// With the HPAs, whose ownership is transferred.
+		report := check.Check(documents(t, string(text)+"---\n"+string(got)), check.Options{})
 		require.Empty(t, report.Findings, name)
 		require.Positive(t, report.ScaledObjects, name)
 	}
 }
 
-// What an HPA does not tell is asked for, and never guessed.
-func TestReplaceLeavesQuestionsOpen(t *testing.T) {
+// A value that the HPA does not contain becomes a question, and is never guessed.
+func TestQuestions(t *testing.T) {
 	const head = "kind: HorizontalPodAutoscaler\nmetadata: {name: a}\nspec:\n  scaleTargetRef: {kind: Deployment, name: b}\n  metrics:\n"
 	for metric, want := range map[string]string{
 		"{type: Pods, pods: {metric: {name: ai_request_queue_depth}, target: {type: AverageValue, averageValue: 5}}}":                                                                 "HorizontalPodAutoscaler a: the port that the pods serve their metrics at is missing, which no HPA tells: --port",
@@ -53,7 +57,7 @@ func TestReplaceLeavesQuestionsOpen(t *testing.T) {
 		"{type: Pods, pods: {metric: {name: engine_active_requests}, target: {type: AverageValue, averageValue: 40}}}":                                                                "the port that the pods serve",
 		"{type: Strange}": "a metric of type Strange is not known",
 	} {
-		text, open, err := Replacement{}.Replace(documents(t, head+"    - "+metric+"\n"))
+		text, open, err := HPAs(documents(t, head+"    - "+metric+"\n"), Options{})
 		require.NoError(t, err)
 		require.NotEmpty(t, open, metric)
 		require.Contains(t, strings.Join(open, "\n"), want)
@@ -61,63 +65,63 @@ func TestReplaceLeavesQuestionsOpen(t *testing.T) {
 	}
 }
 
-func TestReplaceRefuses(t *testing.T) {
-	_, _, err := Replacement{}.Replace(documents(t, "kind: Deployment"))
+func TestRefused(t *testing.T) {
+	_, _, err := HPAs(documents(t, "kind: Deployment"), Options{})
 	require.ErrorIs(t, err, ErrNoHPA)
-	_, _, err = Replacement{}.Replace(documents(t, "kind: HorizontalPodAutoscaler\nmetadata: {name: old}\nspec: {targetCPUUtilizationPercentage: 70}"))
+	_, _, err = HPAs(documents(t, "kind: HorizontalPodAutoscaler\nmetadata: {name: old}\nspec: {targetCPUUtilizationPercentage: 70}"), Options{})
 	require.ErrorContains(t, err, "file.yaml: HorizontalPodAutoscaler old: no spec.metrics; wanted: an HPA of autoscaling/v2")
-	_, _, err = Replacement{}.Replace(documents(t, "kind: HorizontalPodAutoscaler\nmetadata: {name: old}\nspec: {maxReplicas: many}"))
+	_, _, err = HPAs(documents(t, "kind: HorizontalPodAutoscaler\nmetadata: {name: old}\nspec: {maxReplicas: many}"), Options{})
 	require.ErrorContains(t, err, "line 3: `many`; wanted: a whole number")
 	_, err = ReadAdapter("values.yaml", strings.NewReader("replicas: 1"))
 	require.ErrorContains(t, err, "values.yaml: no rules")
 }
 
-// Each of an engine's metrics would be one trigger for all that the engine counts.
-func TestReplaceAsksForOneTarget(t *testing.T) {
+// Two metrics of one engine would be two triggers for the same load.
+func TestOneTargetPerEngine(t *testing.T) {
 	const metric = "    - {type: Pods, pods: {metric: {name: %s}, target: {type: AverageValue, averageValue: 700m}}}\n"
-	text, open, err := Replacement{}.Replace(documents(t, "kind: HorizontalPodAutoscaler\nmetadata: {name: a}\nspec:\n  scaleTargetRef: {kind: Deployment, name: b}\n  metrics:\n"+
-		fmt.Sprintf(metric, "asr_active_requests")+fmt.Sprintf(metric, "asr_active_streams")))
+	text, open, err := HPAs(documents(t, "kind: HorizontalPodAutoscaler\nmetadata: {name: a}\nspec:\n  scaleTargetRef: {kind: Deployment, name: b}\n  metrics:\n"+
+		fmt.Sprintf(metric, "asr_active_requests")+fmt.Sprintf(metric, "asr_active_streams")), Options{})
 	require.NoError(t, err)
 	require.Contains(t, strings.Join(open, "\n"), "metrics asr_active_requests and asr_active_streams are both part of what engine lightning-asr counts")
 	require.Contains(t, string(text), `target: "0.7"`)
 }
 
-// Each HPA has its own, whatever becomes of the others.
-func TestReplaceMany(t *testing.T) {
+// Each HPA is converted on its own, also if another one fails.
+func TestManyHPAs(t *testing.T) {
 	hpa := func(name, labels, kind, rest string) string {
 		return fmt.Sprintf("---\nkind: HorizontalPodAutoscaler\nmetadata: {name: %s, namespace: n, %s}\nspec:\n  scaleTargetRef: {kind: %s, name: b}\n  maxReplicas: 3\n%s", name, labels, kind, rest)
 	}
 	const metrics = "  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 70}}}]\n"
-	text, open, err := Replacement{}.Replace(documents(t, hpa("old", "", "Deployment", "")+
+	text, open, err := HPAs(documents(t, hpa("old", "", "Deployment", "")+
 		hpa("a", "labels: {team: speech}, annotations: {z: one, a: two}", "Deployment", metrics)+
-		hpa("b", "", "StatefulSet", metrics)+hpa("c", "", "Deployment", metrics)))
+		hpa("b", "", "StatefulSet", metrics)+hpa("c", "", "Deployment", metrics)), Options{})
 	require.EqualError(t, err, "file.yaml: HorizontalPodAutoscaler n/old: no spec.metrics; wanted: an HPA of autoscaling/v2")
 	require.Equal(t, []string{"HorizontalPodAutoscaler n/c: another HPA sizes Deployment b too: KEDA takes one ScaledObject, with the triggers of both"}, open)
 	require.Contains(t, string(text), "# annotations are not carried over, as most are tools' own notes: a, z\n")
 	var names []string
 	for _, doc := range documents(t, string(text)) {
-		names = append(names, doc.meta.Name)
+		names = append(names, doc.Metadata.Name)
 	}
 	require.Equal(t, []string{"b", "b-statefulset", "b"}, names)
-	require.Equal(t, map[string]string{"team": "speech"}, documents(t, string(text))[0].meta.Labels)
+	require.Equal(t, map[string]string{"team": "speech"}, documents(t, string(text))[0].Metadata.Labels)
 }
 
-// What an alias stands for is written out.
-func TestReplaceResolvesAliases(t *testing.T) {
+// Aliases are resolved.
+func TestAliases(t *testing.T) {
 	const hpa = "kind: HorizontalPodAutoscaler\nmetadata: {name: %s}\nspec:\n  scaleTargetRef: {kind: Deployment, name: b}\n" +
 		"  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 70}}}]\n  behavior: %s\n"
 	indented := func(text string) string {
 		return "  - " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n    ") + "\n"
 	}
-	text, _, err := Replacement{}.Replace(documents(t, "kind: List\nitems:\n"+
-		indented(fmt.Sprintf(hpa, "a", "&b {scaleDown: {stabilizationWindowSeconds: 77}, scaleUp: null}"))+indented(fmt.Sprintf(hpa, "b", "*b"))))
+	text, _, err := HPAs(documents(t, "kind: List\nitems:\n"+
+		indented(fmt.Sprintf(hpa, "a", "&b {scaleDown: {stabilizationWindowSeconds: 77}, scaleUp: null}"))+indented(fmt.Sprintf(hpa, "b", "*b"))), Options{})
 	require.NoError(t, err)
 	require.Equal(t, 2, strings.Count(string(text), "stabilizationWindowSeconds: 77"))
 	require.Equal(t, 4, strings.Count(string(text), `tolerance: "0"`))
 	require.Len(t, documents(t, string(text)), 2)
 }
 
-// A rule says more than a name: what it computes, of which series, in which namespace.
+// A rule has a query, a series and a namespace beside its name.
 func TestRulesBecomeQueries(t *testing.T) {
 	for _, tc := range []struct{ rule, want string }{
 		{"{seriesQuery: 'asr_active_requests{pod!=\"\"}', name: {as: m}, metricsQuery: '100 * sum(<< .Series >>{<<.LabelMatchers>>,code!~\"5..\"}) by (<<.GroupBy>>)'}", `query: 100 * sum(asr_active_requests{code!~"5.."}) by (pod)`},
@@ -125,15 +129,15 @@ func TestRulesBecomeQueries(t *testing.T) {
 	} {
 		adapter, err := ReadAdapter("a", strings.NewReader("rules: ["+tc.rule+"]"))
 		require.NoError(t, err)
-		text, open, err := Replacement{Adapter: adapter, Port: 80}.Replace(documents(t, "kind: HorizontalPodAutoscaler\nmetadata: {name: a}\nspec:\n  scaleTargetRef: {kind: Deployment, name: b}\n"+
-			"  metrics: [{type: Pods, pods: {metric: {name: m}, target: {type: AverageValue, averageValue: 5}}}]\n"))
+		text, open, err := HPAs(documents(t, "kind: HorizontalPodAutoscaler\nmetadata: {name: a}\nspec:\n  scaleTargetRef: {kind: Deployment, name: b}\n"+
+			"  metrics: [{type: Pods, pods: {metric: {name: m}, target: {type: AverageValue, averageValue: 5}}}]\n"), Options{Adapter: adapter, Port: 80})
 		require.NoError(t, err)
 		require.Empty(t, open)
 		require.Contains(t, string(text), tc.want)
 	}
 }
 
-// Without a rule the leader is told by the metric's own labels.
+// Without a rule, the metric's labels name the leader.
 func TestLeader(t *testing.T) {
 	for name, want := range map[string]string{
 		"kube_deployment_status_replicas": "asr", "kube_statefulset_replicas": "statefulset/asr", "kube_pod_info": "",
@@ -145,8 +149,44 @@ func TestLeader(t *testing.T) {
 	}
 }
 
-func documents(t *testing.T, text string) []*Document {
-	docs, err := Read("file.yaml", strings.NewReader(text))
+// FuzzHPAs: any text is converted or refused, without a hang or a panic.
+func FuzzHPAs(f *testing.F) {
+	for _, name := range []string{"lightning-asr", "queue-depth", "dynamo"} {
+		text, err := os.ReadFile("testdata/hpa/" + name + ".yaml")
+		require.NoError(f, err)
+		values, err := os.ReadFile("testdata/hpa/" + name + ".adapter.yaml")
+		require.NoError(f, err)
+		f.Add(string(text), string(values))
+	}
+	f.Fuzz(func(t *testing.T, text, values string) {
+		defer time.AfterFunc(20*time.Second, func() { panic("hangs") }).Stop()
+		docs, err := manifest.Read("fuzz", strings.NewReader(text))
+		if err != nil {
+			return
+		}
+		adapter, _ := ReadAdapter("fuzz", strings.NewReader(values)) // nil where it is refused
+		converted, _, err := HPAs(docs, Options{Adapter: adapter})
+		if err != nil {
+			return
+		}
+		again, err := manifest.Read("converted", bytes.NewReader(converted))
+		require.NoError(t, err)
+		require.NotEmpty(t, again)
+	})
+}
+
+func documents(t *testing.T, text string) []*manifest.Document {
+	docs, err := manifest.Read("file.yaml", strings.NewReader(text))
 	require.NoError(t, err)
 	return docs
+}
+
+func compare(t *testing.T, file, got string) {
+	if os.Getenv("UPDATE") != "" {
+		require.NoError(t, os.WriteFile(file, []byte(got), 0o600))
+		return
+	}
+	want, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got)
 }

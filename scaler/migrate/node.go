@@ -1,23 +1,25 @@
-package check
+package migrate
 
 import (
 	"slices"
 	"strconv"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/inference-scaler/inference-scaler/scaler/manifest"
 )
 
-// withTolerance is a behavior that acts on every difference.
+// withTolerance is the behavior with a tolerance of 0 in each direction that has none.
 func withTolerance(behavior yaml.Node) yaml.Node {
-	var values map[string]any // with what the aliases stand for
+	var values map[string]any // with aliases resolved
 	if aliased(&behavior) && behavior.Decode(&values) == nil {
-		_ = behavior.Encode(values) // what was decoded can be
+		_ = behavior.Encode(values) // a decoded value can be encoded
 	}
 	if behavior.Kind != yaml.MappingNode {
 		behavior = yaml.Node{Kind: yaml.MappingNode}
 	}
 	for _, direction := range []string{"scaleUp", "scaleDown"} {
-		rules := child(&behavior, direction)
+		rules := manifest.Child(&behavior, direction)
 		if rules == nil {
 			rules = &yaml.Node{}
 			behavior.Content = append(behavior.Content, scalar(direction), rules)
@@ -25,26 +27,26 @@ func withTolerance(behavior yaml.Node) yaml.Node {
 		if rules.Kind != yaml.MappingNode { // null, or new
 			*rules = yaml.Node{Kind: yaml.MappingNode}
 		}
-		if child(rules, "tolerance") == nil {
+		if manifest.Child(rules, "tolerance") == nil {
 			rules.Content = append(rules.Content, scalar("tolerance"), quoted("0"))
 		}
 	}
 	return behavior
 }
 
-// aliased reports whether anything in the node stands for what is elsewhere.
+// aliased reports whether the node contains an alias or an anchor.
 func aliased(node *yaml.Node) bool {
 	return node.Kind == yaml.AliasNode || node.Anchor != "" || slices.ContainsFunc(node.Content, aliased)
 }
 
 func scalar(text string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Value: text} }
 
-// quoted is a string whatever it looks like.
+// quoted is a string, even if it looks like a number.
 func quoted(text string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Style: yaml.DoubleQuotedStyle, Value: text}
 }
 
-// keyed is a trigger's metadata, in this order; pairs of a key and its value.
+// keyed is a trigger's metadata, from pairs of a key and its value, in their order.
 func keyed(pairs ...string) yaml.Node {
 	node := yaml.Node{Kind: yaml.MappingNode}
 	for i := 0; i+1 < len(pairs); i += 2 {

@@ -1,4 +1,4 @@
-package check
+package manifest
 
 import (
 	"bytes"
@@ -14,25 +14,26 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Document is one Kubernetes object, as it was given.
+// Document is one Kubernetes object.
 type Document struct {
-	file string
-	root *yaml.Node
-	meta metadata
-	kind string
+	File     string // empty for an object of a cluster
+	Kind     string
+	Metadata Metadata
+	root     *yaml.Node
 }
 
-type metadata struct {
+// Metadata is the part of an object's metadata that the readers need.
+type Metadata struct {
 	Name, Namespace string
 	Labels          map[string]string
 	Annotations     map[string]string
 	OwnerReferences []struct{ Kind, Name string } `yaml:"ownerReferences"`
 }
 
-// Read returns the objects of a YAML or JSON stream, those of a List one by one.
-// What has no kind, such as the values of a chart, is none. The file is what
-// findings call it, empty for what has no lines; the error names it, and the line.
-// Beside an error are the objects that stand before it.
+// Read returns the objects of a YAML or JSON stream, and the items of a List as objects of
+// their own. A document without a kind, such as the values of a chart, is skipped. The file
+// name is for messages; with an empty one, objects have no lines. An error names the file and
+// the line; the objects before it are returned too.
 func Read(file string, r io.Reader) ([]*Document, error) {
 	text, err := io.ReadAll(r)
 	if err != nil {
@@ -60,8 +61,9 @@ func Read(file string, r io.Reader) ([]*Document, error) {
 	}
 }
 
-// asYAML writes a JSON text's escapes that YAML has not, or its reader does not know, as
-// what they stand for: halves of a character, and slashes. Lines stay as they are.
+// asYAML replaces the escapes of a JSON text that YAML does not have by their characters:
+// surrogate pairs and slashes. The number of lines does not change. Other texts are returned
+// as they are.
 func asYAML(text []byte) []byte {
 	for dec := json.NewDecoder(bytes.NewReader(text)); ; {
 		err := dec.Decode(new(json.RawMessage))
@@ -86,10 +88,11 @@ func asYAML(text []byte) []byte {
 	})
 }
 
-// escape is a pair, or any other escape: a backslash before another begins none.
+// escape is a surrogate pair or any other escape. Matching all escapes keeps \\ud83d, a
+// backslash and a word, from being read as one.
 var escape = regexp.MustCompile(`\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|.)`)
 
-// maxNested is how deep a List may hold Lists: it may hold itself, by an alias.
+// maxNested bounds Lists within Lists: by an alias, a List can contain itself.
 const maxNested = 4
 
 func objects(file string, root *yaml.Node, depth int) ([]*Document, error) {
@@ -101,18 +104,18 @@ func objects(file string, root *yaml.Node, depth int) ([]*Document, error) {
 	}
 	var head struct {
 		Kind     string
-		Metadata metadata
+		Metadata Metadata
 		Items    []yaml.Node
 	}
-	// A list of other things has items too, and values of a chart may be of any shape.
-	if child(root, "kind") == nil {
+	// Without a kind it is not decoded: values of a chart may have any shape.
+	if Child(root, "kind") == nil {
 		return nil, nil
 	}
 	if err := root.Decode(&head); err != nil {
 		return nil, err
 	}
 	if head.Items == nil {
-		return []*Document{{file: file, root: root, meta: head.Metadata, kind: head.Kind}}, nil
+		return []*Document{{File: file, Kind: head.Kind, Metadata: head.Metadata, root: root}}, nil
 	}
 	var all []*Document
 	for i := range head.Items {
@@ -125,23 +128,24 @@ func objects(file string, root *yaml.Node, depth int) ([]*Document, error) {
 	return all, nil
 }
 
+// String is the kind, namespace and name.
 func (d *Document) String() string {
-	if d.meta.Namespace == "" {
-		return d.kind + " " + d.meta.Name
+	if d.Metadata.Namespace == "" {
+		return d.Kind + " " + d.Metadata.Name
 	}
-	return d.kind + " " + d.meta.Namespace + "/" + d.meta.Name
+	return d.Kind + " " + d.Metadata.Namespace + "/" + d.Metadata.Name
 }
 
-// with reports whether the two are of one namespace, as far as they say: what
-// applies them may fill it in.
-func (d *Document) with(other *Document) bool {
-	return d.meta.Namespace == other.meta.Namespace || d.meta.Namespace == "" || other.meta.Namespace == ""
+// SameNamespace reports whether the two may be in one namespace. An absent namespace matches
+// any: kubectl fills it in.
+func (d *Document) SameNamespace(other *Document) bool {
+	return d.Metadata.Namespace == other.Metadata.Namespace || d.Metadata.Namespace == "" || other.Metadata.Namespace == ""
 }
 
-// line is where the path leads, or as far as there is anything: keys of mappings
-// as strings, indices of sequences as ints.
-func (d *Document) line(path ...any) int {
-	if d.file == "" {
+// Line returns the line of the value at the path, or of the last part of the path that exists.
+// A step is a string for the key of a mapping, and an int for an index of a sequence.
+func (d *Document) Line(path ...any) int {
+	if d.File == "" {
 		return 0
 	}
 	node, line := d.root, d.root.Line
@@ -164,7 +168,7 @@ func (d *Document) line(path ...any) int {
 	return line
 }
 
-// entry returns a mapping's key and value, nil where there is none.
+// entry returns a mapping's key and value, nil if there is none.
 func entry(node *yaml.Node, name string) (key, value *yaml.Node) {
 	if node.Kind == yaml.AliasNode {
 		node = node.Alias
@@ -180,18 +184,19 @@ func entry(node *yaml.Node, name string) (key, value *yaml.Node) {
 	return nil, nil
 }
 
-func child(node *yaml.Node, name string) *yaml.Node {
+// Child returns the value of a mapping's key, nil if there is none.
+func Child(node *yaml.Node, name string) *yaml.Node {
 	_, value := entry(node, name)
 	return value
 }
 
-// mistyped is one line of what yaml says of values of the wrong type.
+// mistyped is one error of a yaml.TypeError.
 var mistyped = regexp.MustCompile(`^line (\d+): (.*)$`)
 
-// unfit is what yaml says of such a value, in words of Go.
+// unfit is its text, which names types of Go.
 var unfit = regexp.MustCompile("^cannot unmarshal (!!\\w+)(?: (`.*`))? into (.+)$")
 
-// wanted says it in words of YAML.
+// wanted names types of YAML instead.
 func wanted(text string) string {
 	m := unfit.FindStringSubmatch(text)
 	if m == nil {
@@ -216,8 +221,8 @@ func wanted(text string) string {
 	return fmt.Sprintf("%s; wanted: %s", value, kind)
 }
 
-// decode reads the object; values of a wrong type are left out, and reported.
-func (d *Document) decode(to any, report func(line int, text string)) {
+// Decode reads the object into a struct. A value of the wrong type is left out, and reported.
+func (d *Document) Decode(to any, report func(line int, text string)) {
 	err := d.root.Decode(to)
 	var wrong *yaml.TypeError
 	if errors.As(err, &wrong) {

@@ -1,4 +1,4 @@
-package check
+package migrate
 
 import (
 	"cmp"
@@ -14,7 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Adapter is what prometheus-adapter is configured with. A nil Adapter knows no rule.
+// Adapter is the configuration of prometheus-adapter. A nil Adapter has no rules.
 type Adapter struct {
 	prometheus struct {
 		URL, Path string
@@ -33,8 +33,8 @@ type adapterRule struct {
 	}
 }
 
-// namespaceLabel is the label by which the rule keeps to the HPA's namespace, empty where
-// it does not.
+// namespaceLabel is the label that restricts the rule to the HPA's namespace; empty if none
+// does.
 func (r adapterRule) namespaceLabel() string {
 	if r.Resources.Namespaced != nil && !*r.Resources.Namespaced {
 		return ""
@@ -47,8 +47,8 @@ func (r adapterRule) namespaceLabel() string {
 	return "namespace"
 }
 
-// ReadAdapter reads the values of its chart, or its configuration file, whose rules
-// are a plain list. The error names the file.
+// ReadAdapter reads the values of prometheus-adapter's chart, or its configuration file, whose
+// rules are a list. The error names the file.
 func ReadAdapter(file string, r io.Reader) (*Adapter, error) {
 	var head struct {
 		Prometheus struct {
@@ -79,38 +79,37 @@ func ReadAdapter(file string, r io.Reader) (*Adapter, error) {
 	return a, nil
 }
 
-// address is the Prometheus that the adapter asks.
+// address is the Prometheus that the adapter queries.
 func (a *Adapter) address() string {
 	if a == nil || a.prometheus.URL == "" {
 		return ""
 	}
 	address := strings.TrimSuffix(a.prometheus.URL, "/")
 	if !strings.Contains(strings.TrimPrefix(strings.TrimPrefix(address, "http://"), "https://"), ":") {
-		// The chart's default is not among values that were changed.
+		// A file of changed values does not contain the chart's default port.
 		address += ":" + strconv.Itoa(cmp.Or(a.prometheus.Port, 9090))
 	}
 	return address + strings.TrimSuffix(a.prometheus.Path, "/")
 }
 
-// metricRule is a rule that has been found for one metric: of the series, in the
-// rule's own words. Without a rule the series has the metric's name.
+// metricRule is the adapter's rule for one metric. Without a rule, the series has the
+// metric's name.
 type metricRule struct {
 	series       string   // its name
 	matchers     []string // of its labels
 	metricsQuery string
-	// namespaceLabel keeps it to the HPA's namespace; empty: nothing does.
+	// namespaceLabel restricts it to the HPA's namespace; empty: nothing does.
 	namespaceLabel string
 }
 
-// plain reports whether the rule does no more than to add the series up, over time at most.
+// plain reports whether the rule only aggregates the series, over pods or over time.
 func (r metricRule) plain() bool {
 	return r.metricsQuery == "" || plainQuery.MatchString(r.metricsQuery)
 }
 
 var plainQuery = regexp.MustCompile(`^\s*(sum|avg|max|avg_over_time|max_over_time|\(|\s|<<\s*\.(Series|GroupBy)\s*>>|\{\s*<<\s*\.LabelMatchers\s*>>\s*\}|\[\w+\]|by|\))*\s*$`)
 
-// ofPods finds the rule of a metric that pods have, and ofCluster that of any other: an
-// external one's, or an object's.
+// ofPods finds the rule of a metric of pods.
 func (a *Adapter) ofPods(metric string) (metricRule, bool) {
 	if a == nil {
 		return metricRule{series: metric}, false
@@ -118,6 +117,7 @@ func (a *Adapter) ofPods(metric string) (metricRule, bool) {
 	return find(a.custom, metric)
 }
 
+// ofCluster finds the rule of an external metric, or of an object's.
 func (a *Adapter) ofCluster(metric string, object bool) (metricRule, bool) {
 	if a == nil {
 		return metricRule{series: metric}, false
@@ -138,8 +138,8 @@ func find(rules []adapterRule, metric string) (metricRule, bool) {
 	return metricRule{series: metric}, false
 }
 
-// splitSelector takes name{a="b",c!=""} apart. Matchers that only ask for a label to be
-// there, as the adapter's do, tell nothing.
+// splitSelector splits name{a="b",c!=""}. It drops matchers that only require a label, as
+// the adapter's rules have them to find series.
 func splitSelector(selector string) (name string, matchers []string) {
 	name, rest, _ := strings.Cut(strings.TrimSpace(selector), "{")
 	for _, m := range matcher.FindAllString(strings.TrimSuffix(rest, "}"), -1) {
@@ -156,7 +156,7 @@ func splitSelector(selector string) (name string, matchers []string) {
 
 var matcher = regexp.MustCompile(`[a-zA-Z_][a-zA-Z0-9_]*\s*(=~|!~|!=|=)\s*("(\\.|[^"\\])*"|'[^'"]*')`)
 
-// rename is what the adapter calls the series.
+// rename is the name of the metric that the adapter makes of the series.
 func (r adapterRule) rename(series string) string {
 	if r.Name.As == "" && r.Name.Matches == "" {
 		return series
@@ -175,10 +175,10 @@ func (r adapterRule) rename(series string) string {
 	return string(pattern.ExpandString(nil, group.ReplaceAllString(as, "$${$1}"), series, at))
 }
 
-// group is a reference to a group, which Go would read on into what follows.
+// group is a reference to a group. Go's own needs braces before a letter or a digit.
 var group = regexp.MustCompile(`\$(\d+)`)
 
-// labels are the rule's matchers with more, between commas.
+// labels are the rule's matchers and more, separated by commas.
 func (r metricRule) labels(more map[string]string) string {
 	matchers := slices.Clone(r.matchers)
 	for _, name := range slices.Sorted(maps.Keys(more)) {
@@ -187,7 +187,8 @@ func (r metricRule) labels(more map[string]string) string {
 	return strings.Join(matchers, ",")
 }
 
-// query is the rule's, filled in for one workload: grouped by a label, or to one number.
+// query is the rule's query for one workload, grouped by a label, or with an empty one as a
+// single number.
 func (r metricRule) query(by string, more map[string]string, namespace string) string {
 	if namespace != "" && r.namespaceLabel != "" {
 		more = maps.Clone(more)
@@ -212,14 +213,14 @@ func (r metricRule) query(by string, more map[string]string, namespace string) s
 
 var (
 	placeholder = regexp.MustCompile(`<<\s*\.(\w+)\s*>>`)
-	// noMatchers is where there are none, and a comma after them.
+	// noMatchers is the placeholder, with the comma that has to go with it if it is empty.
 	noMatchers = regexp.MustCompile(`<<\s*\.LabelMatchers\s*>>\s*,?`)
 )
 
-// replicas is a sum of kube-state-metrics' numbers of a workload's replicas, and nothing else.
+// replicas is a query of nothing but kube-state-metrics' replicas of a workload.
 var replicas = regexp.MustCompile(`^(?:(?:sum|max|avg)\s*\()?\s*kube_(deployment|statefulset)_(?:status_replicas|spec_replicas|replicas)(?:_available|_ready|_current)?\s*(?:\{[^}]*\})?\s*\)?\s*(?:by \(\))?$`)
 
-// leader is the workload whose replicas the metric counts, as follow names it.
+// leader is the workload whose replicas the metric counts, as a value of the follow key.
 func (r metricRule) leader(more map[string]string) (string, bool) {
 	text := r.query("", more, "")
 	found := replicas.FindStringSubmatch(text)
