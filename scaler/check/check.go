@@ -196,7 +196,11 @@ func isOurs(t triggerSpec) bool {
 	if strings.Contains(resolved(t.Metadata["scalerAddress"]).Value, "inference-scaler") {
 		return true
 	}
-	has := func(key string) bool { _, ok := t.Metadata[key]; return ok }
+	has := func(key string) bool {
+		_, given := t.Metadata[key]
+		_, fromEnv := t.Metadata[key+"FromEnv"] // refused, and therefore a finding
+		return given || fromEnv
+	}
 	return has("engine") || has("follow") || has("query") && has("target")
 }
 

@@ -69,6 +69,7 @@ var cases = []struct {
 	{"metadata", "an unknown key", []string{`target: "5"`, `tarket: "5"`}},
 	{"metadata", "a target of 0", []string{`target: "5"`, `target: "0"`}},
 	{"metadata", "a value from the environment", []string{`target: "5"`, `targetFromEnv: TARGET`}},
+	{"metadata", "an engine from the environment, at an address that does not name the scaler", []string{"inference-scaler.keda.svc:9090\n        engine: vllm", "scaler:9090\n        engineFromEnv: ENGINE"}},
 	{"metadata", "an engine without its port", []string{"engine: vllm", "engine: queue-depth\n        inflightQuery: sum(x)", "        target: \"5\"\n", ""}},
 	{"address", "none", []string{own, "    - type: external-push\n      metadata:\n        engine"}},
 	{"external", "no stream", []string{own, "    - type: external\n" + ownMetadata}},
