@@ -14,14 +14,14 @@ import (
 	"golang.org/x/term"
 	"google.golang.org/grpc"
 
+	"github.com/inference-scaler/inference-scaler/cmd/inference-scaler/demo"
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
 	"github.com/inference-scaler/inference-scaler/scaler"
 	"github.com/inference-scaler/inference-scaler/scaler/evaluator"
-	"github.com/inference-scaler/inference-scaler/scaler/sim"
 )
 
 func demoCommand() *cobra.Command {
-	story := sim.DefaultStory()
+	story := demo.DefaultStory()
 	var plain bool
 	cmd := &cobra.Command{
 		Use:   "demo",
@@ -30,7 +30,7 @@ func demoCommand() *cobra.Command {
 			"HTTP servers and answers over gRPC. The fleet's queues, KEDA and the HPA are models.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return demo(cmd.Context(), cmd.OutOrStdout(), story, plain)
+			return runDemo(cmd.Context(), cmd.OutOrStdout(), story, plain)
 		},
 	}
 	cmd.Flags().Float64Var(&story.Speed, "speed", story.Speed, "seconds of the story for each real one")
@@ -39,12 +39,12 @@ func demoCommand() *cobra.Command {
 	return cmd
 }
 
-func demo(ctx context.Context, out io.Writer, story sim.Story, plain bool) error {
+func runDemo(ctx context.Context, out io.Writer, story demo.Story, plain bool) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	d, err := sim.New(story, listener.Addr().String())
+	d, err := demo.New(story, listener.Addr().String())
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
@@ -68,42 +68,42 @@ func demo(ctx context.Context, out io.Writer, story sim.Story, plain bool) error
 	g.Go(func() error { return d.Cluster().Run(serving, e.Changed, e.InventoryChanged) })
 	g.Go(func() error { return e.Run(serving) })
 
-	var summary sim.Summary
+	var summary demo.Summary
 	g.Go(func() error {
 		defer stop()
 		var err error
-		summary, err = d.Run(ctx, sim.Options{
+		summary, err = d.Run(ctx, demo.Options{
 			OnFrame: view(out, story, plain),
-			Explain: func(name string) (sim.Explanation, bool) { return decided(e, story.Namespace, name) },
+			Explain: func(name string) (demo.Explanation, bool) { return decided(e, story.Namespace, name) },
 		})
 		return err
 	})
 	err = g.Wait()
 	if errors.Is(err, context.Canceled) {
-		err = nil // interrupted; the summary says so
+		err = nil // interrupted: the summary contains it
 	}
 	_, printErr := fmt.Fprint(out, "\n", summary)
 	return errors.Join(err, printErr)
 }
 
-// decided is the scaler's own word on a workload of the story.
-func decided(e *evaluator.Evaluator, namespace, scaledObject string) (sim.Explanation, bool) {
+// decided is the scaler's last decision for a workload of the story.
+func decided(e *evaluator.Evaluator, namespace, scaledObject string) (demo.Explanation, bool) {
 	all := e.Explanations(func(ns, name string) bool { return ns == namespace && name == scaledObject })
 	if len(all) != 1 || all[0].Replicas == nil {
-		return sim.Explanation{}, false
+		return demo.Explanation{}, false
 	}
-	out := sim.Explanation{Replicas: *all[0].Replicas, At: all[0].DecidedAt}
+	out := demo.Explanation{Replicas: *all[0].Replicas, At: all[0].DecidedAt}
 	if n := len(all[0].Steps); n > 0 {
 		out.Step = all[0].Steps[n-1].Rule
 	}
 	return out, true
 }
 
-func view(out io.Writer, story sim.Story, plain bool) func(sim.Frame) {
+func view(out io.Writer, story demo.Story, plain bool) func(demo.Frame) {
 	if f, ok := out.(*os.File); ok && !plain && term.IsTerminal(int(f.Fd())) {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
-			return sim.NewLive(out, story, width, os.Getenv("NO_COLOR") == "").Show
+			return demo.NewLive(out, story, width, os.Getenv("NO_COLOR") == "").Show
 		}
 	}
-	return sim.NewLog(out, 30*time.Second).Show
+	return demo.NewLog(out, 30*time.Second).Show
 }

@@ -5,30 +5,29 @@ import (
 	"time"
 )
 
-// Arrival is one request: when it comes, and how long a batch slot takes to
-// serve it.
+// Arrival is one request: its time, and how long its service occupies a batch slot.
 type Arrival struct {
 	At      time.Time
 	Service time.Duration
 }
 
-// Arrivals is where a fleet's work comes from, whatever the fleet does with it
-// (an open loop: clients do not wait for one answer before the next request).
+// Arrivals are a fleet's requests. They do not depend on the fleet (an open loop: clients do
+// not wait for a response before the next request).
 type Arrivals interface {
-	// Next returns the next request, in the order of time, and false after the last.
+	// Next returns the requests in the order of time, and false after the last.
 	Next() (Arrival, bool)
 }
 
-// Phase is a stretch of the story in which requests arrive at one rate.
+// Phase is a period with one rate of arrivals.
 type Phase struct {
 	Name      string
 	Length    time.Duration
 	PerSecond float64
 }
 
-// phaseAt is the phase of an instant of the story, and when it began. After the
-// end it is the last one.
-func phaseAt(phases []Phase, elapsed time.Duration) (p Phase, began time.Duration) {
+// PhaseAt returns the phase at an instant, and its beginning. After the end, it is the last
+// phase.
+func PhaseAt(phases []Phase, elapsed time.Duration) (p Phase, began time.Duration) {
 	for i, p := range phases {
 		if elapsed < began+p.Length || i == len(phases)-1 {
 			return p, began
@@ -38,20 +37,19 @@ func phaseAt(phases []Phase, elapsed time.Duration) (p Phase, began time.Duratio
 	return Phase{}, 0
 }
 
-// Service is a distribution of service times: a fixed part, and an exponential
-// one of which every request has its own (recordings are mostly short, a few are
-// long).
+// Service is a distribution of service times: a fixed minimum, and an exponential part.
+// Recordings are mostly short, and a few are long.
 type Service struct {
 	Min, Mean time.Duration
 }
 
-// Poisson is random traffic at the rates of its phases, the same for the same
-// seed. It ends with the last phase.
+// Poisson is a Poisson process with the rates of its phases. It is the same for the same
+// seed, and ends with the last phase.
 type Poisson struct {
 	start   time.Time
 	phases  []Phase
 	service Service
-	// Two generators, so that a change of the service times leaves the arrivals alone.
+	// Two generators, so that a change of the service times does not change the arrivals.
 	gaps, services *rand.Rand
 
 	at, ends time.Duration // of the last arrival, and of phases[0], since start
@@ -72,8 +70,8 @@ func NewPoisson(seed uint64, start time.Time, phases []Phase, service Service) *
 
 // Next implements [Arrivals].
 func (p *Poisson) Next() (Arrival, bool) {
-	// The gap is drawn in expected requests and spent at the rate of each phase
-	// it crosses: exact where the rate changes, and no request is thrown away.
+	// The gap is drawn in expected requests, and used up at the rate of each phase that it
+	// crosses. This is exact at a change of the rate.
 	gap := p.gaps.ExpFloat64()
 	for len(p.phases) > 0 {
 		rate := p.phases[0].PerSecond

@@ -54,10 +54,10 @@ func TestPoisson(t *testing.T) {
 func TestPhaseAt(t *testing.T) {
 	phases := []Phase{{"a", 10 * time.Second, 1}, {"b", 5 * time.Second, 2}}
 	for elapsed, want := range map[time.Duration]string{0: "a", 9 * time.Second: "a", 10 * time.Second: "b", time.Hour: "b"} {
-		p, began := phaseAt(phases, elapsed)
+		p, began := PhaseAt(phases, elapsed)
 		require.Equal(t, want, p.Name)
 		require.Equal(t, map[string]time.Duration{"a": 0, "b": 10 * time.Second}[want], began)
 	}
-	p, _ := phaseAt(nil, 0)
+	p, _ := PhaseAt(nil, 0)
 	require.Zero(t, p)
 }

@@ -10,52 +10,50 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 )
 
-// Shape is what a fleet's replicas are like.
+// Shape is the properties of a fleet's replicas.
 type Shape struct {
 	Name  string // of the workload; its pods are called Name-0001 and so on
-	Slots int    // requests that one replica works on at once
-	GPUs  int    // that one replica holds, from its creation to its end
+	Slots int    // requests that one replica processes at once
+	GPUs  int    // that one replica holds while it exists
 	// Start is the time from a pod's creation until its process runs and has an IP.
 	Start time.Duration
 	// Load is the time the process then needs to load its model, until it is ready.
 	Load time.Duration
 }
 
-// Fleet is an inference fleet and the dispatcher in front of it, in story time.
-// Every request goes to the ready replica that has the fewest, and waits in the
-// dispatcher while there is none. No request is ever lost: a replica that is
-// scaled away takes no new ones and goes when the last of its own is done.
+// Fleet is an inference fleet with a dispatcher. The dispatcher gives each request to the
+// ready replica with the fewest, and keeps it while no replica is ready. No request is lost:
+// a replica that is scaled away finishes its requests first.
 //
-// A Fleet is for one goroutine; it moves when [Fleet.Advance] moves it.
+// A Fleet is for one goroutine. Only [Fleet.Advance] moves its time.
 type Fleet struct {
 	shape     Shape
 	arrivals  Arrivals
-	nodes     *nodes // that it shares with others
+	nodes     *Nodes // shared with other fleets
 	subnet    int
 	now       time.Time
 	next      Arrival
-	more      bool // next is one
+	more      bool // next is valid
 	events    events
-	replicas  []*replica // in the order of their creation, draining ones too
-	backlog   []request  // what came while no replica was ready
+	replicas  []*replica // in the order of their creation, with the draining ones
+	backlog   []request  // that arrived while no replica was ready
 	created   int
 	changes   uint64
-	scheduled uint64    // events so far, which orders those of one instant
-	stats     Stats     // its sums; the rest is filled in by Stats
+	scheduled uint64    // events so far; it orders those of one instant
+	stats     Stats     // sums and peaks; Stats adds the rest
 	first     time.Time // when the first request arrived
 }
 
-// Stats is what a fleet has done so far, and what it is doing.
+// Stats are a fleet's present state, and its sums so far.
 type Stats struct {
 	Arrived, Served int
-	Active, Waiting int // now; together the load
-	Queued          int // now: those of the waiting that no replica has
-	Replicas, Ready int // now: those asked for, and those of them that take requests
-	Pending         int // now: those of them that no node has GPUs for
-	Draining        int // now: replicas that only finish what they have
+	Active, Waiting int // now
+	Queued          int // now: waiting in the dispatcher
+	Replicas, Ready int // now: asked for, and ready
+	Pending         int // now: asked for, without free GPUs
+	Draining        int // now: scaled away, with requests to finish
 	Peak            int // the largest Replicas so far
-	// LongestWait is the longest time from a request's arrival until its service
-	// began, or until now where it has not begun.
+	// LongestWait is the longest time that a request has waited for its service.
 	LongestWait time.Duration
 	GPUSeconds  float64 // held, busy or not
 }
@@ -63,15 +61,9 @@ type Stats struct {
 // Load is the requests in the fleet, running and waiting.
 func (s Stats) Load() int { return s.Active + s.Waiting }
 
-// NewFleet returns a fleet whose first replicas are ready at start. There are
-// as many GPUs as it may ever need.
-func NewFleet(start time.Time, replicas int, shape Shape, arrivals Arrivals) *Fleet {
-	return newFleet(start, replicas, shape, arrivals, newNodes([]int{1 << 20}), 0)
-}
-
-// newFleet is one on nodes that it may share with others, which tell its pods' IPs
-// from theirs by the number of its subnet.
-func newFleet(start time.Time, replicas int, shape Shape, arrivals Arrivals, on *nodes, subnet int) *Fleet {
+// NewFleet returns a fleet whose first replicas are ready at start. Fleets may share nodes;
+// each then needs a subnet of its own, for the IPs of its pods.
+func NewFleet(start time.Time, replicas int, shape Shape, arrivals Arrivals, on *Nodes, subnet int) *Fleet {
 	f := &Fleet{shape: shape, arrivals: arrivals, now: start, nodes: on, subnet: subnet}
 	f.next, f.more = arrivals.Next()
 	for range replicas {
@@ -83,7 +75,7 @@ func newFleet(start time.Time, replicas int, shape Shape, arrivals Arrivals, on 
 	return f
 }
 
-// Advance plays everything that happens until to. An earlier time changes nothing.
+// Advance processes all events until to. An earlier time changes nothing.
 func (f *Fleet) Advance(to time.Time) {
 	for {
 		due := len(f.events) > 0 && !f.events[0].at.After(to)
@@ -109,8 +101,7 @@ func (f *Fleet) Advance(to time.Time) {
 	}
 }
 
-// Scale asks for so many replicas, now. More are created; fewer are taken from
-// those that would be missed least, in the order of a ReplicaSet: the least
+// Scale sets the number of replicas. It removes them in the order of a ReplicaSet: the least
 // started first, then the youngest.
 func (f *Fleet) Scale(replicas int) {
 	var live []*replica
@@ -132,11 +123,11 @@ func (f *Fleet) Scale(replicas int) {
 		f.release(r, placed)
 	}
 	f.stats.Replicas, f.stats.Peak = replicas, max(f.stats.Peak, replicas)
-	f.place()
+	f.Place()
 }
 
-// place starts the replicas that wait for GPUs and find some.
-func (f *Fleet) place() {
+// Place starts the pending replicas for which nodes have free GPUs.
+func (f *Fleet) Place() {
 	for _, r := range f.replicas {
 		if r.state != pending {
 			continue
@@ -151,7 +142,7 @@ func (f *Fleet) place() {
 	}
 }
 
-// Stats returns the fleet's figures at the time it has been advanced to.
+// Stats returns the statistics at the present instant of the fleet.
 func (f *Fleet) Stats() Stats {
 	s := f.stats
 	s.Waiting, s.Queued = len(f.backlog), len(f.backlog)
@@ -180,7 +171,7 @@ func (f *Fleet) Stats() Stats {
 	return s
 }
 
-// Pods lists the fleet's pods as Kubernetes would.
+// Pods returns the pods as Kubernetes would list them.
 func (f *Fleet) Pods() []cluster.Pod {
 	pods := make([]cluster.Pod, 0, len(f.replicas))
 	for _, r := range f.replicas {
@@ -189,17 +180,31 @@ func (f *Fleet) Pods() []cluster.Pod {
 	return pods
 }
 
+// FirstArrival returns when the first request arrived; zero before it.
+func (f *Fleet) FirstArrival() time.Time { return f.first }
+
 // Changes counts the changes that an informer of the pods would have seen.
 func (f *Fleet) Changes() uint64 { return f.changes }
 
-// replicaOf returns the replica with the IP, nil when there is none any more.
-func (f *Fleet) replicaOf(ip string) *replica {
+// Shape returns the properties of the replicas.
+func (f *Fleet) Shape() Shape { return f.shape }
+
+// IPs returns the address of each replica, also of those that have not started.
+func (f *Fleet) IPs() (all []string) {
+	for _, r := range f.replicas {
+		all = append(all, r.ip)
+	}
+	return all
+}
+
+// Replica returns the queue of the replica with the IP; false if it has ended.
+func (f *Fleet) Replica(ip string) (Queue, bool) {
 	for _, r := range f.replicas {
 		if r.ip == ip {
-			return r
+			return r.snapshot(), true
 		}
 	}
-	return nil
+	return Queue{}, false
 }
 
 func (f *Fleet) create() *replica {
@@ -247,9 +252,7 @@ func (f *Fleet) drainBacklog() {
 	}
 }
 
-// dispatch gives a request to the ready replica with the fewest active ones,
-// and among full replicas to the one with the fewest waiting: the fewest in
-// flight, since nothing waits at a replica with a free slot.
+// dispatch gives a request to the ready replica with the fewest requests.
 func (f *Fleet) dispatch(q request) {
 	var to *replica
 	for _, r := range f.replicas {
@@ -267,13 +270,13 @@ func (f *Fleet) dispatch(q request) {
 	}
 }
 
-// begin is the moment at which a request stops waiting.
+// begin starts the service of a request.
 func (f *Fleet) begin(r *replica, q request) {
 	f.stats.LongestWait = max(f.stats.LongestWait, f.now.Sub(q.arrived))
 	f.after(q.service, event{kind: finished, replica: r, request: q})
 }
 
-// release removes a draining replica that has nothing left to do; placed: it had its GPUs.
+// release removes a draining replica without requests; placed: it holds GPUs.
 func (f *Fleet) release(r *replica, placed bool) {
 	if r.state != draining || r.inFlight() > 0 {
 		return
@@ -286,7 +289,7 @@ func (f *Fleet) release(r *replica, placed bool) {
 	f.replicas = slices.DeleteFunc(f.replicas, func(other *replica) bool { return other == r })
 }
 
-// held is the GPU-seconds of a replica until now.
+// held returns the GPU-seconds of a replica so far.
 func (f *Fleet) held(r *replica) float64 {
 	if r.state == pending {
 		return 0

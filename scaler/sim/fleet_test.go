@@ -29,6 +29,11 @@ func burst(n int, when, service float64) *script {
 	return &s
 }
 
+// newFleet has as many GPUs as it can need.
+func newFleet(replicas int, shape Shape, arrivals Arrivals) *Fleet {
+	return NewFleet(zero, replicas, shape, arrivals, NewNodes([]int{1 << 20}), 0)
+}
+
 var shape = Shape{Name: "asr", Slots: 2, GPUs: 2, Start: 2 * time.Second, Load: 20 * time.Second}
 
 // queues lists running and waiting requests, replica by replica.
@@ -40,7 +45,7 @@ func queues(f *Fleet) (q [][2]int) {
 }
 
 func TestFleetDispatch(t *testing.T) {
-	f := NewFleet(zero, 3, shape, burst(8, 1, 10))
+	f := newFleet(3, shape, burst(8, 1, 10))
 	f.Advance(at(0.9))
 	require.Zero(t, f.Stats().Load())
 	f.Advance(at(1))
@@ -63,7 +68,7 @@ func TestFleetDispatch(t *testing.T) {
 }
 
 func TestFleetStartsReplicas(t *testing.T) {
-	f := NewFleet(zero, 1, shape, &script{})
+	f := newFleet(1, shape, &script{})
 	before := f.Changes()
 	f.Scale(2)
 	require.Greater(t, f.Changes(), before)
@@ -89,7 +94,7 @@ func TestFleetStartsReplicas(t *testing.T) {
 
 func TestFleetDrains(t *testing.T) {
 	arrivals := append(*burst(6, 0, 10), *burst(2, 5, 10)...)
-	f := NewFleet(zero, 2, shape, &arrivals)
+	f := newFleet(2, shape, &arrivals)
 	f.Advance(at(1))
 	f.Scale(1)
 	pods := f.Pods()
@@ -108,7 +113,7 @@ func TestFleetDrains(t *testing.T) {
 }
 
 func TestFleetTakesTheLeastStarted(t *testing.T) {
-	f := NewFleet(zero, 2, shape, &script{})
+	f := newFleet(2, shape, &script{})
 	f.Scale(3)
 	f.Advance(at(3)) // the third loads
 	f.Scale(4)       // the fourth starts
@@ -132,7 +137,7 @@ func names(f *Fleet) (names []string) {
 
 func TestFleetAtZero(t *testing.T) {
 	arrivals := append(*burst(1, 0, 5), *burst(3, 1, 5)...)
-	f := NewFleet(zero, 1, shape, &arrivals)
+	f := newFleet(1, shape, &arrivals)
 	f.Advance(at(0))
 	f.Scale(0)
 	f.Advance(at(10))
@@ -160,7 +165,7 @@ func TestFleetLosesNothing(t *testing.T) {
 			plan = append(plan, scaling{second, rapid.IntRange(0, 8).Draw(t, "replicas")})
 		}
 		tell := func(step float64) Stats {
-			f := NewFleet(zero, 1, shape, NewPoisson(seed, zero, []Phase{{"", 2 * time.Minute, rate}}, Service{0, 3 * time.Second}))
+			f := newFleet(1, shape, NewPoisson(seed, zero, []Phase{{"", 2 * time.Minute, rate}}, Service{0, 3 * time.Second}))
 			for _, s := range plan {
 				for now := f.now; now.Before(at(float64(s.second))); now = now.Add(time.Duration(step * float64(time.Second))) {
 					f.Advance(now)
@@ -187,14 +192,14 @@ func TestFleetLosesNothing(t *testing.T) {
 // Two fleets on one node of 3 GPUs: whoever finds none waits, and gets what the other
 // gives back.
 func TestFleetsShareNodes(t *testing.T) {
-	on := newNodes([]int{1, 2})
+	on := NewNodes([]int{1, 2})
 	shape := func(name string, gpus int) Shape {
 		return Shape{Name: name, Slots: 8, GPUs: gpus, Start: time.Second, Load: time.Second}
 	}
 	none := NewPoisson(1, zero, nil, Service{})
-	a, b := newFleet(zero, 1, shape("a", 2), none, on, 0), newFleet(zero, 0, shape("b", 1), none, on, 1)
+	a, b := NewFleet(zero, 1, shape("a", 2), none, on, 0), NewFleet(zero, 0, shape("b", 1), none, on, 1)
 	b.Scale(2)
-	held, of := on.held()
+	held, of := on.Held()
 	require.Equal(t, []int{3, 3}, []int{held, of})
 	require.Equal(t, 1, b.Stats().Pending)
 	pods := b.Pods()
@@ -204,13 +209,13 @@ func TestFleetsShareNodes(t *testing.T) {
 	require.InDelta(t, 10, b.Stats().GPUSeconds, 0.01, "what waits holds nothing")
 
 	a.Scale(0)
-	b.place()
+	b.Place()
 	b.Advance(zero.Add(20 * time.Second))
 	require.Equal(t, 2, b.Stats().Ready)
 	b.Scale(4)
 	require.Equal(t, 1, b.Stats().Pending)
 	b.Scale(1) // the one that waits goes first
-	held, _ = on.held()
+	held, _ = on.Held()
 	require.Equal(t, 1, held)
-	require.Equal(t, []int64{1, 0}, []int64{on.inventory()[0].Held[gpuResource], on.inventory()[1].Held[gpuResource]})
+	require.Equal(t, []int64{1, 0}, []int64{on.Inventory()[0].Held[GPUResource], on.Inventory()[1].Held[GPUResource]})
 }

@@ -6,18 +6,20 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 )
 
-const gpuResource = "nvidia.com/gpu"
+// GPUResource is the resource of the nodes' GPUs.
+const GPUResource = "nvidia.com/gpu"
 
-// nodes are where replicas run: GPUs that there are, and that are free, by node.
-type nodes struct{ gpus, free []int }
+// Nodes hold the GPUs that fleets share.
+type Nodes struct{ gpus, free []int } // by node
 
-func newNodes(gpus []int) *nodes { return &nodes{gpus, append([]int(nil), gpus...)} }
+// NewNodes returns nodes with so many GPUs each.
+func NewNodes(gpus []int) *Nodes { return &Nodes{gpus, append([]int(nil), gpus...)} }
 
 func nodeName(i int) string { return fmt.Sprintf("gpu-node-%d", i+1) }
 
-// place takes so many GPUs of the node that has most left; ok is false where none has
-// enough. What needs none goes anywhere.
-func (n *nodes) place(gpus int) (node int, ok bool) {
+// place takes so many GPUs from the node that has the most free; ok is false if none has
+// enough. A replica without GPUs fits anywhere.
+func (n *Nodes) place(gpus int) (node int, ok bool) {
 	for i, free := range n.free {
 		if free > n.free[node] {
 			node = i
@@ -33,26 +35,26 @@ func (n *nodes) place(gpus int) (node int, ok bool) {
 	return node, true
 }
 
-func (n *nodes) release(node, gpus int) {
+func (n *Nodes) release(node, gpus int) {
 	if gpus > 0 {
 		n.free[node] += gpus
 	}
 }
 
-// held is how many GPUs are in use, of how many.
-func (n *nodes) held() (held, of int) {
+// Held returns how many GPUs are in use, and how many there are.
+func (n *Nodes) Held() (held, of int) {
 	for i, gpus := range n.gpus {
 		held, of = held+gpus-n.free[i], of+gpus
 	}
 	return held, of
 }
 
-// inventory is what the API server would say of them.
-func (n *nodes) inventory() (all []*cluster.Node) {
+// Inventory returns the nodes as Kubernetes would list them.
+func (n *Nodes) Inventory() (all []*cluster.Node) {
 	for i, gpus := range n.gpus {
 		all = append(all, &cluster.Node{
-			NodeSpec: &cluster.NodeSpec{Name: nodeName(i), Ready: true, Allocatable: cluster.Resources{gpuResource: int64(gpus), "pods": 110}},
-			Held:     cluster.Resources{gpuResource: int64(gpus - n.free[i])},
+			NodeSpec: &cluster.NodeSpec{Name: nodeName(i), Ready: true, Allocatable: cluster.Resources{GPUResource: int64(gpus), "pods": 110}},
+			Held:     cluster.Resources{GPUResource: int64(gpus - n.free[i])},
 		})
 	}
 	return all

@@ -2,7 +2,7 @@ package sim
 
 import "time"
 
-// request is one unit of work on its way through the fleet.
+// request is one request within the fleet.
 type request struct {
 	arrived  time.Time // at the fleet
 	received time.Time // by its replica
@@ -12,8 +12,17 @@ type request struct {
 // durationBounds are the upper bounds of the request duration's buckets, in seconds.
 var durationBounds = [...]float64{0.5, 1, 2.5, 5, 10, 20, 40, 80}
 
-// queue is what one replica has to do: at most slots requests in the batch on
-// its GPU, and the others behind them in the order in which they came.
+// Queue is the state of one replica's queue, as its metrics show it.
+type Queue struct {
+	Slots, Active, Waiting, Served int
+	// Seconds are the durations of the served requests: their sum, and how many took at
+	// most as long as each bound.
+	Seconds float64
+	Buckets map[float64]uint64
+}
+
+// queue is the requests of one replica: at most slots run as a batch, and the others wait in
+// the order of their arrival.
 type queue struct {
 	slots   int
 	active  int
@@ -24,10 +33,10 @@ type queue struct {
 	buckets  [len(durationBounds)]uint64
 }
 
-// inFlight is how many requests the replica has, running and waiting.
+// inFlight counts the running and waiting requests.
 func (q *queue) inFlight() int { return q.active + len(q.waiting) }
 
-// add takes a request, and reports whether a slot was free for it.
+// add reports whether the request has started, as a slot was free.
 func (q *queue) add(r request) (started bool) {
 	if q.active == q.slots {
 		q.waiting = append(q.waiting, r)
@@ -37,7 +46,7 @@ func (q *queue) add(r request) (started bool) {
 	return true
 }
 
-// finish ends one running request, and returns the one that takes its slot.
+// finish ends a running request, and returns the one that takes its slot.
 func (q *queue) finish(now time.Time, r request) (next request, ok bool) {
 	took := now.Sub(r.received).Seconds()
 	q.served++
@@ -53,4 +62,12 @@ func (q *queue) finish(now time.Time, r request) (next request, ok bool) {
 	}
 	next, q.waiting = q.waiting[0], q.waiting[1:]
 	return next, true
+}
+
+func (q *queue) snapshot() Queue {
+	s := Queue{Slots: q.slots, Active: q.active, Waiting: len(q.waiting), Served: q.served, Seconds: q.duration, Buckets: map[float64]uint64{}}
+	for i, bound := range durationBounds {
+		s.Buckets[bound] = q.buckets[i]
+	}
+	return s
 }

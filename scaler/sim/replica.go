@@ -6,12 +6,11 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 )
 
-// state is how far a replica's life has come. The order is that in which a
-// ReplicaSet would rather lose them.
+// state is the state of a replica, in the order in which a ReplicaSet removes replicas.
 type state int
 
 const (
-	pending state = iota // no node has the GPUs that it needs
+	pending state = iota // no node has enough free GPUs
 	starting
 	loading
 	ready
@@ -23,15 +22,15 @@ type replica struct {
 	queue
 	name, ip string
 	number   int       // of its creation in the fleet, from 1
-	created  time.Time // or placed: since when it holds its GPUs
+	created  time.Time // or placed on a node; it holds GPUs since then
 	state    state
-	node     int // of those of the nodes; meaningless while pending
+	node     int // index; not valid while pending
 }
 
 func (r *replica) pod() cluster.Pod {
 	p := cluster.Pod{
 		Name: r.name, UID: "uid-of-" + r.name, IP: r.ip, Phase: "Running",
-		// A pod that is told to end stays ready until it does.
+		// A terminating pod stays ready until it ends.
 		Ready:       r.state == ready || r.state == draining,
 		Terminating: r.state == draining,
 	}
@@ -44,13 +43,13 @@ func (r *replica) pod() cluster.Pod {
 	return p
 }
 
-// event is something that will happen to a replica.
+// event is a future change of a replica.
 type event struct {
 	at      time.Time
-	order   uint64 // of its scheduling: what is due at once happens in this order
+	order   uint64 // of events at one instant
 	kind    eventKind
 	replica *replica
-	request request // of finished
+	request request // for finished
 }
 
 type eventKind int
@@ -58,10 +57,10 @@ type eventKind int
 const (
 	started  eventKind = iota // the process runs
 	loaded                    // the model is loaded
-	finished                  // a request is done
+	finished                  // a request has ended
 )
 
-// events is a heap, the next one first.
+// events is a heap with the next event first.
 type events []event
 
 func (e events) Len() int      { return len(e) }

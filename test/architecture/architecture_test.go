@@ -49,7 +49,11 @@ func generated(file string) bool { return strings.HasSuffix(file, ".pb.go") }
 // What is not listed imports none.
 var mayImport = map[string][]string{
 	// Flags and wiring: it knows who implements what.
-	"cmd/inference-scaler": {"cmd/inference-scaler/listen", "scaler", "scaler/check", "scaler/evaluator", "scaler/explain", "scaler/manifest", "scaler/migrate", "scaler/sim", "metricsource/push", "metricsource/scrape", "metricsource/prometheus", "metricsource/kubernetes"},
+	"cmd/inference-scaler": {
+		"cmd/inference-scaler/demo", "cmd/inference-scaler/listen",
+		"scaler", "scaler/check", "scaler/evaluator", "scaler/explain", "scaler/manifest", "scaler/migrate",
+		"metricsource/push", "metricsource/scrape", "metricsource/prometheus", "metricsource/kubernetes",
+	},
 
 	// KEDA's RPCs, over the answers of the evaluator.
 	"scaler": {"scaler/evaluator", "scaler/explain", "scaler/trigger"},
@@ -68,7 +72,9 @@ var mayImport = map[string][]string{
 	"scaler/check":           {"scaler/capacity", "scaler/manifest", "scaler/sim", "scaler/trigger", "metricsource/cluster"},
 	"scaler/migrate":         {"scaler/manifest", "scaler/preset", "scaler/trigger", "metricsource"}, // presets and their queries name the engine of a metric
 	"scaler/trigger":         {"scaler/preset", "metricsource"},
-	"scaler/sim":             {"metricsource/cluster", "metricsource/schedule"},
+	// A fleet's pods and nodes, as Kubernetes lists them.
+	"scaler/sim":                {"metricsource/cluster"},
+	"cmd/inference-scaler/demo": {"scaler/sim", "metricsource/cluster", "metricsource/schedule"},
 
 	// Three writers of a Window. None knows KEDA, Kubernetes, or another one.
 	"metricsource/scrape":        {"metricsource", "metricsource/httpclient", "metricsource/exposition", "metricsource/schedule"},
@@ -89,7 +95,7 @@ var only = map[string][]string{
 	"sigs.k8s.io/":      {"metricsource/kubernetes"},
 	// The scheduler's input is described in Kubernetes' own types, and judged by its own helpers.
 	"k8s.io/":              {"metricsource/cluster", "metricsource/kubernetes", "scaler/capacity", "scaler/check", "scaler/migrate"},
-	"github.com/kedacore/": {"scaler", "scaler/sim"},
+	"github.com/kedacore/": {"scaler", "cmd/inference-scaler/demo"},
 	"github.com/prometheus/prometheus/": {
 		"metricsource", "metricsource/exposition", "metricsource/push", "metricsource/scrape",
 		"metricsource/prometheus", // labels of the series that it writes to a Window

@@ -1,4 +1,4 @@
-package sim
+package demo
 
 import (
 	"context"
@@ -18,8 +18,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 )
 
-// scripted is a scaler that answers as a test tells it, and writes down what
-// it is asked, with the second in which it is.
+// scripted is a scaler with the answers of a test. It records the calls, and the second of each.
 type scripted struct {
 	pb.UnimplementedExternalScalerServer
 	spec     func() (*pb.GetMetricSpecResponse, error)
@@ -97,7 +96,7 @@ func specResponse(name string, target float64) *pb.GetMetricSpecResponse {
 	return &pb.GetMetricSpecResponse{MetricSpecs: []*pb.MetricSpec{{MetricName: name, TargetSizeFloat: target}}}
 }
 
-// withKEDA lets KEDA run against the scaler, in the bubble's time, while f does.
+// withKEDA runs KEDA against the scaler while f runs, in the bubble's time.
 func withKEDA(t *testing.T, s *scripted, o KEDAOptions, f func(t *testing.T, k *KEDA)) {
 	synctest.Test(t, func(t *testing.T) {
 		s.begun = time.Now()
@@ -123,7 +122,7 @@ func withKEDA(t *testing.T, s *scripted, o KEDAOptions, f func(t *testing.T, k *
 	})
 }
 
-// pass lets time pass in a bubble.
+// pass advances the bubble's time.
 func pass(t *testing.T, d time.Duration) {
 	t.Helper()
 	<-time.After(d)

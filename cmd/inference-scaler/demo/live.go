@@ -1,4 +1,4 @@
-package sim
+package demo
 
 import (
 	"bytes"
@@ -11,12 +11,12 @@ import (
 const (
 	loadRows    = 5 // of the charts
 	replicaRows = 4
-	gutter      = 6 // columns left of a chart, for its scale
+	gutter      = 6 // columns of the scale, left of a chart
 	minWidth    = 40
 	maxWidth    = 110
 )
 
-// eighths are the parts of a character cell, filled from below.
+// eighths fill a character cell from below.
 var eighths = []rune(" ▁▂▃▄▅▆▇█")
 
 // The colours of the charts, as ANSI codes.
@@ -27,27 +27,27 @@ const (
 	colorWanted  = "2"
 )
 
-// Live redraws frames in place, on a terminal that knows ANSI sequences: what
-// happens now, and two charts of what has happened. It is for one goroutine.
+// Live redraws frames in place, on a terminal with ANSI sequences: the present state, and two
+// charts of the past. It is for one goroutine.
 type Live struct {
 	w       io.Writer
 	story   Story
 	width   int
 	color   bool
 	columns []column
-	peak    int // the largest load so far, which scales its chart
-	drawn   int // lines of the last frame, to go back over
+	peak    int // the largest load so far; the top of its chart
+	drawn   int // lines of the last frame
 }
 
-// column is the stretch of the story behind one column of the charts.
+// column is the period of one column of the charts.
 type column struct {
 	load, wanted    int // the largest
 	ready, replicas int // the last
 }
 
-// NewLive draws as wide as the terminal, within reason.
+// NewLive draws in the width of the terminal, from 40 to 110 columns.
 func NewLive(w io.Writer, s Story, width int, color bool) *Live {
-	// The last column stays free: terminals differ in what a full line does there.
+	// The last column stays free: some terminals wrap a full line.
 	return &Live{w: w, story: s, width: min(max(width-1, minWidth), maxWidth), color: color}
 }
 
@@ -64,11 +64,10 @@ func (l *Live) Show(f Frame) {
 		b.WriteString("\x1b[K\n")
 	}
 	l.drawn = len(lines)
-	_, _ = l.w.Write(b.Bytes()) // in one piece, so that nothing flickers
+	_, _ = l.w.Write(b.Bytes()) // at once, to avoid flicker
 }
 
-// add puts the frame into its column. A fast story skips some, which then look
-// like the one before.
+// add adds the frame to its column. A fast story skips columns; they repeat the one before.
 func (l *Live) add(f Frame) {
 	count := l.width - gutter
 	at := min(int(f.Sim*time.Duration(count)/max(l.story.Duration(), 1)), count-1)
@@ -119,8 +118,7 @@ func (l *Live) loadChart() []string {
 	})
 }
 
-// replicaChart shows ready replicas solid, those that are loading shaded, and
-// what the scaler wants beyond them dotted.
+// replicaChart shows ready replicas solid, loading ones shaded, and further wanted ones dotted.
 func (l *Live) replicaChart() []string {
 	return l.chart(replicaRows, l.story.Max, "replicas", func(c column, low, high float64) (rune, string) {
 		switch {
@@ -135,8 +133,7 @@ func (l *Live) replicaChart() []string {
 	})
 }
 
-// chart draws the columns in rows, from the top. A cell stands for the values
-// from low to high.
+// chart draws the columns in rows, from the top. A cell covers the values from low to high.
 func (l *Live) chart(rows, top int, name string, cell func(c column, low, high float64) (rune, string)) []string {
 	var lines []string
 	for row := rows - 1; row >= 0; row-- {
@@ -162,12 +159,12 @@ func (l *Live) chart(rows, top int, name string, cell func(c column, low, high f
 	return lines
 }
 
-// fill is how much of a cell from low to high a value takes.
+// fill is the part of a cell from low to high that a value covers.
 func fill(value, low, high float64) rune {
 	part := min(max((value-low)/(high-low), 0), 1)
 	full := len(eighths) - 1
 	n := int(part*float64(full) + 0.5)
-	if n == 0 && value > low { // little is not nothing
+	if n == 0 && value > low { // a small value is visible
 		n = 1
 	}
 	return eighths[n]
@@ -180,7 +177,7 @@ func (l *Live) paint(s, color string) string {
 	return "\x1b[" + color + "m" + s + "\x1b[0m"
 }
 
-// cut keeps a line on one line, so that the next frame finds the first again.
+// cut keeps the text on one line: the next frame moves up by the number of lines.
 func (l *Live) cut(s string) string {
 	s = strings.ReplaceAll(s, "\n", " ")
 	if r := []rune(s); len(r) > l.width {

@@ -1,4 +1,4 @@
-package sim
+package demo
 
 import (
 	"fmt"
@@ -7,12 +7,11 @@ import (
 	"time"
 )
 
-// calm is how long, in story time, a log lets changes of the wanted replicas
-// alone pass: under a noisy load they change all the time.
+// calm is the story time in which a log ignores changes of the wanted replicas alone: under a
+// noisy load they change all the time.
 const calm = 10 * time.Second
 
-// Log writes frames as plain lines: one for each change, and one now and then.
-// It is for one goroutine.
+// Log writes frames as plain lines, after a change and at intervals. It is for one goroutine.
 type Log struct {
 	w     io.Writer
 	every time.Duration
@@ -20,10 +19,10 @@ type Log struct {
 	any   bool
 }
 
-// NewLog returns a log that is silent for no longer than every, in story time.
+// NewLog returns a log with a line at least every so often, in story time.
 func NewLog(w io.Writer, every time.Duration) *Log { return &Log{w: w, every: every} }
 
-// Show writes the frame, if there is anything new in it.
+// Show writes the frame if it is due.
 func (l *Log) Show(f Frame) {
 	since := f.Sim - l.last.Sim
 	changed := len(f.Others) != len(l.last.Others) || f.Phase != l.last.Phase || f.Replicas != l.last.Replicas || f.Ready != l.last.Ready ||
@@ -48,13 +47,13 @@ func (l *Log) Show(f Frame) {
 	if f.Of > 0 {
 		fmt.Fprintf(&line, "  GPUs %d of %d", f.GPUs, f.Of)
 	}
-	_, _ = fmt.Fprintln(l.w, line.String()) // a closed pipe ends the process, not the story
+	_, _ = fmt.Fprintln(l.w, line.String()) // a closed pipe ends the process
 }
 
-// number is a value without the decimals it does not have.
+// number is a value without trailing zeros.
 func number(v float64) string { return fmt.Sprintf("%.6g", v) }
 
-// suffix is ", n word" where there are any.
+// suffix is ", n word", or empty for 0.
 func suffix(n int, word string) string {
 	if n <= 0 {
 		return ""

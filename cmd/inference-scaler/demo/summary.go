@@ -1,35 +1,35 @@
-package sim
+package demo
 
 import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/inference-scaler/inference-scaler/scaler/sim"
 )
 
-// Summary is what a run has shown.
+// Summary is the result of a run.
 type Summary struct {
 	Story    Story
-	Reached  time.Duration // story time; less than the story's where it was cut short
+	Reached  time.Duration // story time; less than the story's if it was interrupted
 	Complete bool
 
-	// Woken: KEDA gave the fleet its first replica, and Waking is the real time from
-	// the first request until it did.
+	// Woken: KEDA created the first replica, a real time of Waking after the first request.
 	Woken  bool
 	Waking time.Duration
-	// Reacted: after the arrivals first rose, the scaler asked for more replicas
-	// than there were, and Reaction is the real time that took.
+	// Reacted: the scaler decided on more replicas, a real time of Reaction after the first
+	// rise of the arrivals.
 	Reacted  bool
 	Reaction time.Duration
-	// Scaled: the HPA then scaled up, and Scaling is the story time from the
-	// rise until it did.
+	// Scaled: the HPA scaled up, a story time of Scaling after the rise.
 	Scaled  bool
 	Scaling time.Duration
 
-	Stats Stats // the fleet's, at the end
+	Stats sim.Stats // the main fleet's, at the end
 	// Others are those of the other workloads, in their order.
-	Others []Stats
-	// Held is the most GPUs that were held at once, and Waited how many replicas at most
-	// waited for some.
+	Others []sim.Stats
+	// Held and Waited are the largest numbers of GPUs that were held, and of replicas that
+	// waited for one.
 	Held, Waited int
 }
 
@@ -44,7 +44,7 @@ func (p *play) summary() Summary {
 	}
 }
 
-// String is the summary as text, one fact a line.
+// String is the summary as text, one line per fact.
 func (s Summary) String() string {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
@@ -89,7 +89,7 @@ func (s Summary) String() string {
 	return b.String()
 }
 
-// clock is a time of the story, minutes and seconds.
+// clock is story time in minutes and seconds.
 func clock(d time.Duration) string {
 	seconds := int(d.Seconds())
 	return fmt.Sprintf("%02d:%02d", seconds/60, seconds%60)

@@ -1,21 +1,22 @@
-package sim
+package demo
 
 import (
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/inference-scaler/inference-scaler/scaler/sim"
 )
 
-// A GPU of the demonstration: what the model takes, and what each request of a
-// batch adds to it.
+// The memory of a simulated GPU: for the model, and for each request of a batch.
 const (
 	modelMemoryBytes   = 9 << 30
 	requestMemoryBytes = 700 << 20
 )
 
-// The series of a Lightning ASR server. The demonstration has batch requests
-// only: streams are there, at 0, as on a server that gets none.
+// The series of a Lightning ASR server. The fleet has batch requests only: streams are 0, as on
+// a server without any.
 var (
 	descActiveRequests = desc("asr_active_requests", "Batch requests being transcribed.")
 	descActiveStreams  = desc("asr_active_streams", "Streams open.")
@@ -30,19 +31,8 @@ var (
 
 func desc(name, help string) *prometheus.Desc { return prometheus.NewDesc(name, help, nil, nil) }
 
-// exposition is the state of one replica at one moment, as a Prometheus collector.
-type exposition struct {
-	active, waiting, slots, served int
-	duration                       float64
-	buckets                        [len(durationBounds)]uint64
-}
-
-func expose(r *replica) exposition {
-	return exposition{
-		active: r.active, waiting: len(r.waiting), slots: r.slots, served: r.served,
-		duration: r.duration, buckets: r.buckets,
-	}
-}
+// exposition is the queue of one replica, as a Prometheus collector.
+type exposition sim.Queue
 
 // Describe implements [prometheus.Collector].
 func (e exposition) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(e, ch) }
@@ -52,22 +42,18 @@ func (e exposition) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
 	}
-	gauge(descActiveRequests, float64(e.active))
+	gauge(descActiveRequests, float64(e.Active))
 	gauge(descActiveStreams, 0)
-	gauge(descBatchQueue, float64(e.waiting))
+	gauge(descBatchQueue, float64(e.Waiting))
 	gauge(descStreamQueue, 0)
-	gauge(descGPU, 100*float64(e.active)/float64(e.slots))
-	gauge(descGPUMemory, modelMemoryBytes+float64(e.active)*requestMemoryBytes)
-	ch <- prometheus.MustNewConstMetric(descTotal, prometheus.CounterValue, float64(e.served))
+	gauge(descGPU, 100*float64(e.Active)/float64(e.Slots))
+	gauge(descGPUMemory, modelMemoryBytes+float64(e.Active)*requestMemoryBytes)
+	ch <- prometheus.MustNewConstMetric(descTotal, prometheus.CounterValue, float64(e.Served))
 	ch <- prometheus.MustNewConstMetric(descFailed, prometheus.CounterValue, 0)
-	buckets := make(map[float64]uint64, len(durationBounds))
-	for i, bound := range durationBounds {
-		buckets[bound] = e.buckets[i]
-	}
-	ch <- prometheus.MustNewConstHistogram(descDuration, uint64(e.served), e.duration, buckets)
+	ch <- prometheus.MustNewConstHistogram(descDuration, uint64(e.Served), e.Seconds, e.Buckets)
 }
 
-// front is how many requests wait in the API server, as a Prometheus collector.
+// front is the number of requests that wait in the API tier, as a Prometheus collector.
 type front int
 
 var descQueued = desc("demand_queued_requests", "Requests that wait to be handed to a server.")
@@ -80,7 +66,7 @@ func (f front) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(descQueued, prometheus.GaugeValue, float64(f))
 }
 
-// serveCollector answers a scrape with a state.
+// serveCollector serves one collector as a scrape.
 func serveCollector(w http.ResponseWriter, r *http.Request, state prometheus.Collector) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(state)

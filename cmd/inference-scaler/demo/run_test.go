@@ -1,4 +1,4 @@
-package sim
+package demo
 
 import (
 	"context"
@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
-
 	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -20,9 +18,12 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+	"github.com/inference-scaler/inference-scaler/scaler/sim"
 )
 
-// scrape reads a pod's metrics, through the demonstration's network.
+// scrape reads a pod's metrics through the demo's network.
 func scrape(ctx context.Context, d *Demo, ip string) (map[string]*dto.MetricFamily, error) {
 	transport := &http.Transport{DialContext: d.DialContext, DisableKeepAlives: true}
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(ip, "9090")+"/metrics", nil)
@@ -41,8 +42,7 @@ func scrape(ctx context.Context, d *Demo, ip string) (map[string]*dto.MetricFami
 	return parser.TextToMetricFamilies(resp.Body)
 }
 
-// naive is a scaler that reads every pod when it is asked: what the real one
-// must not do, and all that this package's tests need.
+// naive is a scaler that reads every pod at each call.
 type naive struct {
 	scripted
 	demo *Demo
@@ -64,7 +64,7 @@ func (n *naive) GetMetrics(ctx context.Context, r *pb.GetMetricsRequest) (*pb.Ge
 		}
 		families, err := scrape(ctx, n.demo, p.IP)
 		if err != nil {
-			continue // it may have gone meanwhile
+			continue // it may have ended
 		}
 		for _, name := range []string{"asr_active_requests", "asr_active_streams", "asr_batch_queue_depth", "asr_stream_queue_depth"} {
 			load += families[name].GetMetric()[0].GetGauge().GetValue()
@@ -73,7 +73,7 @@ func (n *naive) GetMetrics(ctx context.Context, r *pb.GetMetricsRequest) (*pb.Ge
 	return &pb.GetMetricsResponse{MetricValues: []*pb.MetricValue{{MetricName: r.GetMetricName(), MetricValueFloat: load}}}, nil
 }
 
-// stage is a demonstration of a naive scaler over TCP.
+// stage is a demo of a naive scaler over TCP.
 func stage(t *testing.T, s Story) (*Demo, *naive) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -90,20 +90,20 @@ func stage(t *testing.T, s Story) (*Demo, *naive) {
 	return demo, scaler
 }
 
-// fast is a story whose replicas are ready 70 ms after they are asked for.
-func fast(phases ...Phase) Story {
+// fast is a story in which a replica is ready 70 ms after its creation.
+func fast(phases ...sim.Phase) Story {
 	s := DefaultStory()
 	s.Speed = 100
 	s.Replicas, s.Min = 2, 1
 	s.Phases = phases
-	s.Behavior = DefaultBehavior()
+	s.Behavior = sim.DefaultBehavior()
 	s.Behavior.Down.Window = 15 * time.Second
 	s.Shape.Load = 5 * time.Second
 	return s
 }
 
 func TestRun(t *testing.T) {
-	demo, scaler := stage(t, fast(Phase{"quiet", 15 * time.Second, 2}, Phase{"burst", time.Hour, 11}))
+	demo, scaler := stage(t, fast(phase("quiet", 15*time.Second, 2), phase("burst", time.Hour, 11)))
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 
@@ -151,8 +151,8 @@ func TestRun(t *testing.T) {
 }
 
 func TestRunHoldsOnErrors(t *testing.T) {
-	// So little to do that the second replica would go if the scaler said so.
-	demo, scaler := stage(t, fast(Phase{"quiet", 5 * time.Second, 0.1}, Phase{"less quiet", 35 * time.Second, 0.2}))
+	// The load is small: with an answer, the HPA would remove the second replica.
+	demo, scaler := stage(t, fast(phase("quiet", 5*time.Second, 0.1), phase("less quiet", 35*time.Second, 0.2)))
 	var down atomic.Bool
 	scaler.fail = down.Load
 	var last Frame
@@ -172,7 +172,7 @@ func TestRunHoldsOnErrors(t *testing.T) {
 }
 
 func TestRunEndsWithItsContext(t *testing.T) {
-	s := fast(Phase{"", time.Hour, 1})
+	s := fast(phase("", time.Hour, 1))
 	demo, _ := stage(t, s)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -214,7 +214,7 @@ func TestMetadata(t *testing.T) {
 }
 
 func TestCluster(t *testing.T) {
-	demo, err := New(fast(Phase{"quiet", time.Minute, 1}), "localhost:9090")
+	demo, err := New(fast(phase("quiet", time.Minute, 1)), "localhost:9090")
 	require.NoError(t, err)
 	c := demo.Cluster()
 	require.True(t, c.Synced())

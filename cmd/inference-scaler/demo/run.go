@@ -1,4 +1,4 @@
-package sim
+package demo
 
 import (
 	"context"
@@ -14,21 +14,21 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
+	"github.com/inference-scaler/inference-scaler/scaler/sim"
 )
 
 const (
-	// tick is how often the demonstration moves, in real time: how exactly the
-	// HPA's syncs are kept and reactions measured.
+	// tick is the real time between two steps: the precision of the HPA's syncs and of
+	// measured reactions.
 	tick = 20 * time.Millisecond
-	// framesEvery is the pace of frames, in ticks.
+	// framesEvery is the ticks from one frame to the next.
 	framesEvery = 5
-	// answerWithin is how long the scaler may take to answer for the first time.
+	// answerWithin bounds the time to the scaler's first answers.
 	answerWithin = 15 * time.Second
 )
 
-// Demo is a story and the world it takes place in: the scaler under
-// demonstration is given its [Cluster] and its [Demo.DialContext], and answers
-// at the address given to [New].
+// Demo is a story with its cluster and its network. The scaler uses its [Cluster] and its
+// [Demo.DialContext], and answers at the address given to [New].
 type Demo struct {
 	story   Story
 	address string
@@ -37,59 +37,56 @@ type Demo struct {
 	cluster *Cluster
 }
 
-// New sets the stage for a story; nothing moves before [Demo.Run]. The address
-// is where the scaler serves KEDA's RPCs in plain text.
+// New prepares a story; time starts with [Demo.Run]. At the address, the scaler serves KEDA's
+// RPCs in plaintext.
 func New(s Story, scalerAddress string) (*Demo, error) {
 	if err := s.Validate(); err != nil {
 		return nil, fmt.Errorf("story: %w", err)
 	}
 	epoch := time.Unix(0, 0)
-	nodes := newNodes(s.Nodes)
-	var fleets []*Fleet
+	nodes := sim.NewNodes(s.Nodes)
+	var fleets []*sim.Fleet
 	cluster := &Cluster{}
 	for i, w := range s.workloads() {
-		fleets = append(fleets, newFleet(epoch, w.Replicas, w.Shape, NewPoisson(s.Seed+uint64(i), epoch, w.Phases, w.Service), nodes, i))
+		fleets = append(fleets, sim.NewFleet(epoch, w.Replicas, w.Shape, sim.NewPoisson(s.Seed+uint64(i), epoch, w.Phases, w.Service), nodes, i))
 		cluster.tiers = append(cluster.tiers, newTier(s, w, scalerAddress))
 	}
 	cluster.world = newWorld(nodes, fleets, epoch, s.Speed)
 	return &Demo{story: s, address: scalerAddress, world: cluster.world, network: newNetwork(cluster.world), cluster: cluster}, nil
 }
 
-// Cluster is what the scaler may ask about the fleet.
+// Cluster is the cluster for the scaler.
 func (d *Demo) Cluster() *Cluster { return d.cluster }
 
-// DialContext is how the scaler reaches the replicas' servers by their pods'
-// IPs. Until Run has begun it waits.
+// DialContext connects the scaler to a pod by its IP. It waits until Run has begun.
 func (d *Demo) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	return d.network.DialContext(ctx, network, addr)
 }
 
-// Options is what a run may be given.
+// Options of a run.
 type Options struct {
-	// Explain returns the scaler's account of its last decision for a ScaledObject, and
-	// false while there is none. Without it, decisions are read off GetMetrics.
+	// Explain returns the scaler's last decision for a ScaledObject, and false before the
+	// first. Without it, decisions are derived from GetMetrics.
 	Explain func(name string) (Explanation, bool)
-	// OnFrame gets the frames, ten a second of real time and one at the end,
-	// always from one goroutine.
+	// OnFrame gets the frames, ten per second of real time and one at the end, from one
+	// goroutine.
 	OnFrame func(Frame)
 	Logger  *slog.Logger // default: none
 }
 
-// Run tells the story once, beginning when the scaler answers for the first
-// time, and returns when it is over and everything that it started has ended.
-// If ctx ends first, that is the error, and the summary is of what was told. A
-// Demo runs once.
+// Run runs the story once, from the scaler's first answers on. All its goroutines have ended
+// when it returns. If ctx ends first, Run returns its error, with the summary so far.
 func (d *Demo) Run(ctx context.Context, o Options) (Summary, error) {
 	conn, err := grpc.NewClient(d.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return Summary{}, fmt.Errorf("scaler %s: %w", d.address, err)
 	}
-	defer func() { _ = conn.Close() }() // nothing is in flight any more
+	defer func() { _ = conn.Close() }() // all calls have ended
 
 	g, groupCtx := errgroup.WithContext(ctx)
 	playCtx, done := context.WithCancel(groupCtx)
 	defer done()
-	p := &play{demo: d, options: o, spawn: g.Go, stats: make([]Stats, len(d.cluster.tiers))}
+	p := &play{demo: d, options: o, spawn: g.Go, stats: make([]sim.Stats, len(d.cluster.tiers))}
 	for i, t := range d.cluster.tiers {
 		a := d.autoscaler(conn, i, t, o.Logger)
 		p.scalers = append(p.scalers, a)
@@ -103,19 +100,19 @@ func (d *Demo) Run(ctx context.Context, o Options) (Summary, error) {
 	return p.summary(), err
 }
 
-// autoscaler is what scales one workload of the story.
+// autoscaler scales one workload of the story.
 type autoscaler struct {
 	name     string
 	keda     *KEDA
 	executor *executor
-	hpa      *HPA
-	lastSync string // what it did, and why
+	hpa      *sim.HPA
+	lastSync string // its result and reason
 }
 
 func (d *Demo) autoscaler(conn grpc.ClientConnInterface, i int, t tier, logger *slog.Logger) *autoscaler {
 	a := &autoscaler{
 		name: t.object.Name, executor: &executor{world: d.world, fleet: i, min: t.Min, cooldown: d.story.Cooldown},
-		hpa: &HPA{Behavior: d.story.Behavior, Min: max(1, t.Min), Max: t.Max},
+		hpa: &sim.HPA{Behavior: d.story.Behavior, Min: max(1, t.Min), Max: t.Max},
 	}
 	ref := &pb.ScaledObjectRef{Namespace: d.story.Namespace, Name: t.object.Name, ScalerMetadata: t.object.Triggers[0].Metadata}
 	a.keda = NewKEDA(conn, ref, KEDAOptions{
@@ -136,8 +133,8 @@ type play struct {
 	nextSync     time.Duration // story time
 	reaction     reaction
 	frame        Frame
-	stats        []Stats
-	held, waited int           // GPUs, and replicas for one, at most
+	stats        []sim.Stats
+	held, waited int           // at most: GPUs, and replicas that waited for one
 	reached      time.Duration // story time
 	complete     bool
 }
@@ -175,7 +172,7 @@ func (p *play) run(ctx context.Context) error {
 	}
 }
 
-// await returns when the scaler has answered for all workloads.
+// await returns once the scaler has answered for all workloads.
 func (p *play) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
@@ -195,10 +192,9 @@ func (p *play) await(ctx context.Context) error {
 	}
 }
 
-// step moves everything to the present: the fleets, their servers, the HPAs, and
-// the look at the scaler.
+// step advances everything to the present: the fleets, their servers, the HPAs and the frame.
 func (p *play) step(ctx context.Context) error {
-	p.look(func([]*Fleet) {})
+	p.look(func([]*sim.Fleet) {})
 	if p.reached >= p.nextSync {
 		p.sync(ctx)
 	}
@@ -209,9 +205,9 @@ func (p *play) step(ctx context.Context) error {
 	return nil
 }
 
-// look changes something, and takes the figures after that.
-func (p *play) look(change func(fleets []*Fleet)) {
-	p.demo.world.look(func(fleets []*Fleet, elapsed time.Duration) {
+// look changes the fleets, and takes their statistics after that.
+func (p *play) look(change func(fleets []*sim.Fleet)) {
+	p.demo.world.look(func(fleets []*sim.Fleet, elapsed time.Duration) {
 		change(fleets)
 		pending := 0
 		for i, f := range fleets {
@@ -219,14 +215,14 @@ func (p *play) look(change func(fleets []*Fleet)) {
 			pending += p.stats[i].Pending
 		}
 		p.reached = elapsed
-		p.frame.GPUs, p.frame.Of = p.demo.world.nodes.held()
+		p.frame.GPUs, p.frame.Of = p.demo.world.nodes.Held()
 		p.frame.Pending = pending
 		p.held, p.waited = max(p.held, p.frame.GPUs), max(p.waited, pending)
 	})
 }
 
-// sync is one sync of every HPA. It is dated when it was due, so that a late tick
-// does not shift the periods of its policies.
+// sync is one sync of every HPA. Its time is when it was due: a late tick does not shift the
+// periods of the policies.
 func (p *play) sync(ctx context.Context) {
 	due := p.nextSync
 	for p.nextSync <= p.reached {
@@ -245,20 +241,20 @@ func (p *play) sync(ctx context.Context) {
 		}
 		after, reason := a.hpa.Sync(p.demo.world.epoch.Add(due), before, answer.ValueMilli, answer.TargetMilli)
 		if after != before {
-			p.look(func(fleets []*Fleet) { fleets[i].Scale(after) })
+			p.look(func(fleets []*sim.Fleet) { fleets[i].Scale(after) })
 		}
 		if i == 0 {
 			p.reaction.scaled(p.reached, before, after)
 		}
-		a.lastSync = syncText(before, after, replicasFor(answer.ValueMilli, answer.TargetMilli), reason)
+		a.lastSync = syncText(before, after, sim.ReplicasFor(answer.ValueMilli, answer.TargetMilli), reason)
 	}
 }
 
-// watch fills the frame. The demonstration looks at the scaler more often than
-// KEDA does, in order to see its decision when it is made.
+// watch fills the frame. It queries the scaler more often than KEDA does, to see a decision at
+// once.
 func (p *play) watch(ctx context.Context) {
 	f, s := &p.frame, p.stats[0]
-	phase, _ := phaseAt(p.demo.story.Phases, p.reached)
+	phase, _ := sim.PhaseAt(p.demo.story.Phases, p.reached)
 	f.Sim, f.Phase, f.PerSecond = p.reached, phase.Name, phase.PerSecond
 	f.Load, f.Active, f.Waiting = s.Load(), s.Active, s.Waiting
 	f.Replicas, f.Ready, f.Draining, f.HPA = s.Replicas, s.Ready, s.Draining, p.scalers[0].lastSync
@@ -278,13 +274,13 @@ func (p *play) watch(ctx context.Context) {
 	seen, err := p.wanted(ctx, p.scalers[0])
 	if err != nil {
 		f.Step = err.Error()
-		return // the last value stands
+		return // the frame keeps the last value
 	}
 	f.Value, f.Target, f.Wanted, f.Step = seen.value, seen.target, seen.Replicas, seen.Step
 	p.reaction.see(time.Now(), s.Replicas, f.Wanted, seen.At)
 }
 
-// seen is what an onlooker sees of a decision.
+// seen is a decision with the value and target for it.
 type seen struct {
 	Explanation
 	value, target float64
@@ -295,7 +291,7 @@ func (p *play) wanted(ctx context.Context, a *autoscaler) (seen, error) {
 	if err != nil {
 		return seen{}, err
 	}
-	out := seen{Explanation{Replicas: replicasFor(value, target)}, float64(value) / 1000, float64(target) / 1000}
+	out := seen{Explanation{Replicas: sim.ReplicasFor(value, target)}, float64(value) / 1000, float64(target) / 1000}
 	if p.options.Explain != nil {
 		if e, ok := p.options.Explain(a.name); ok {
 			out.Explanation = e

@@ -1,4 +1,4 @@
-package sim
+package demo
 
 import (
 	"bytes"
@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/inference-scaler/inference-scaler/scaler/sim"
 )
 
 func TestLog(t *testing.T) {
@@ -43,7 +45,7 @@ func TestLog(t *testing.T) {
 
 func TestLive(t *testing.T) {
 	s := DefaultStory()
-	s.Phases = []Phase{{"", 40 * time.Second, 1}}
+	s.Phases = []sim.Phase{phase("", 40*time.Second, 1)}
 	var b bytes.Buffer
 	l := NewLive(&b, s, 47, false) // 40 columns, one a second
 	for second := range 40 {
@@ -97,10 +99,10 @@ func TestReaction(t *testing.T) {
 	r.see(at(2.2), 1, 3, at(2.15))
 	r.see(at(2.3), 1, 9, at(2.3))
 	require.True(t, r.decided)
-	require.Equal(t, 150*time.Millisecond, r.deciding, "as the scaler dates it")
+	require.Equal(t, 150*time.Millisecond, r.deciding, "by the scaler's time of the decision")
 	r = begin()
 	r.see(at(2.2), 0, 1, time.Time{})
-	require.Equal(t, 200*time.Millisecond, r.deciding, "as it is seen, where the scaler does not date it")
+	require.Equal(t, 200*time.Millisecond, r.deciding, "by the time of the frame, without one")
 
 	r.scaled(15*time.Second, 1, 2)
 	require.False(t, r.acted)
@@ -114,7 +116,7 @@ func TestReaction(t *testing.T) {
 	none.see(at(5), 1, 4, at(5))
 	none.scaled(time.Minute, 1, 2)
 	require.False(t, none.decided || none.acted)
-	_, rises := Story{Workload: Workload{Phases: []Phase{{"", time.Second, 2}, {"", time.Second, 1}}}}.rise()
+	_, rises := Story{Workload: Workload{Phases: []sim.Phase{phase("", time.Second, 2), phase("", time.Second, 1)}}}.rise()
 	require.False(t, rises)
 }
 
@@ -122,8 +124,8 @@ func TestSummary(t *testing.T) {
 	s := Summary{
 		Story: DefaultStory(), Reached: 10 * time.Minute, Complete: true,
 		Reacted: true, Reaction: 143 * time.Millisecond, Scaled: true, Scaling: 5100 * time.Millisecond,
-		Stats:  Stats{Arrived: 2204, Served: 2200, Active: 4, Replicas: 6, Peak: 10, LongestWait: 4321 * time.Millisecond, GPUSeconds: 4983.3},
-		Others: []Stats{{Arrived: 40, Served: 38, Active: 1, Peak: 2, Replicas: 1}, {Peak: 5, Replicas: 1}}, Held: 8, Waited: 1,
+		Stats:  sim.Stats{Arrived: 2204, Served: 2200, Active: 4, Replicas: 6, Peak: 10, LongestWait: 4321 * time.Millisecond, GPUSeconds: 4983.3},
+		Others: []sim.Stats{{Arrived: 40, Served: 38, Active: 1, Peak: 2, Replicas: 1}, {Peak: 5, Replicas: 1}}, Held: 8, Waited: 1,
 	}
 	require.Equal(t, `decision             143 ms after the arrivals rose, the scaler asked for more replicas (it scrapes every 100ms)
 scale-up             5.1 s of story time after they rose: the HPA syncs every 15s

@@ -1,4 +1,4 @@
-package sim
+package demo
 
 import (
 	"context"
@@ -16,35 +16,34 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
+	"github.com/inference-scaler/inference-scaler/scaler/sim"
 )
 
-// KEDAOptions is what a [KEDA] may be given. Durations are real time.
+// KEDAOptions of a [KEDA]. Durations are real time.
 type KEDAOptions struct {
 	Poll time.Duration // pollingInterval; default 30 s
-	// Retry is the first pause before a stream is opened anew; it doubles up to
-	// RetryMax. Default 2 s and 60 s, KEDA's own.
+	// Retry is the first pause before a stream is opened again; it doubles up to RetryMax.
+	// The defaults are KEDA's: 2 s and 60 s.
 	Retry, RetryMax time.Duration
-	// Timeout bounds each call. KEDA sets none; a demonstration should not hang
-	// where KEDA would. Default 5 s.
+	// Timeout bounds each call. Default 5 s. KEDA has none, and would hang.
 	Timeout time.Duration
-	// OnActive gets what StreamIsActive sends, one message at a time. What KEDA
-	// makes of it at zero replicas is the caller's.
+	// OnActive gets the messages of StreamIsActive, one at a time. Scaling from zero is the
+	// caller's part.
 	OnActive func(active bool)
-	// OnPoll gets whether the trigger is active, each time that KEDA polls and is
-	// answered.
+	// OnPoll gets the result of each poll that succeeds.
 	OnPoll func(active bool)
 	Logger *slog.Logger // default: none
 }
 
-// KEDA stands in for KEDA and for the metrics server that the HPA asks: an
-// external-push trigger's client. What it calls, and in which order, is what
-// KEDA 2.21 calls; its scaler cache, ScaledJobs and fallback are not modelled.
+// KEDA models KEDA and its metrics server, as the client of an external-push trigger. Its calls
+// and their order are those of KEDA 2.21. The scaler cache, ScaledJobs and fallback are not
+// modelled.
 type KEDA struct {
 	client pb.ExternalScalerClient
 	ref    *pb.ScaledObjectRef
 	o      KEDAOptions
-	// spec is what the HPA was last told. It changes when KEDA reconciles or
-	// the spec stream says so; an answer to GetMetricSpec alone changes nothing.
+	// spec is the HPA's metric. A reconciliation and the spec stream change it; an answer to
+	// GetMetricSpec alone does not.
 	spec atomic.Pointer[Spec]
 }
 
@@ -54,7 +53,7 @@ type Spec struct {
 	TargetMilli int64 // thousandths
 }
 
-// Answer is what the HPA gets to see of the scaler at one moment.
+// Answer is the scaler's answer to one query of the HPA.
 type Answer struct {
 	ValueMilli, TargetMilli int64 // thousandths
 	Active                  bool
@@ -62,7 +61,7 @@ type Answer struct {
 
 var errNoHPA = errors.New("there is no HPA yet: the scaler has named no metric")
 
-// NewKEDA returns KEDA for one trigger; nothing is called before [KEDA.Run].
+// NewKEDA returns KEDA for one trigger. [KEDA.Run] makes the first call.
 func NewKEDA(conn grpc.ClientConnInterface, ref *pb.ScaledObjectRef, o KEDAOptions) *KEDA {
 	setDefault(&o.Poll, 30*time.Second)
 	setDefault(&o.Retry, 2*time.Second)
@@ -86,8 +85,8 @@ func setDefault(d *time.Duration, value time.Duration) {
 	}
 }
 
-// Run reconciles, which needs a metric spec, and then keeps both streams open
-// and polls until ctx ends. Errors of the scaler are logged and retried.
+// Run reconciles, which needs a metric spec. It then keeps both streams open and polls, until
+// ctx ends. Errors of the scaler are logged, and the call is repeated.
 func (k *KEDA) Run(ctx context.Context) error {
 	if !k.reconcile(ctx) {
 		return nil
@@ -99,8 +98,7 @@ func (k *KEDA) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// Spec is what the HPA was last told of the metric; ok is false until KEDA has
-// reconciled.
+// Spec is the HPA's metric; ok is false before KEDA has reconciled.
 func (k *KEDA) Spec() (spec Spec, ok bool) {
 	if s := k.spec.Load(); s != nil {
 		return *s, true
@@ -108,8 +106,8 @@ func (k *KEDA) Spec() (spec Spec, ok bool) {
 	return Spec{}, false
 }
 
-// Query is what one query of the HPA causes: GetMetricSpec, GetMetrics, then
-// IsActive. An error means that the HPA holds.
+// Query makes the calls that one query of the HPA causes: GetMetricSpec, GetMetrics, then
+// IsActive. After an error, the HPA keeps the replicas.
 func (k *KEDA) Query(ctx context.Context) (Answer, error) {
 	told, ok := k.Spec()
 	if !ok {
@@ -132,8 +130,8 @@ func (k *KEDA) Query(ctx context.Context) (Answer, error) {
 	return Answer{ValueMilli: value, TargetMilli: told.TargetMilli, Active: active.GetResult()}, nil
 }
 
-// Value is the metric's value alone, and the HPA's target for it, in
-// thousandths: for an onlooker, since KEDA never asks so little.
+// Value returns the metric's value and the HPA's target, in thousandths. It is for display:
+// KEDA never calls GetMetrics alone.
 func (k *KEDA) Value(ctx context.Context) (valueMilli, targetMilli int64, err error) {
 	told, ok := k.Spec()
 	if !ok {
@@ -145,8 +143,8 @@ func (k *KEDA) Value(ctx context.Context) (valueMilli, targetMilli int64, err er
 	return valueMilli, told.TargetMilli, err
 }
 
-// reconcile asks for the metric's spec until there is one, and reports false
-// when ctx ended first. Without a spec KEDA creates no HPA and opens no stream.
+// reconcile repeats GetMetricSpec until it succeeds; it reports false if ctx ends first.
+// Without a spec, KEDA creates no HPA and opens no stream.
 func (k *KEDA) reconcile(ctx context.Context) bool {
 	pause := 5 * time.Millisecond // controller-runtime's first
 	for {
@@ -173,8 +171,7 @@ func (k *KEDA) getSpec(ctx context.Context) (Spec, error) {
 	return specOf(r)
 }
 
-// specOf reads the first metric. Each further one would be a metric of the HPA
-// of its own; an external scaler that is asked once has no use for that.
+// specOf reads the first metric. This scaler has one per trigger.
 func specOf(r *pb.GetMetricSpecResponse) (Spec, error) {
 	if len(r.GetMetricSpecs()) == 0 {
 		return Spec{}, errors.New("GetMetricSpec: no metric")
@@ -182,7 +179,7 @@ func specOf(r *pb.GetMetricSpecResponse) (Spec, error) {
 	m := r.GetMetricSpecs()[0]
 	spec := Spec{Name: m.GetMetricName(), TargetMilli: 1000 * m.GetTargetSize()}
 	if m.GetTargetSizeFloat() > 0 {
-		spec.TargetMilli = milli(m.GetTargetSizeFloat())
+		spec.TargetMilli = sim.Milli(m.GetTargetSizeFloat())
 	}
 	if spec.TargetMilli <= 0 {
 		return Spec{}, fmt.Errorf("GetMetricSpec: metric %q has the target %d/1000", spec.Name, spec.TargetMilli)
@@ -190,7 +187,7 @@ func specOf(r *pb.GetMetricSpecResponse) (Spec, error) {
 	return spec, nil
 }
 
-// value sums whatever GetMetrics returns, as the HPA does.
+// value sums the values of GetMetrics, as the HPA does.
 func (k *KEDA) value(ctx context.Context, metric string) (int64, error) {
 	r, err := k.client.GetMetrics(ctx, &pb.GetMetricsRequest{ScaledObjectRef: k.ref, MetricName: metric})
 	if err != nil {
@@ -205,7 +202,7 @@ func (k *KEDA) value(ctx context.Context, metric string) (int64, error) {
 		if v.GetMetricValueFloat() > 0 {
 			number = v.GetMetricValueFloat()
 		}
-		sum += milli(number)
+		sum += sim.Milli(number)
 	}
 	return sum, nil
 }
@@ -225,11 +222,11 @@ func (k *KEDA) poll(ctx context.Context) {
 	}
 }
 
-// errStop ends a stream for good.
+// errStop ends a stream permanently.
 var errStop = errors.New("not implemented by the scaler")
 
-// keepOpen opens a stream anew whenever it ends. The pause doubles until an end
-// that reports reset.
+// keepOpen opens a stream again each time it ends. The pause doubles until an end reports
+// reset.
 func (k *KEDA) keepOpen(ctx context.Context, name string, stream func(context.Context) (reset bool, err error)) {
 	pause := k.o.Retry
 	for {
@@ -263,8 +260,7 @@ func (k *KEDA) streamActive(ctx context.Context) (reset bool, err error) {
 	}
 }
 
-// streamSpec reads one StreamMetricSpec. A clean end resets the pause, and so
-// does an end after a message.
+// streamSpec reads one StreamMetricSpec. A clean end, or one after a message, resets the pause.
 func (k *KEDA) streamSpec(ctx context.Context) (reset bool, err error) {
 	stream, err := k.client.StreamMetricSpec(ctx, k.ref)
 	if err != nil {

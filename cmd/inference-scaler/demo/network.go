@@ -1,4 +1,4 @@
-package sim
+package demo
 
 import (
 	"context"
@@ -8,24 +8,25 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/inference-scaler/inference-scaler/scaler/sim"
 )
 
-// leaveWithin bounds how long a replica's server waits for the scrape that is
-// still on its way when the replica ends.
+// leaveWithin bounds how long the server of a replica that ends waits for a scrape.
 const leaveWithin = time.Second
 
-// The API server in front of the fleet, where requests wait for a replica.
+// The API tier in front of the fleet, where requests wait for a replica.
 const (
 	frontService = "api-server"
 	frontIP      = "10.244.255.1"
 	frontPort    = 7100
 )
 
-// network is the pod network: it gives every replica, and the API server, a server
-// of its own on loopback, and leads connections to a pod's IP there.
+// network is the pod network: each replica, and the API tier, has a server on loopback, and a
+// connection to a pod's IP reaches it.
 type network struct {
 	world *world
-	up    chan struct{} // closed when the first servers listen
+	up    chan struct{} // closed once the first servers listen
 	once  sync.Once
 
 	mu    sync.Mutex
@@ -42,8 +43,7 @@ func newNetwork(w *world) *network {
 	return &network{world: w, up: make(chan struct{}), hosts: map[string]*host{}}
 }
 
-// DialContext connects to a pod by its IP, whatever the port, as a CNI would
-// make possible. It waits while the demonstration has not begun to run.
+// DialContext connects to a pod by its IP, and ignores the port. It waits until the demo runs.
 func (n *network) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	ip, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -64,16 +64,17 @@ func (n *network) DialContext(ctx context.Context, network, addr string) (net.Co
 	return d.DialContext(ctx, "tcp", h.listener.Addr().String())
 }
 
-// follow gives servers to the replicas that are new and takes them from those
-// that are gone. Every server runs, and ends, in goroutines of spawn.
+// follow starts servers for new replicas, and stops those of ended ones, in goroutines of
+// spawn.
 func (n *network) follow(ctx context.Context, spawn func(func() error)) error {
 	present := map[string]bool{frontIP: true}
-	n.world.look(func(fleets []*Fleet, _ time.Duration) {
+	n.world.look(func(fleets []*sim.Fleet, _ time.Duration) {
 		for _, f := range fleets {
-			for _, r := range f.replicas {
-				if f.shape.Slots > 0 { // others are not read
-					present[r.ip] = true
-				}
+			if f.Shape().Slots == 0 { // a follower is not scraped
+				continue
+			}
+			for _, ip := range f.IPs() {
+				present[ip] = true
 			}
 		}
 	})
@@ -127,22 +128,22 @@ func (n *network) listen(ctx context.Context, metrics http.HandlerFunc) (*host, 
 	return &host{listener: l, server: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}}, nil
 }
 
-// serveFront answers a scrape of the API server.
+// serveFront serves a scrape of the API tier.
 func (n *network) serveFront(w http.ResponseWriter, r *http.Request) {
 	var state front
-	n.world.look(func(fleets []*Fleet, _ time.Duration) { state = front(fleets[0].Stats().Queued) })
+	n.world.look(func(fleets []*sim.Fleet, _ time.Duration) { state = front(fleets[0].Stats().Queued) })
 	serveCollector(w, r, state)
 }
 
-// serveReplica answers a scrape of a replica.
+// serveReplica serves a scrape of a replica.
 func (n *network) serveReplica(ip string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var state exposition
 		found := false
-		n.world.look(func(fleets []*Fleet, _ time.Duration) {
+		n.world.look(func(fleets []*sim.Fleet, _ time.Duration) {
 			for _, f := range fleets {
-				if r := f.replicaOf(ip); r != nil {
-					state, found = expose(r), true
+				if q, ok := f.Replica(ip); ok {
+					state, found = exposition(q), true
 				}
 			}
 		})
@@ -161,8 +162,8 @@ func (h *host) serve() error {
 	return nil
 }
 
-// leave ends the server of a replica that is gone, and lets a scrape in
-// progress end for a moment: the scaler may not have heard of the end yet.
+// leave stops the server of an ended replica, after a scrape in progress: the scaler does not
+// know of the end yet.
 func (h *host) leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaveWithin)
 	defer cancel()

@@ -1,4 +1,4 @@
-package sim
+package demo
 
 import (
 	"context"
@@ -7,18 +7,37 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/inference-scaler/inference-scaler/scaler/sim"
 )
 
+// burst is a list of arrivals.
+type burst []sim.Arrival
+
+func (b *burst) Next() (sim.Arrival, bool) {
+	if len(*b) == 0 {
+		return sim.Arrival{}, false
+	}
+	a := (*b)[0]
+	*b = (*b)[1:]
+	return a, true
+}
+
 func TestNetwork(t *testing.T) {
-	d, err := New(fast(Phase{"quiet", time.Minute, 1}), "localhost:9090")
+	d, err := New(fast(phase("quiet", time.Minute, 1)), "localhost:9090")
 	require.NoError(t, err)
 	// 5 requests at once, on replicas with 2 slots: 2 and 2 run, 1 waits.
-	d.world.fleets[0] = NewFleet(d.world.epoch, 2, shape, burst(5, 0, 10))
+	five := make(burst, 5)
+	for i := range five {
+		five[i] = sim.Arrival{At: d.world.epoch, Service: 10 * time.Second}
+	}
+	shape := sim.Shape{Name: "asr", Slots: 2, GPUs: 2, Start: 2 * time.Second, Load: 20 * time.Second}
+	d.world.fleets[0] = sim.NewFleet(d.world.epoch, 2, shape, &five, sim.NewNodes([]int{8}), 0)
 
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	_, err = scrape(ctx, d, "10.244.0.3")
-	require.ErrorIs(t, err, context.DeadlineExceeded, "before the demonstration runs, dials wait")
+	require.ErrorIs(t, err, context.DeadlineExceeded, "a dial waits until the demo runs")
 
 	ctx = t.Context()
 	var g errgroup.Group
@@ -36,7 +55,7 @@ func TestNetwork(t *testing.T) {
 		"asr_total_requests": 0, "asr_failed_requests": 0, "asr_request_duration_seconds": 0,
 	}, got)
 
-	// The past is over: ten seconds on, three are done.
+	// Ten seconds later, two of them have ended on this replica.
 	d.world.fleets[0].Advance(d.world.epoch.Add(10 * time.Second))
 	families, err = scrape(ctx, d, "10.244.0.3")
 	require.NoError(t, err)
@@ -45,11 +64,10 @@ func TestNetwork(t *testing.T) {
 	require.InDelta(t, 20, h.GetSampleSum(), 1e-9)
 	require.EqualValues(t, 2, h.GetBucket()[4].GetCumulativeCount())
 
-	// A replica that is gone stops answering, one that is new answers zeros
-	// while it loads.
+	// An ended replica stops answering. A new one answers zeros while it loads.
 	d.world.fleets[0].Scale(1)
 	_, err = scrape(ctx, d, "10.244.0.4")
-	require.ErrorContains(t, err, "503", "its server is still there, for a moment")
+	require.ErrorContains(t, err, "503", "its server has not stopped yet")
 	d.world.fleets[0].Scale(2)
 	require.NoError(t, d.network.follow(ctx, g.Go))
 	_, err = scrape(ctx, d, "10.244.0.4")

@@ -1,4 +1,4 @@
-package sim
+package demo
 
 import (
 	"context"
@@ -8,16 +8,17 @@ import (
 	"time"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+	"github.com/inference-scaler/inference-scaler/scaler/sim"
 )
 
-// Cluster is what an API server would say of the simulated fleets: their
-// ScaledObjects, Deployments and pods, and the nodes.
+// Cluster is the API server of the simulated fleets: their ScaledObjects, Deployments and
+// pods, and the nodes.
 type Cluster struct {
 	world *world
 	tiers []tier // in the order of the world's fleets
 }
 
-// tier is a workload as the API server has it.
+// tier is a workload with its objects in the API server.
 type tier struct {
 	Workload
 	object   cluster.ScaledObject
@@ -27,15 +28,15 @@ type tier struct {
 func newTier(s Story, w Workload, scalerAddress string) tier {
 	t := tier{Workload: w, object: s.object(w, scalerAddress), template: &cluster.PodTemplate{Requests: cluster.Resources{"pods": 1}}}
 	if w.Shape.GPUs > 0 {
-		t.template.Requests[gpuResource] = int64(w.Shape.GPUs)
+		t.template.Requests[sim.GPUResource] = int64(w.Shape.GPUs)
 	}
 	return t
 }
 
-// Synced reports that the cluster is known. A model always is.
+// Synced is always true: the model needs no list of objects first.
 func (c *Cluster) Synced() bool { return true }
 
-// ScaledObjects lists all of them.
+// ScaledObjects returns all of them.
 func (c *Cluster) ScaledObjects() (all []cluster.ScaledObject) {
 	for _, t := range c.tiers {
 		all = append(all, t.copy())
@@ -52,18 +53,18 @@ func (c *Cluster) ScaledObject(namespace, name string) (cluster.ScaledObject, er
 	return c.tiers[i].copy(), nil
 }
 
-// Workload returns a ScaledObject's scale target and its pods as they are now, or an
-// error that wraps [cluster.ErrNotFound].
+// Workload returns a ScaledObject's scale target with its present pods, or an error that wraps
+// [cluster.ErrNotFound].
 func (c *Cluster) Workload(namespace, name string) (w cluster.Workload, err error) {
 	i, err := c.find(namespace, name)
 	if err != nil {
 		return cluster.Workload{}, err
 	}
-	c.world.look(func(fleets []*Fleet, _ time.Duration) { w = c.workload(i, fleets[i]) })
+	c.world.look(func(fleets []*sim.Fleet, _ time.Duration) { w = c.workload(i, fleets[i]) })
 	return w, nil
 }
 
-func (c *Cluster) workload(i int, f *Fleet) cluster.Workload {
+func (c *Cluster) workload(i int, f *sim.Fleet) cluster.Workload {
 	t := c.tiers[i]
 	return cluster.Workload{
 		Namespace: t.object.Namespace, ScaledObject: t.object.Name,
@@ -73,7 +74,7 @@ func (c *Cluster) workload(i int, f *Fleet) cluster.Workload {
 	}
 }
 
-// Endpoints returns that of the API server, the only Service of the model.
+// Endpoints returns the one of the API tier, the only Service of the model.
 func (c *Cluster) Endpoints(namespace, service, _ string) ([]cluster.Endpoint, error) {
 	if namespace == c.tiers[0].object.Namespace && service == frontService {
 		return []cluster.Endpoint{{Pod: frontService + "-0", IP: frontIP, Port: frontPort}}, nil
@@ -81,7 +82,7 @@ func (c *Cluster) Endpoints(namespace, service, _ string) ([]cluster.Endpoint, e
 	return nil, fmt.Errorf("service %s/%s: %w", namespace, service, cluster.ErrNotFound)
 }
 
-// HasPod reports that the address is a pod's: all addresses of the model are.
+// HasPod is always true: all addresses of the model are pods.
 func (c *Cluster) HasPod(string, netip.Addr) bool { return true }
 
 // Leader returns the workload of that name.
@@ -92,8 +93,8 @@ func (c *Cluster) Leader(namespace, _, name string) (cluster.Workload, error) {
 // Inventory returns the nodes, and all workloads.
 func (c *Cluster) Inventory() (*cluster.Inventory, error) {
 	inv := &cluster.Inventory{}
-	c.world.look(func(fleets []*Fleet, _ time.Duration) {
-		inv.Nodes = c.world.nodes.inventory()
+	c.world.look(func(fleets []*sim.Fleet, _ time.Duration) {
+		inv.Nodes = c.world.nodes.Inventory()
 		for i, f := range fleets {
 			w := c.workload(i, f)
 			inv.Workloads = append(inv.Workloads, &w)
@@ -102,9 +103,9 @@ func (c *Cluster) Inventory() (*cluster.Inventory, error) {
 	return inv, nil
 }
 
-// Run calls onChange once for each ScaledObject, and then whenever a workload or one of
-// its pods has changed, several changes at a time where they come fast, until ctx ends,
-// and onInventory with it. One Run at a time hears of the changes.
+// Run calls onChange for each ScaledObject and onInventory, at first and after each change of
+// a workload or a pod, until ctx ends. Changes in quick succession cause one call. Only one Run
+// at a time receives the changes.
 func (c *Cluster) Run(ctx context.Context, onChange func(namespace, name string), onInventory func()) error {
 	for {
 		onInventory()
@@ -128,7 +129,7 @@ func (c *Cluster) find(namespace, name string) (int, error) {
 	return 0, fmt.Errorf("ScaledObject %s/%s: %w", namespace, name, cluster.ErrNotFound)
 }
 
-// copy keeps callers from sharing a map with us.
+// copy gives callers maps of their own.
 func (t tier) copy() cluster.ScaledObject {
 	o := t.object
 	o.Triggers = append([]cluster.ScaledObjectTrigger(nil), o.Triggers...)

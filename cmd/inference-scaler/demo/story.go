@@ -1,4 +1,4 @@
-package sim
+package demo
 
 import (
 	"errors"
@@ -7,31 +7,31 @@ import (
 	"time"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+	"github.com/inference-scaler/inference-scaler/scaler/sim"
 )
 
-// The shortest durations that a trigger may ask for, however fast the story.
+// The shortest durations that a trigger accepts.
 const (
 	minInterval   = 100 * time.Millisecond
 	minStaleAfter = time.Second
 )
 
-// Story is everything a demonstration is made of. Its durations are story time;
-// what is handed to the scaler and to KEDA is divided by Speed.
+// Story is the input of a demo. Its durations are story time; those for the scaler and for KEDA
+// are divided by Speed.
 type Story struct {
 	Seed  uint64
-	Speed float64 // story time per real time; 1 is real time
+	Speed float64 // story time per real time
 
 	Namespace string
 	Nodes     []int // the GPUs of each
-	Workload        // the story's own, which may sleep: the API server holds its work then
+	Workload        // the main one; at zero replicas its requests wait in the API tier
 	Others    []Workload
 
-	Behavior       Behavior
+	Behavior       sim.Behavior
 	Sync           time.Duration // between two syncs of the HPA
 	Poll, Cooldown time.Duration // KEDA's pollingInterval and cooldownPeriod
 
-	// The triggers: scrape interval, how long a peak is held, and after what silence a
-	// replica is unknown.
+	// Keys of the triggers.
 	Interval   time.Duration
 	Hold       time.Duration
 	StaleAfter time.Duration
@@ -39,69 +39,72 @@ type Story struct {
 
 // Workload is a Deployment with its ScaledObject.
 type Workload struct {
-	Shape   Shape // its Name is theirs
-	Phases  []Phase
-	Service Service
+	Shape   sim.Shape // with the name of both
+	Phases  []sim.Phase
+	Service sim.Service
 
-	Replicas, Min, Max int // at the beginning, and the ScaledObject's bounds
-	// Target is the load per replica; or else, with Follow, Ratio how many replicas of
-	// the workload of that name one of this serves.
+	Replicas, Min, Max int // at first, and the ScaledObject's bounds
+	// Target is the load per replica. With Follow, the number of replicas is that of the
+	// leader divided by Ratio instead.
 	Target float64
 	Follow string
 	Ratio  float64
 }
 
-// DefaultStory is a Lightning ASR fleet with the guide's autoscaling: asleep, woken
-// by the first request, in a burst, and asleep again when the last is done: 10
-// minutes, 40 s to watch. A second model competes with it for 8 GPUs, and an API tier
-// follows it, one pod for two.
+func phase(name string, length time.Duration, perSecond float64) sim.Phase {
+	return sim.Phase{Name: name, Length: length, PerSecond: perSecond}
+}
+
+// DefaultStory is a Lightning ASR fleet with the guide's autoscaling: from zero replicas
+// through a burst and back to zero, in 10 minutes of story time or 40 s of real time. A second
+// model competes for its 8 GPUs, and an API tier follows it with one pod for two.
 func DefaultStory() Story {
 	return Story{
 		Seed: 1, Speed: 15,
 		Namespace: "speech",
 		Nodes:     []int{4, 4},
 		Workload: Workload{
-			Phases: []Phase{
-				{"asleep", 15 * time.Second, 0},
-				{"morning", 60 * time.Second, 0.5},
-				{"burst", 40 * time.Second, 11},
-				{"plateau", 100 * time.Second, 8},
-				{"decline", 30 * time.Second, 4},
-				{"calm", 215 * time.Second, 2},
-				{"night", 140 * time.Second, 0},
+			Phases: []sim.Phase{
+				phase("asleep", 15*time.Second, 0),
+				phase("morning", 60*time.Second, 0.5),
+				phase("burst", 40*time.Second, 11),
+				phase("plateau", 100*time.Second, 8),
+				phase("decline", 30*time.Second, 4),
+				phase("calm", 215*time.Second, 2),
+				phase("night", 140*time.Second, 0),
 			},
-			Service:  Service{Min: 500 * time.Millisecond, Mean: 2500 * time.Millisecond},
-			Shape:    Shape{Name: "lightning-asr", Slots: 12, GPUs: 1, Start: 2 * time.Second, Load: 20 * time.Second},
+			Service:  sim.Service{Min: 500 * time.Millisecond, Mean: 2500 * time.Millisecond},
+			Shape:    sim.Shape{Name: "lightning-asr", Slots: 12, GPUs: 1, Start: 2 * time.Second, Load: 20 * time.Second},
 			Replicas: 0, Min: 0, Max: 12,
 			Target: 5,
 		},
 		Others: []Workload{
 			{
-				Phases: []Phase{
-					{"", 85 * time.Second, 0.3},
-					{"", 120 * time.Second, 5},
-					{"", 395 * time.Second, 0.3},
+				Phases: []sim.Phase{
+					phase("", 85*time.Second, 0.3),
+					phase("", 120*time.Second, 5),
+					phase("", 395*time.Second, 0.3),
 				},
-				Service:  Service{Min: 500 * time.Millisecond, Mean: 2500 * time.Millisecond},
-				Shape:    Shape{Name: "lightning-asr-large", Slots: 12, GPUs: 2, Start: 2 * time.Second, Load: 30 * time.Second},
+				Service:  sim.Service{Min: 500 * time.Millisecond, Mean: 2500 * time.Millisecond},
+				Shape:    sim.Shape{Name: "lightning-asr-large", Slots: 12, GPUs: 2, Start: 2 * time.Second, Load: 30 * time.Second},
 				Replicas: 1, Min: 1, Max: 4,
 				Target: 5,
 			},
 			{
-				Shape:    Shape{Name: frontService, Start: time.Second, Load: time.Second},
+				Shape:    sim.Shape{Name: frontService, Start: time.Second, Load: time.Second},
 				Replicas: 1, Min: 1, Max: 10,
 				Follow: "lightning-asr", Ratio: 2,
 			},
 		},
-		// No tolerance, as our chart and examples set it.
-		Behavior: GuideBehavior(0),
+		// Without tolerance, as in the chart and the examples.
+		Behavior: sim.GuideBehavior(0),
 		Sync:     15 * time.Second,
 		Poll:     30 * time.Second, Cooldown: time.Minute,
 		Interval: time.Second, Hold: 20 * time.Second, StaleAfter: 5 * time.Second,
 	}
 }
 
-// Validate reports everything that keeps the story from being told.
+// Validate returns all faults of the story.
 func (s Story) Validate() error {
 	var errs []error
 	check := func(ok bool, format string, args ...any) {
@@ -121,10 +124,10 @@ func (s Story) Validate() error {
 	return errors.Join(errs...)
 }
 
-// workloads are all of the story, its own first.
+// workloads are all workloads, the main one first.
 func (s Story) workloads() []Workload { return append([]Workload{s.Workload}, s.Others...) }
 
-// Duration is how long the story is, in story time.
+// Duration is the length of the story.
 func (s Story) Duration() time.Duration {
 	var d time.Duration
 	for _, p := range s.Phases {
@@ -133,17 +136,17 @@ func (s Story) Duration() time.Duration {
 	return d
 }
 
-// Real is a duration of the story in real time.
+// Real converts story time to real time.
 func (s Story) Real(d time.Duration) time.Duration {
 	return time.Duration(float64(d) / s.Speed)
 }
 
-// RealInterval is the scrape interval that the trigger asks for, in real time.
+// RealInterval is the trigger's interval, in real time.
 func (s Story) RealInterval() time.Duration {
 	return max(minInterval, s.Real(s.Interval)).Round(time.Millisecond)
 }
 
-// Metadata is a trigger's, as it would stand in the workload's ScaledObject.
+// Metadata is the metadata of the workload's trigger.
 func (s Story) Metadata(w Workload, scalerAddress string) map[string]string {
 	if w.Follow != "" {
 		return map[string]string{"scalerAddress": scalerAddress, "follow": w.Follow, "ratio": number(w.Ratio)}
@@ -156,11 +159,11 @@ func (s Story) Metadata(w Workload, scalerAddress string) map[string]string {
 		"port":          "9090",
 		"interval":      interval.String(),
 		"hold":          s.Real(s.Hold).Round(time.Millisecond).String(),
-		// Silence counts in scrapes as well, and those cannot become as fast.
+		// The scrape interval has a lower limit, and silence is at least some scrapes.
 		"staleAfter": max(minStaleAfter, 5*interval, s.Real(s.StaleAfter)).Round(time.Millisecond).String(),
 	}
 	if w.Min == 0 {
-		// What waits in the API server is all there is to see while nothing runs.
+		// At zero replicas, the only demand is the requests that wait in the API tier.
 		m["upstream"], m["upstreamQuery"] = "service/"+frontService+":http", "sum(demand_queued_requests)"
 	}
 	return m
@@ -174,7 +177,7 @@ func (s Story) object(w Workload, scalerAddress string) cluster.ScaledObject {
 	}
 }
 
-// rise is when the arrivals first become more frequent than they are, and whether they do.
+// rise returns when the rate of arrivals first rises; false if it never does.
 func (s Story) rise() (at time.Duration, ok bool) {
 	for i, p := range s.Phases {
 		if i > 0 && s.Phases[i-1].PerSecond > 0 && p.PerSecond > s.Phases[i-1].PerSecond {

@@ -1,39 +1,45 @@
-package sim
+package demo
 
 import (
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/inference-scaler/inference-scaler/scaler/sim"
 )
 
-// hindsight stands for a scaler here: the largest load of the last hold.
+// hindsight is a simple scaler: the largest load of the last hold.
 type hindsight struct {
 	hold  time.Duration
-	loads []recommendation
+	loads []seenLoad
+}
+
+type seenLoad struct {
+	at   time.Time
+	load int
 }
 
 func (h *hindsight) value(now time.Time, load int) int {
-	h.loads = append(h.loads, recommendation{now, load})
+	h.loads = append(h.loads, seenLoad{now, load})
 	largest := 0
 	for _, l := range h.loads {
 		if l.at.After(now.Add(-h.hold)) {
-			largest = max(largest, l.replicas)
+			largest = max(largest, l.load)
 		}
 	}
 	return largest
 }
 
-// The story's parts fit together and are worth watching, seen in virtual time:
-// it wakes, scales up in steps, reaches neither the maximum nor an absurd wait,
-// begins the guide's slow way down, and falls asleep.
+// The default story in virtual time: from zero up in steps, below the maximum and without a
+// long wait, then down slowly by the guide's behavior, and to zero.
 func TestDefaultStoryInVirtualTime(t *testing.T) {
 	s := DefaultStory()
 	require.NoError(t, s.Validate())
 	require.LessOrEqual(t, s.Real(s.Duration()), 45*time.Second)
 
-	fleet := NewFleet(zero, s.Replicas, s.Shape, NewPoisson(s.Seed, zero, s.Phases, s.Service))
-	hpa := &HPA{Behavior: s.Behavior, Min: max(1, s.Min), Max: s.Max}
+	fleet := sim.NewFleet(zero, s.Replicas, s.Shape, sim.NewPoisson(s.Seed, zero, s.Phases, s.Service), sim.NewNodes([]int{1 << 20}), 0)
+	hpa := &sim.HPA{Behavior: s.Behavior, Min: max(1, s.Min), Max: s.Max}
 	scaler := hindsight{hold: s.Hold}
 	replicas, lastActive := []int{s.Replicas}, time.Duration(0)
 	scale := func(n int) {
@@ -52,14 +58,14 @@ func TestDefaultStoryInVirtualTime(t *testing.T) {
 		}
 		switch awake := fleet.Stats().Replicas > 0; {
 		case !awake && load > 0:
-			scale(1) // KEDA's part
+			scale(1) // as KEDA does
 		case awake && elapsed-lastActive >= s.Cooldown:
 			scale(0)
 		}
 		if elapsed%s.Sync != 0 || fleet.Stats().Replicas == 0 {
 			continue
 		}
-		desired, _ := hpa.Sync(now, fleet.Stats().Replicas, milli(float64(value)), milli(s.Target))
+		desired, _ := hpa.Sync(now, fleet.Stats().Replicas, sim.Milli(float64(value)), sim.Milli(s.Target))
 		scale(desired)
 	}
 	require.Equal(t, []int{0, 1, 2, 3, 6, 8, 7, 6, 0}, replicas)

@@ -1,19 +1,26 @@
-package sim
+package demo
 
 import (
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/inference-scaler/inference-scaler/scaler/sim"
 )
 
+var zero = time.Unix(0, 0)
+
+func at(seconds float64) time.Time { return zero.Add(time.Duration(seconds * float64(time.Second))) }
+
 func TestExecutor(t *testing.T) {
-	phases := []Phase{{"", 10 * time.Second, 0}, {"", 10 * time.Second, 1}, {"", time.Hour, 0}}
-	fleet := NewFleet(zero, 0, Shape{Name: "asr", Slots: 8}, NewPoisson(1, zero, phases, Service{Min: time.Second, Mean: time.Second}))
-	w := newWorld(fleet.nodes, []*Fleet{fleet}, zero, 1)
+	phases := []sim.Phase{phase("", 10*time.Second, 0), phase("", 10*time.Second, 1), phase("", time.Hour, 0)}
+	nodes := sim.NewNodes(nil)
+	fleet := sim.NewFleet(zero, 0, sim.Shape{Name: "asr", Slots: 8}, sim.NewPoisson(1, zero, phases, sim.Service{Min: time.Second, Mean: time.Second}), nodes, 0)
+	w := newWorld(nodes, []*sim.Fleet{fleet}, zero, 1)
 	e := &executor{world: w, cooldown: time.Minute}
 	replicas := func() (n int) {
-		w.look(func(fleets []*Fleet, _ time.Duration) { n = fleets[0].Stats().Replicas })
+		w.look(func(fleets []*sim.Fleet, _ time.Duration) { n = fleets[0].Stats().Replicas })
 		return n
 	}
 	at := func(elapsed time.Duration) { w.begin(time.Now().Add(-elapsed)) }
@@ -30,7 +37,7 @@ func TestExecutor(t *testing.T) {
 	require.Less(t, after, 10*time.Second)
 	at(70 * time.Second)
 	e.active(false)
-	require.Equal(t, 1, replicas(), "not for the cooldown yet")
+	require.Equal(t, 1, replicas(), "within the cooldown")
 	at(81 * time.Second)
 	e.active(false)
 	require.Zero(t, replicas())
