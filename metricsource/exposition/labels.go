@@ -9,6 +9,8 @@ import (
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/inference-scaler/inference-scaler/metricsource/excerpt"
 )
 
 const (
@@ -23,7 +25,7 @@ const (
 type SyntaxError struct {
 	Line   int    // 1-based; 0 where only a series was given
 	Reason string // short and fixed, fit to be compared
-	Input  string // where it went wrong: at most 64 bytes of the body, as they stand
+	Input  string // the text from there on, not escaped: at most 64 bytes
 }
 
 func (e *SyntaxError) Error() string {
@@ -33,7 +35,7 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("line %d: %s at %q", e.Line, e.Reason, e.Input)
 }
 
-func clip(b []byte) string { return string(b[:min(len(b), maxInput)]) }
+func clip(b []byte) string { return excerpt.Of(b, maxInput) }
 
 // ParseLabels parses a raw series text, as Series returns it, into labels:
 // __name__ among them, unescaped, sorted, without those of empty value, which

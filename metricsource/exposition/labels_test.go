@@ -73,7 +73,7 @@ func TestParseLabelsRefuses(t *testing.T) {
 		"a{b=\"\n\"}":                    `newline in a series at "a{b=\"\n\"}"`,
 		`a{} `:                           `text after the label block at " "`,
 		`a{}{}`:                          `text after the label block at "{}"`,
-		strings.Repeat("a", maxSeries+1): `series longer than 16 KiB at "` + strings.Repeat("a", 64) + `"`,
+		strings.Repeat("a", maxSeries+1): `series longer than 16 KiB at "` + strings.Repeat("a", 61) + `…"`,
 	} {
 		got, err := ParseLabels([]byte(series))
 		require.EqualError(t, err, want)

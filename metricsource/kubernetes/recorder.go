@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kube "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record/util"
+
+	"github.com/inference-scaler/inference-scaler/metricsource/excerpt"
 )
 
 const (
@@ -165,10 +166,10 @@ func (r *Recorder) write(ctx context.Context, e event) {
 		ObjectMeta:          metav1.ObjectMeta{Namespace: e.namespace, Name: util.GenerateEventName(e.scaledObject, r.stamp)},
 		EventTime:           metav1.NewMicroTime(e.at),
 		ReportingController: controller,
-		ReportingInstance:   cut(r.opts.Identity, maxField),
+		ReportingInstance:   excerpt.Of(r.opts.Identity, maxField),
 		Action:              "Scale",
-		Reason:              cut(e.reason, maxField),
-		Note:                cut(e.note, maxNote),
+		Reason:              excerpt.Of(e.reason, maxField),
+		Note:                excerpt.Of(e.note, maxNote),
 		Type:                kind,
 		// kubectl describe finds events by the UID.
 		Regarding: corev1.ObjectReference{
@@ -192,13 +193,4 @@ func (r *Recorder) forget(e event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.written, e.eventKey)
-}
-
-// cut shortens s to at most n bytes, at a character's end.
-func cut(s string, n int) string {
-	const more = "…"
-	if len(s) <= n {
-		return s
-	}
-	return strings.ToValidUTF8(s[:n-len(more)], "") + more
 }

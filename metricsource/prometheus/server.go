@@ -14,6 +14,7 @@ import (
 	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
 	"github.com/prometheus/common/model"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/excerpt"
 	"github.com/inference-scaler/inference-scaler/metricsource/httpclient"
 )
 
@@ -134,13 +135,8 @@ func plain(ctx context.Context, err error) error {
 	return err
 }
 
-func clip(s string) string {
-	s = strings.ToValidUTF8(s, "�")
-	if len(s) > maxMessage {
-		return strings.ToValidUTF8(s[:maxMessage], "") + "…"
-	}
-	return s
-}
+// clip shortens the text of a server, which may be invalid UTF-8.
+func clip(s string) string { return excerpt.Of(strings.ToValidUTF8(s, "�"), maxMessage) }
 
 // class is the error's, for a metric label.
 func class(err error) string {

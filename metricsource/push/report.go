@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/excerpt"
 	demandv1 "github.com/inference-scaler/inference-scaler/proto/demand/v1"
 )
 
@@ -200,11 +201,5 @@ func parseSample(s *demandv1.Sample, now time.Time) (sample, error) {
 	return out, nil
 }
 
-// clip keeps what an error repeats of its input short.
-func clip(s string) string {
-	const most = 80
-	if len(s) <= most {
-		return s
-	}
-	return s[:most] + "…"
-}
+// clip shortens a value for an error message.
+func clip(s string) string { return excerpt.Of(s, 80) }

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/inference-scaler/inference-scaler/metricsource/excerpt"
 )
 
 // Ranges of values.
@@ -178,14 +180,8 @@ func (p *parser) number(key string, to *float64, low, high float64) {
 	*to = v
 }
 
-// clip keeps what an error repeats of its input short.
-func clip(s string) string {
-	const most = 80
-	if len(s) <= most {
-		return s
-	}
-	return s[:most] + "…"
-}
+// clip shortens a value for an error message.
+func clip(s string) string { return excerpt.Of(s, 80) }
 
 // plain writes a number with all its digits.
 func plain(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) }

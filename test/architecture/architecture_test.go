@@ -82,7 +82,7 @@ var mayImport = map[string][]string{
 	"metricsource/push":          {"metricsource", "metricsource/schedule", "proto/demand/v1"},
 	"examples/push/apiserver":    {"metricsource/push/reporter"},
 	"metricsource/push/reporter": {"proto/demand/v1"},
-	"metricsource/kubernetes":    {"metricsource/cluster"},
+	"metricsource/kubernetes":    {"metricsource/cluster", "metricsource/excerpt"},
 }
 
 // pure packages import no clock of their own, no lock and no context of a goroutine: what
