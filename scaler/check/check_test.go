@@ -46,7 +46,7 @@ spec:
 `
 )
 
-func hpa(name, owner string) string {
+func autoscaler(name, owner string) string {
 	return fmt.Sprintf(`
 ---
 apiVersion: autoscaling/v2
@@ -76,7 +76,7 @@ var cases = []struct {
 	{"metric-type", "the value of one pod", []string{own, "    - type: external-push\n      metricType: Value\n" + ownMetadata}},
 	{"cached-metrics", "what was polled", []string{own, "    - type: external-push\n      useCachedMetrics: true\n" + ownMetadata}},
 	{"fallback-zero", "nothing is left", []string{"replicas: 2}", "replicas: 0}"}},
-	{"two-autoscalers", "an HPA beside it", []string{"", hpa("vllm", "")}},
+	{"two-autoscalers", "an HPA beside it", []string{"", autoscaler("vllm", "")}},
 	{"two-autoscalers", "two ScaledObjects", []string{"scaleTargetRef: {name: api-server}", "scaleTargetRef: {kind: StatefulSet, name: vllm}"}},
 	{"bounds", "less than the least", []string{"minReplicaCount: 1\n  maxReplicaCount: 4", "minReplicaCount: 5\n  maxReplicaCount: 4"}},
 	{"bounds", "idle with as many", []string{"minReplicaCount: 1\n  maxReplicaCount: 4", "minReplicaCount: 1\n  idleReplicaCount: 1\n  maxReplicaCount: 4"}},
@@ -130,6 +130,21 @@ func TestRules(t *testing.T) {
 	compare(t, "testdata/rules.golden", golden.String())
 }
 
+// Without a behavior the HPA grows to twice the replicas or 4 per sync, and not by the
+// policies of a behavior that leaves them out: 1100 replicas take 9 syncs instead of 8.
+func TestGrowthWithoutBehavior(t *testing.T) {
+	text, err := os.ReadFile(clean)
+	require.NoError(t, err)
+	const behavior = "      behavior:\n        scaleUp: {tolerance: \"0\"}\n        scaleDown: {tolerance: \"0\"}\n"
+	large := []string{"minReplicaCount: 1\n  maxReplicaCount: 4", "minReplicaCount: 1\n  maxReplicaCount: 1100"}
+	require.Empty(t, run(t, change(t, string(text), large), Options{}).Findings)
+	findings := run(t, change(t, string(text), append(large, behavior, "      name: own\n")), Options{}).Findings
+	require.Len(t, findings, 2)
+	require.Equal(t, "tolerance", findings[0].Rule)
+	require.Equal(t, "slow-growth", findings[1].Rule)
+	require.Contains(t, findings[1].Message, "from 1 to 1100 replicas the policies take 2m15s")
+}
+
 func TestWhatIsNoFault(t *testing.T) {
 	text, err := os.ReadFile(clean)
 	require.NoError(t, err)
@@ -137,8 +152,8 @@ func TestWhatIsNoFault(t *testing.T) {
 		"demand that is pushed":               {"upstream: service/api-server:http", "upstreamEngine: demand", other, ""},
 		"a schedule wakes it":                 {"        upstream: service/api-server:http\n", "", other, "    - {type: cron, metadata: {}}\n"},
 		"its own query at Prometheus":         {"engine: vllm", "query: sum(x)\n        prometheusAddress: http://prometheus:9090", "        upstream: service/api-server:http\n", "", other, ""},
-		"the HPA that KEDA made":              {"", hpa("keda-hpa-vllm", ", ownerReferences: [{kind: ScaledObject, name: vllm}]")},
-		"the HPA that KEDA takes over":        {"", hpa("old", ""), "  name: vllm\n  namespace: llm\n", "  name: vllm\n  namespace: llm\n  annotations: {scaledobject.keda.sh/transfer-hpa-ownership: \"true\"}\n", "    horizontalPodAutoscalerConfig:\n      behavior:\n        scaleUp:\n", "    horizontalPodAutoscalerConfig:\n      name: old\n      behavior:\n        scaleUp:\n"},
+		"the HPA that KEDA made":              {"", autoscaler("keda-hpa-vllm", ", ownerReferences: [{kind: ScaledObject, name: vllm}]")},
+		"the HPA that KEDA takes over":        {"", autoscaler("old", ""), "  name: vllm\n  namespace: llm\n", "  name: vllm\n  namespace: llm\n  annotations: {scaledobject.keda.sh/transfer-hpa-ownership: \"true\"}\n", "    horizontalPodAutoscalerConfig:\n      behavior:\n        scaleUp:\n", "    horizontalPodAutoscalerConfig:\n      name: old\n      behavior:\n        scaleUp:\n"},
 		"a workload of another namespace":     {"metadata: {name: vllm, namespace: llm}\n    spec:\n      podManagementPolicy: Parallel", "metadata: {name: vllm, namespace: other}\n    spec:"},
 		"pods that need no GPU":               {"engine: vllm", "engine: vllm\n        gpuCapacity: \"off\"", "              resources: {limits: {nvidia.com/gpu: 1}}\n", ""},
 		"pods that hold GPUs without a word":  {"engine: vllm", "engine: vllm\n        gpusPerReplica: \"1\"", "              resources: {limits: {nvidia.com/gpu: 1}}\n", ""},
@@ -168,7 +183,7 @@ func TestUnreadable(t *testing.T) {
 func TestOfACluster(t *testing.T) {
 	text, err := os.ReadFile(clean)
 	require.NoError(t, err)
-	docs, err := manifest.Read("", strings.NewReader(change(t, string(text), []string{"", hpa("vllm", "")})))
+	docs, err := manifest.Read("", strings.NewReader(change(t, string(text), []string{"", autoscaler("vllm", "")})))
 	require.NoError(t, err)
 	report := Check(docs, Options{Complete: true})
 	require.Len(t, report.Findings, 1)

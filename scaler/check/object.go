@@ -40,7 +40,7 @@ type scaledObjectSpec struct {
 	Advanced struct {
 		HPA struct {
 			Name     string
-			Behavior behavior
+			Behavior *behavior
 		} `yaml:"horizontalPodAutoscalerConfig"`
 		ScalingModifiers struct{ Formula string } `yaml:"scalingModifiers"`
 	}
@@ -60,13 +60,13 @@ type behavior struct {
 }
 
 type scalingRules struct {
-	StabilizationWindowSeconds *int   `yaml:"stabilizationWindowSeconds"`
+	StabilizationWindowSeconds *int32 `yaml:"stabilizationWindowSeconds"`
 	SelectPolicy               string `yaml:"selectPolicy"`
 	Tolerance                  string
 	Policies                   []struct {
 		Type          string
-		Value         int
-		PeriodSeconds int `yaml:"periodSeconds"`
+		Value         int32
+		PeriodSeconds int32 `yaml:"periodSeconds"`
 	}
 }
 

@@ -7,10 +7,11 @@ import (
 	"strings"
 	"time"
 
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/inference-scaler/inference-scaler/scaler/capacity"
-	"github.com/inference-scaler/inference-scaler/scaler/sim"
+	"github.com/inference-scaler/inference-scaler/scaler/hpa"
 )
 
 // Rules about zero, growing and shrinking.
@@ -92,7 +93,7 @@ func formula(s *subject) {
 }
 
 func tolerance(s *subject) {
-	b := s.spec.Advanced.HPA.Behavior
+	b := or(s.spec.Advanced.HPA.Behavior, behavior{})
 	var missing []string
 	for _, direction := range []struct {
 		name  string
@@ -115,41 +116,46 @@ func isZero(text string) bool {
 	return err == nil && quantity.IsZero()
 }
 
-// hpaSync is the HPA's default period (--horizontal-pod-autoscaler-sync-period).
-const hpaSync = 15 * time.Second
-
 func slowGrowth(s *subject) {
 	least, most, _ := s.bounds()
-	rules := s.growth()
+	spec := hpa.Spec{MinReplicas: max(least, 1), MaxReplicas: most, Behavior: s.growth()}
 	path := []any{"advanced", "horizontalPodAutoscalerConfig", "behavior", "scaleUp"}
-	takes, ever := rules.TimeToGrow(max(least, 1), most, hpaSync)
+	takes, ever := spec.TimeToGrow(spec.MinReplicas, most)
+	up, window := &autoscalingv2.HPAScalingRules{}, time.Duration(0)
+	if b := hpa.Defaulted(spec.Behavior); b != nil {
+		up, window = b.ScaleUp, time.Duration(*b.ScaleUp.StabilizationWindowSeconds)*time.Second
+	}
 	switch {
-	case rules.Select == sim.SelectDisabled:
+	case or(up.SelectPolicy, "") == autoscalingv2.DisabledPolicySelect:
 		s.at(append(path, "selectPolicy"), "selectPolicy: Disabled keeps the fleet from ever growing; wanted: Max")
 	case !ever:
-		s.at(append(path, "policies"), "the policies do not let the fleet grow from %d to %d replicas within a day", max(least, 1), most)
+		s.at(append(path, "policies"), "the policies do not let the fleet grow from %d to %d replicas within a day", spec.MinReplicas, most)
 	case takes > s.Burst:
 		s.at(append(path, "policies"), "from %d to %d replicas the policies take %s at best, with a window of %s; wanted: %s or less (--burst), as by 100 %% or 4 pods per 15 s, whichever is more",
-			max(least, 1), most, takes, rules.Window, s.Burst)
+			spec.MinReplicas, most, takes, window, s.Burst)
 	}
 }
 
-// growth is the behavior's scaleUp, with what Kubernetes fills in.
-func (s *subject) growth() sim.Rules {
-	rules := sim.DefaultBehavior().Up
-	up := s.spec.Advanced.HPA.Behavior.ScaleUp
-	if up == nil {
-		return rules
+// growth returns the part of the behavior that limits growth; nil without a behavior.
+func (s *subject) growth() *autoscalingv2.HorizontalPodAutoscalerBehavior {
+	given := s.spec.Advanced.HPA.Behavior
+	if given == nil {
+		return nil
 	}
-	rules.Window = time.Duration(or(up.StabilizationWindowSeconds, 0)) * time.Second
-	rules.Select = map[string]sim.Select{"Min": sim.SelectMin, "Disabled": sim.SelectDisabled}[up.SelectPolicy]
-	if len(up.Policies) > 0 {
-		rules.Policies = nil
+	b := &autoscalingv2.HorizontalPodAutoscalerBehavior{}
+	if up := given.ScaleUp; up != nil {
+		b.ScaleUp = &autoscalingv2.HPAScalingRules{StabilizationWindowSeconds: up.StabilizationWindowSeconds}
+		if up.SelectPolicy != "" {
+			choose := autoscalingv2.ScalingPolicySelect(up.SelectPolicy)
+			b.ScaleUp.SelectPolicy = &choose
+		}
+		for _, p := range up.Policies {
+			b.ScaleUp.Policies = append(b.ScaleUp.Policies, autoscalingv2.HPAScalingPolicy{
+				Type: autoscalingv2.HPAScalingPolicyType(p.Type), Value: p.Value, PeriodSeconds: p.PeriodSeconds,
+			})
+		}
 	}
-	for _, p := range up.Policies {
-		rules.Policies = append(rules.Policies, sim.Policy{Type: sim.PolicyType(p.Type), Value: p.Value, Period: time.Duration(p.PeriodSeconds) * time.Second})
-	}
-	return rules
+	return b
 }
 
 func statefulSetOrder(s *subject) {
@@ -193,9 +199,9 @@ func share(text string, of int, round func(float64) float64) int {
 	return n
 }
 
-func or(n *int, otherwise int) int {
-	if n == nil {
+func or[T any](given *T, otherwise T) T {
+	if given == nil {
 		return otherwise
 	}
-	return *n
+	return *given
 }

@@ -8,6 +8,11 @@ import (
 	"pgregory.net/rapid"
 )
 
+var zero = time.Unix(0, 0)
+
+// at is an instant of a test, in seconds.
+func at(seconds float64) time.Time { return zero.Add(time.Duration(seconds * float64(time.Second))) }
+
 // script is arrivals written down.
 type script []Arrival
 

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
-	"github.com/inference-scaler/inference-scaler/scaler/sim"
+	"github.com/inference-scaler/inference-scaler/scaler/hpa"
 )
 
 // KEDAOptions of a [KEDA]. Durations are real time.
@@ -179,7 +179,7 @@ func specOf(r *pb.GetMetricSpecResponse) (Spec, error) {
 	m := r.GetMetricSpecs()[0]
 	spec := Spec{Name: m.GetMetricName(), TargetMilli: 1000 * m.GetTargetSize()}
 	if m.GetTargetSizeFloat() > 0 {
-		spec.TargetMilli = sim.Milli(m.GetTargetSizeFloat())
+		spec.TargetMilli = hpa.Milli(m.GetTargetSizeFloat())
 	}
 	if spec.TargetMilli <= 0 {
 		return Spec{}, fmt.Errorf("GetMetricSpec: metric %q has the target %d/1000", spec.Name, spec.TargetMilli)
@@ -202,7 +202,7 @@ func (k *KEDA) value(ctx context.Context, metric string) (int64, error) {
 		if v.GetMetricValueFloat() > 0 {
 			number = v.GetMetricValueFloat()
 		}
-		sum += sim.Milli(number)
+		sum += hpa.Milli(number)
 	}
 	return sum, nil
 }

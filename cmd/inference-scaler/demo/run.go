@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
+	"github.com/inference-scaler/inference-scaler/scaler/hpa"
 	"github.com/inference-scaler/inference-scaler/scaler/sim"
 )
 
@@ -105,14 +106,15 @@ type autoscaler struct {
 	name     string
 	keda     *KEDA
 	executor *executor
-	hpa      *sim.HPA
-	lastSync string // its result and reason
+	hpa      hpa.Spec
+	memory   hpa.Memory // the HPA controller's
+	lastSync string     // what it did, and why
 }
 
 func (d *Demo) autoscaler(conn grpc.ClientConnInterface, i int, t tier, logger *slog.Logger) *autoscaler {
 	a := &autoscaler{
 		name: t.object.Name, executor: &executor{world: d.world, fleet: i, min: t.Min, cooldown: d.story.Cooldown},
-		hpa: &sim.HPA{Behavior: d.story.Behavior, Min: max(1, t.Min), Max: t.Max},
+		hpa: hpa.Spec{MinReplicas: max(1, t.Min), MaxReplicas: t.Max, Behavior: d.story.Behavior},
 	}
 	ref := &pb.ScaledObjectRef{Namespace: d.story.Namespace, Name: t.object.Name, ScalerMetadata: t.object.Triggers[0].Metadata}
 	a.keda = NewKEDA(conn, ref, KEDAOptions{
@@ -239,14 +241,17 @@ func (p *play) sync(ctx context.Context) {
 			a.lastSync = fmt.Sprintf("stays at %d: no metric (%v)", before, err)
 			continue
 		}
-		after, reason := a.hpa.Sync(p.demo.world.epoch.Add(due), before, answer.ValueMilli, answer.TargetMilli)
+		metric := hpa.Metric{Value: answer.ValueMilli, Target: answer.TargetMilli}
+		var result hpa.Result
+		result, a.memory = a.hpa.Sync(p.demo.world.epoch.Add(due), hpa.Scale{Spec: before, Status: before}, []hpa.Metric{metric}, a.memory)
+		after := result.Replicas
 		if after != before {
 			p.look(func(fleets []*sim.Fleet) { fleets[i].Scale(after) })
 		}
 		if i == 0 {
 			p.reaction.scaled(p.reached, before, after)
 		}
-		a.lastSync = syncText(before, after, sim.ReplicasFor(answer.ValueMilli, answer.TargetMilli), reason)
+		a.lastSync = syncText(before, after, metric.Ceil(), string(result.Reason))
 	}
 }
 
@@ -291,7 +296,7 @@ func (p *play) wanted(ctx context.Context, a *autoscaler) (seen, error) {
 	if err != nil {
 		return seen{}, err
 	}
-	out := seen{Explanation{Replicas: sim.ReplicasFor(value, target)}, float64(value) / 1000, float64(target) / 1000}
+	out := seen{Explanation{Replicas: hpa.Metric{Value: value, Target: target}.Ceil()}, float64(value) / 1000, float64(target) / 1000}
 	if p.options.Explain != nil {
 		if e, ok := p.options.Explain(a.name); ok {
 			out.Explanation = e

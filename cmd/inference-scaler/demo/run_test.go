@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+
 	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -96,8 +98,8 @@ func fast(phases ...sim.Phase) Story {
 	s.Speed = 100
 	s.Replicas, s.Min = 2, 1
 	s.Phases = phases
-	s.Behavior = sim.DefaultBehavior()
-	s.Behavior.Down.Window = 15 * time.Second
+	window := int32(15)
+	s.Behavior = &autoscalingv2.HorizontalPodAutoscalerBehavior{ScaleDown: &autoscalingv2.HPAScalingRules{StabilizationWindowSeconds: &window}}
 	s.Shape.Load = 5 * time.Second
 	return s
 }

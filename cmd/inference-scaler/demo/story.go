@@ -6,6 +6,9 @@ import (
 	"strconv"
 	"time"
 
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	"k8s.io/apimachinery/pkg/api/resource"
+
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 	"github.com/inference-scaler/inference-scaler/scaler/sim"
 )
@@ -27,7 +30,7 @@ type Story struct {
 	Workload        // the main one; at zero replicas its requests wait in the API tier
 	Others    []Workload
 
-	Behavior       sim.Behavior
+	Behavior       *autoscalingv2.HorizontalPodAutoscalerBehavior
 	Sync           time.Duration // between two syncs of the HPA
 	Poll, Cooldown time.Duration // KEDA's pollingInterval and cooldownPeriod
 
@@ -96,11 +99,34 @@ func DefaultStory() Story {
 				Follow: "lightning-asr", Ratio: 2,
 			},
 		},
-		// Without tolerance, as in the chart and the examples.
-		Behavior: sim.GuideBehavior(0),
+		Behavior: guideBehavior(),
 		Sync:     15 * time.Second,
 		Poll:     30 * time.Second, Cooldown: time.Minute,
 		Interval: time.Second, Hold: 20 * time.Second, StaleAfter: 5 * time.Second,
+	}
+}
+
+// guideBehavior is that of the Lightning ASR self-hosting guide: up at once by 100 %
+// or 2 pods per 15 s, whichever is more; down after 300 s by 50 % or one pod per 60 s,
+// whichever is less. Its tolerance is 0, as in the chart and the examples.
+func guideBehavior() *autoscalingv2.HorizontalPodAutoscalerBehavior {
+	most, least := autoscalingv2.MaxChangePolicySelect, autoscalingv2.MinChangePolicySelect
+	up, down, zero := int32(0), int32(300), resource.MustParse("0")
+	return &autoscalingv2.HorizontalPodAutoscalerBehavior{
+		ScaleUp: &autoscalingv2.HPAScalingRules{
+			StabilizationWindowSeconds: &up, SelectPolicy: &most, Tolerance: &zero,
+			Policies: []autoscalingv2.HPAScalingPolicy{
+				{Type: autoscalingv2.PercentScalingPolicy, Value: 100, PeriodSeconds: 15},
+				{Type: autoscalingv2.PodsScalingPolicy, Value: 2, PeriodSeconds: 15},
+			},
+		},
+		ScaleDown: &autoscalingv2.HPAScalingRules{
+			StabilizationWindowSeconds: &down, SelectPolicy: &least, Tolerance: &zero,
+			Policies: []autoscalingv2.HPAScalingPolicy{
+				{Type: autoscalingv2.PercentScalingPolicy, Value: 50, PeriodSeconds: 60},
+				{Type: autoscalingv2.PodsScalingPolicy, Value: 1, PeriodSeconds: 60},
+			},
+		},
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/inference-scaler/inference-scaler/scaler/hpa"
 	"github.com/inference-scaler/inference-scaler/scaler/sim"
 )
 
@@ -39,7 +40,7 @@ func TestDefaultStoryInVirtualTime(t *testing.T) {
 	require.LessOrEqual(t, s.Real(s.Duration()), 45*time.Second)
 
 	fleet := sim.NewFleet(zero, s.Replicas, s.Shape, sim.NewPoisson(s.Seed, zero, s.Phases, s.Service), sim.NewNodes([]int{1 << 20}), 0)
-	hpa := &sim.HPA{Behavior: s.Behavior, Min: max(1, s.Min), Max: s.Max}
+	autoscaler, memory := hpa.Spec{MinReplicas: max(1, s.Min), MaxReplicas: s.Max, Behavior: s.Behavior}, hpa.Memory{}
 	scaler := hindsight{hold: s.Hold}
 	replicas, lastActive := []int{s.Replicas}, time.Duration(0)
 	scale := func(n int) {
@@ -65,8 +66,10 @@ func TestDefaultStoryInVirtualTime(t *testing.T) {
 		if elapsed%s.Sync != 0 || fleet.Stats().Replicas == 0 {
 			continue
 		}
-		desired, _ := hpa.Sync(now, fleet.Stats().Replicas, sim.Milli(float64(value)), sim.Milli(s.Target))
-		scale(desired)
+		var result hpa.Result
+		n := fleet.Stats().Replicas
+		result, memory = autoscaler.Sync(now, hpa.Scale{Spec: n, Status: n}, []hpa.Metric{hpa.MetricOf(float64(value), s.Target)}, memory)
+		scale(result.Replicas)
 	}
 	require.Equal(t, []int{0, 1, 2, 3, 6, 8, 7, 6, 0}, replicas)
 	st := fleet.Stats()
