@@ -1,6 +1,10 @@
 package decision
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/inference-scaler/inference-scaler/scaler/hpa"
+)
 
 // Capacity is how many replicas of the workload the cluster has room for.
 type Capacity struct {
@@ -42,22 +46,20 @@ func (d *deciding) capacity() {
 	d.step("capacity", value, "there is room for %d (%s)%s", c.Replicas, c.Why, hint)
 }
 
-// limitedTo is the value that makes the HPA have n replicas. If it has some more now, a
-// value within 10 % of theirs would leave it where it is, unless its tolerance is 0;
-// where there is a smaller one that still rounds up to n, that is taken.
+// limitedTo returns the value that makes the HPA have n replicas. The HPA's tolerance
+// may cover that value if it has some replicas more; a smaller value that still rounds
+// up to n is taken then. The default tolerance is assumed: an HPA with a smaller one
+// follows either value.
 func (d *deciding) limitedTo(n int) (value float64, hint string) {
 	target, current := d.in.Policy.Target, d.in.Replicas
-	whole := milli(target) * int64(n)
-	beyond := (milli(target)*int64(current)*9+9)/10 - 1 // the largest below 0.9 of what there is
-	least := milli(target) * int64(n-1)
-	if n > current && 10*n <= 11*current {
-		return float64(n) * target, fmt.Sprintf("; the HPA will not follow from %d, but with a tolerance of 0", current)
+	limited, ok := hpa.ValueFor(n, current, hpa.Milli(target), hpa.DefaultTolerances)
+	whole := float64(n) * target
+	switch {
+	case !ok:
+		return whole, fmt.Sprintf("; the HPA will not follow from %d, but with a tolerance of 0", current)
+	case limited == hpa.Milli(target)*int64(n):
+		return whole, ""
 	}
-	if n >= current || whole <= beyond {
-		return float64(n) * target, ""
-	}
-	if beyond <= least {
-		return float64(n) * target, fmt.Sprintf("; the HPA will not follow from %d, but with a tolerance of 0", current)
-	}
-	return float64(beyond) / 1000, fmt.Sprintf("; %s is beyond the HPA's tolerance of 10 %% from %d", number(float64(beyond)/1000), current)
+	value = float64(limited) / 1000
+	return value, fmt.Sprintf("; %s is beyond the HPA's tolerance of 10 %% from %d", number(value), current)
 }

@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/inference-scaler/inference-scaler/scaler/hpa"
 )
 
 // MaxReplicas bounds what is ever asked for.
@@ -130,6 +132,11 @@ type deciding struct {
 	upstreamUnknown string  // why there may be more upstream than is known
 }
 
+// replicas is what the HPA makes of a load, without tolerance and behavior.
+func replicas(value, target float64) int {
+	return hpa.MetricOf(min(value, MaxReplicas*target), target).Ceil()
+}
+
 // amount is the load, with the replicas that it asks for.
 func (d *deciding) amount(value float64) Amount {
 	return Amount{Value: value, Replicas: replicas(value, d.in.Policy.Target)}
@@ -208,7 +215,7 @@ func (d *deciding) quantise() {
 	if d.value > most {
 		d.step("bound", most, "more than %d replicas are never asked for", MaxReplicas)
 	}
-	d.out.Value = thousandths(d.value)
+	d.out.Value = float64(hpa.Milli(d.value)) / 1000
 	d.out.Replicas = replicas(d.out.Value, d.out.Target)
 }
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/inference-scaler/inference-scaler/scaler/hpa"
 )
 
 var now = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -58,7 +60,7 @@ func TestTheGuidesExamples(t *testing.T) {
 	} {
 		d := decide(fleet(tc.load))
 		require.Equal(t, tc.want, d.Replicas, name)
-		require.Equal(t, thousandths(tc.load), d.Value, "%s: an untouched load is passed on as it is", name)
+		require.Equal(t, float64(hpa.Milli(tc.load))/1000, d.Value, "%s: an untouched load is passed on as it is", name)
 		require.Equal(t, []string{"load"}, rules(d), name)
 	}
 }

@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/inference-scaler/inference-scaler/scaler/hpa"
 )
 
 // random returns an input that may hold anything.
@@ -106,8 +109,10 @@ func TestProperties(t *testing.T) {
 
 func checkSound(t *testing.T, seed uint64, d Decision) {
 	require.True(t, finite(d.Value), "seed %d: %v", seed, d.Value)
-	require.Equal(t, thousandths(d.Value), d.Value, "seed %d: KEDA prints %%.3f", seed)
-	v, target := milli(d.Value), milli(d.Target)
+	printed, err := strconv.ParseFloat(strconv.FormatFloat(d.Value, 'f', 3, 64), 64)
+	require.NoError(t, err)
+	require.Equal(t, printed, d.Value, "seed %d: KEDA prints %%.3f", seed)
+	v, target := hpa.Milli(d.Value), hpa.Milli(d.Target)
 	require.Equal(t, int(math.Ceil(float64(v)/float64(target))), d.Replicas, "seed %d: the HPA's own arithmetic", seed)
 	require.LessOrEqual(t, d.Replicas, MaxReplicas, "seed %d", seed)
 	require.NotEmpty(t, d.ActiveWhy, "seed %d", seed)

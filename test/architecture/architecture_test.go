@@ -65,6 +65,7 @@ var mayImport = map[string][]string{
 	},
 	// Pure: from what the sources show to the input of a decision.
 	"scaler/evidence": {"scaler/decision", "scaler/trigger", "metricsource", "metricsource/cluster"},
+	"scaler/decision": {"scaler/hpa"},
 	// Pure: what is known of a decision, as text.
 	"scaler/explain":         {"scaler/decision", "scaler/evidence", "scaler/trigger", "metricsource", "metricsource/cluster"},
 	"scaler/credentials":     {"metricsource/cluster", "metricsource/httpclient"},
