@@ -79,7 +79,7 @@ func workloadOf(s Subject) *Workload {
 	if w := s.Workload; w != nil {
 		return &Workload{
 			Kind: w.Kind, Name: w.Name, Replicas: w.Replicas,
-			MinReplicas: w.MinReplicas, MaxReplicas: w.MaxReplicas, Paused: w.Paused,
+			MinReplicas: w.MinReplicas, MaxReplicas: w.MaxReplicas, Paused: w.Paused, Behavior: w.Behavior,
 		}
 	}
 	return &Workload{Name: "endpoints", Replicas: s.Decision.Input.Replicas}

@@ -3,10 +3,13 @@ package explain
 import (
 	"fmt"
 	"io"
-	"math"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+
+	"github.com/inference-scaler/inference-scaler/scaler/hpa"
 )
 
 // Text writes explanations for people.
@@ -119,7 +122,9 @@ func (c *Capacity) String() string {
 	return s + ": " + c.Why
 }
 
-// HPA says what the HPA will make of the answer, by its own arithmetic.
+// HPA says what the HPA will make of the value, by its own arithmetic. All pods
+// are taken to exist: status.replicas is spec.replicas but for the seconds in which
+// pods are created. Stabilization and policies only delay the result.
 func (e *Explanation) HPA() string {
 	wl := e.Workload
 	switch {
@@ -130,25 +135,52 @@ func (e *Explanation) HPA() string {
 	case wl.Paused:
 		return fmt.Sprintf("paused: KEDA leaves the workload as it is, and %d replicas would be wanted", *e.Replicas)
 	case wl.Replicas == 0 && e.Active:
-		return "at zero replicas the HPA rests; KEDA will wake the workload"
+		return "at zero replicas the HPA is disabled; KEDA will wake the workload"
 	case wl.Replicas == 0:
-		return "at zero replicas the HPA rests, and KEDA too while the trigger is not active"
+		return "at zero replicas the HPA is disabled; KEDA leaves it there, as the trigger is not active"
 	}
-	wanted, why := *e.Replicas, ""
-	if ratio := *e.Value / (e.Target * float64(wl.Replicas)); wanted != wl.Replicas && math.Abs(ratio-1) <= 0.1 {
-		return fmt.Sprintf("%d replicas as now: %s/%s over %d is within its tolerance of 10 %% (set behavior tolerance to \"0\" to have %d)",
-			wl.Replicas, number(*e.Value), number(e.Target), wl.Replicas, wanted)
+	return e.awake()
+}
+
+// awake is what the HPA makes of the value above zero replicas. It moves the
+// workload into its bounds first, whatever it measures, and starts from there.
+func (e *Explanation) awake() string {
+	wl, asked := e.Workload, *e.Replicas
+	least, most := max(1, wl.MinReplicas), wl.MaxReplicas
+	if most == 0 { // not known
+		most = max(wl.Replicas, asked)
 	}
-	if least := max(1, wl.MinReplicas); wanted < least {
-		wanted, why = least, ", its minimum"
+	from := min(max(wl.Replicas, least), most)
+
+	tolerances, behavior := hpa.TolerancesOf(wl.Behavior), hpa.Defaulted(wl.Behavior)
+	if behavior == nil {
+		behavior = hpa.Defaulted(&autoscalingv2.HorizontalPodAutoscalerBehavior{}) // disables neither direction
 	}
-	if wl.MaxReplicas > 0 && wanted > wl.MaxReplicas {
-		wanted, why = wl.MaxReplicas, ", its maximum"
+	direction, tolerance, rules := "scaleUp", tolerances.Up, behavior.ScaleUp
+	if asked < from {
+		direction, tolerance, rules = "scaleDown", tolerances.Down, behavior.ScaleDown
+	}
+	_, tolerated := hpa.MetricOf(*e.Value, e.Target).Replicas(from, tolerances)
+
+	wanted, bound, why := asked, "", ""
+	switch {
+	case asked == from:
+	case tolerated:
+		wanted = from
+		why = fmt.Sprintf(": %s/%s over %d is within its tolerance of %s %% (behavior.%s.tolerance: \"0\" gives %d)",
+			number(*e.Value), number(e.Target), from, number(100*tolerance), direction, asked)
+	case *rules.SelectPolicy == autoscalingv2.DisabledPolicySelect:
+		wanted = from
+		why = fmt.Sprintf(": behavior.%s.selectPolicy is Disabled, and %d are asked for", direction, asked)
+	case asked < least:
+		wanted, bound = least, ", its minimum"
+	case asked > most:
+		wanted, bound = most, ", its maximum"
 	}
 	if wanted == wl.Replicas {
-		return fmt.Sprintf("%d replicas as now%s", wanted, why)
+		return fmt.Sprintf("%d replicas as now%s%s", wanted, bound, why)
 	}
-	return fmt.Sprintf("from %d to %d replicas%s, as fast as its behavior lets it", wl.Replicas, wanted, why)
+	return fmt.Sprintf("from %d to %d replicas%s, as fast as its behavior allows%s", wl.Replicas, wanted, bound, why)
 }
 
 func (w *Workload) bounds() string {

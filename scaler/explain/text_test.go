@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 func of[T any](v T) *T { return &v }
@@ -23,7 +25,8 @@ func TestHPA(t *testing.T) {
 		decided, replicas int
 		want              string
 	}{
-		{11, 3, 1, "from 1 to 3 replicas, as fast as"},
+		{12, 3, 1, "from 1 to 3 replicas, as fast as"},
+		{11, 3, 1, "from 1 to 2 replicas, as fast as its behavior allows: 11/5 over 2 is within its tolerance of 10 %"},
 		{0, 0, 4, "from 4 to 2 replicas, its minimum, as fast as"},
 		{100, 20, 4, "from 4 to 10 replicas, its maximum, as fast as"},
 		{52, 11, 10, "10 replicas as now: 52/5 over 10 is within its tolerance of 10 %"},
@@ -35,12 +38,42 @@ func TestHPA(t *testing.T) {
 	}
 	asleep := explained(0, 0, 0)
 	asleep.Active = false
-	require.Contains(t, asleep.HPA(), "KEDA too while the trigger is not active")
+	require.Contains(t, asleep.HPA(), "KEDA leaves it there, as the trigger is not active")
 	unknown := Explanation{}
 	require.Equal(t, "no answer: the HPA holds", unknown.HPA())
 	e := explained(11, 3, 1)
 	e.Workload = nil
 	require.Equal(t, "3 replicas", e.HPA())
+}
+
+func TestHPABehavior(t *testing.T) {
+	tolerance := func(s string) *autoscalingv2.HPAScalingRules {
+		q := resource.MustParse(s)
+		return &autoscalingv2.HPAScalingRules{Tolerance: &q}
+	}
+	disabled := autoscalingv2.DisabledPolicySelect
+	for name, tc := range map[string]struct {
+		behavior          autoscalingv2.HorizontalPodAutoscalerBehavior
+		value             float64
+		decided, replicas int
+		want              string
+	}{
+		"no tolerance":              {autoscalingv2.HorizontalPodAutoscalerBehavior{ScaleDown: tolerance("0")}, 45, 9, 10, "from 10 to 9 replicas, as fast as"},
+		"none, in half a %":         {autoscalingv2.HorizontalPodAutoscalerBehavior{ScaleUp: tolerance("0")}, 40.2, 9, 8, "from 8 to 9 replicas, as fast as"},
+		"the other direction":       {autoscalingv2.HorizontalPodAutoscalerBehavior{ScaleDown: tolerance("0")}, 42, 9, 8, `42/5 over 8 is within its tolerance of 10 % (behavior.scaleUp.tolerance: "0" gives 9)`},
+		"a tolerance of 2.5 %":      {autoscalingv2.HorizontalPodAutoscalerBehavior{ScaleUp: tolerance("25m")}, 41, 9, 8, "8 replicas as now: 41/5 over 8 is within its tolerance of 2.5 %"},
+		"beyond that":               {autoscalingv2.HorizontalPodAutoscalerBehavior{ScaleUp: tolerance("25m")}, 41.01, 9, 8, "from 8 to 9 replicas"},
+		"no scale-down":             {autoscalingv2.HorizontalPodAutoscalerBehavior{ScaleDown: &autoscalingv2.HPAScalingRules{SelectPolicy: &disabled}}, 20, 4, 8, "8 replicas as now: behavior.scaleDown.selectPolicy is Disabled, and 4 are asked for"},
+		"and above maxReplicas":     {autoscalingv2.HorizontalPodAutoscalerBehavior{ScaleDown: &autoscalingv2.HPAScalingRules{SelectPolicy: &disabled}}, 20, 4, 12, "from 12 to 10 replicas, as fast as its behavior allows: behavior.scaleDown.selectPolicy is Disabled, and 4 are asked for"},
+		"above maxReplicas":         {autoscalingv2.HorizontalPodAutoscalerBehavior{}, 60, 12, 12, "from 12 to 10 replicas, its maximum, as fast as"},
+		"measured from maxReplicas": {autoscalingv2.HorizontalPodAutoscalerBehavior{}, 45, 9, 12, "from 12 to 10 replicas, as fast as its behavior allows: 45/5 over 10 is within its tolerance of 10 %"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := explained(tc.value, tc.decided, tc.replicas)
+			e.Workload.Behavior = &tc.behavior
+			require.Contains(t, e.HPA(), tc.want)
+		})
+	}
 }
 
 func TestTextSaysWhatIsNotKnown(t *testing.T) {

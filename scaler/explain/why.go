@@ -1,6 +1,10 @@
 package explain
 
-import "time"
+import (
+	"time"
+
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+)
 
 // Explanation is a decision with all that led to it. Numbers that are not known
 // are null, never 0.
@@ -56,6 +60,8 @@ type Workload struct {
 	MinReplicas int    `json:"minReplicas"`
 	MaxReplicas int    `json:"maxReplicas"` // 0 where the cluster was not asked
 	Paused      bool   `json:"paused,omitempty"`
+	// Behavior is that of the HPA, as the ScaledObject has it; absent where it has none.
+	Behavior *autoscalingv2.HorizontalPodAutoscalerBehavior `json:"behavior,omitempty"`
 }
 
 // Query is one of the trigger's queries, and what it yielded.

@@ -67,7 +67,7 @@ var mayImport = map[string][]string{
 	"scaler/evidence": {"scaler/decision", "scaler/trigger", "metricsource", "metricsource/cluster"},
 	"scaler/decision": {"scaler/hpa"},
 	// Pure: what is known of a decision, as text.
-	"scaler/explain":         {"scaler/decision", "scaler/evidence", "scaler/trigger", "metricsource", "metricsource/cluster"},
+	"scaler/explain":         {"scaler/decision", "scaler/evidence", "scaler/hpa", "scaler/trigger", "metricsource", "metricsource/cluster"},
 	"scaler/credentials":     {"metricsource/cluster", "metricsource/httpclient"},
 	"scaler/capacity":        {"metricsource/cluster"},
 	"scaler/capacity/broker": {"scaler/capacity", "scaler/decision", "scaler/trigger", "metricsource/cluster", "metricsource/schedule"},
@@ -96,7 +96,7 @@ var only = map[string][]string{
 	// The scheduler's input is described in Kubernetes' own types, and judged by its own helpers.
 	"k8s.io/": {
 		"metricsource/cluster", "metricsource/kubernetes", "scaler/capacity", "scaler/check", "scaler/migrate",
-		"scaler/hpa", "cmd/inference-scaler/demo", // the behavior of an HPA has Kubernetes' own type
+		"scaler/hpa", "scaler/explain", "cmd/inference-scaler/demo", // the behavior of an HPA has Kubernetes' own type
 	},
 	"github.com/kedacore/": {"scaler", "cmd/inference-scaler/demo"},
 	"github.com/prometheus/prometheus/": {
