@@ -20,12 +20,12 @@ const (
 // RemoteQuery is PromQL that another server answers, under a name of the asker.
 type RemoteQuery struct{ Name, Query string }
 
-// Selector is PromQL that selects the last result in the window it is written to: a
-// series for each element, with the labels of the element. The element's metric name is
+// Selector is PromQL that selects the last result in the window that it is written to:
+// the elements, with their labels. The element's metric name is
 // the label exported_name. The label pod is there for pods of the workload alone; of
 // another pod it is exported_pod.
 func (q RemoteQuery) Selector() string {
-	return QueryMetric + "{" + QueryLabel + "=" + strconv.Quote(q.Name) + "}"
+	return "sum without (" + QueryLabel + ") (" + QueryMetric + "{" + QueryLabel + "=" + strconv.Quote(q.Name) + "})"
 }
 
 // QueryStatus is what is known of a remote query.

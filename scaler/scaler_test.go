@@ -389,3 +389,26 @@ func TestAllPodsReplaced(t *testing.T) {
 		require.Equal(t, 50.0, w.value(m))
 	})
 }
+
+// A ScaledObject disappears from the cluster, and its last decision still goes to KEDA:
+// the text must not deny that there is an answer.
+func TestWhyOfAnOutdatedDecision(t *testing.T) {
+	inBubble(t, true, func(t *testing.T, w *world) {
+		w.network.add("10.0.0.1:9090", asr(26))
+		w.has(5, pod("a", "10.0.0.1", true))
+		metadata := map[string]string{"engine": "lightning-asr", "hold": "0s"}
+		w.cluster.declare(metadata)
+		w.pass(5 * time.Second)
+		w.cluster.mu.Lock()
+		delete(w.cluster.workloads, cluster.NamespacedName{Namespace: "asr", Name: "fleet"})
+		w.cluster.mu.Unlock()
+		w.cluster.changed("asr", "fleet")
+		w.pass(5 * time.Second)
+		require.Equal(t, 26.0, w.value(metadata))
+		var text strings.Builder
+		require.NoError(t, explain.Text(&text, w.evaluator.Explanations(func(string, string) bool { return true })))
+		require.NotContains(t, text.String(), "no answer")
+		require.Contains(t, text.String(), "outdated  no decision can be made now: ScaledObject asr/fleet: not found; KEDA gets the last one\n")
+		require.Contains(t, text.String(), "answer    26/5: 6 replicas")
+	})
+}

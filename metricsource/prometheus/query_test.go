@@ -121,10 +121,10 @@ func TestResults(t *testing.T) {
 	for query, check := range map[string]func(*testing.T, elements, metricsource.QueryStatus){
 		"two": func(t *testing.T, got elements, _ metricsource.QueryStatus) {
 			require.Len(t, got, 2)
-			require.Equal(t, `{__name__="query_result", exported_name="q", exported_pod="b", query="load"}`, got[0].Labels)
+			require.Equal(t, `{exported_name="q", exported_pod="b"}`, got[0].Labels)
 			require.Empty(t, got[0].Pod, "it is no pod of the group")
 			require.Equal(t, 2.0, got[0].Value)
-			require.Equal(t, `{__name__="query_result", exported_pod="a", instance="i", query="load"}`, got[1].Labels)
+			require.Equal(t, `{exported_pod="a", instance="i"}`, got[1].Labels)
 			require.Equal(t, "i", got[1].Instance)
 			require.Equal(t, 1.5, got[1].Value)
 		},
@@ -136,7 +136,7 @@ func TestResults(t *testing.T) {
 		"scalar": func(t *testing.T, got elements, _ metricsource.QueryStatus) { require.Equal(t, 7.0, got[0].Value) },
 		"taken": func(t *testing.T, got elements, _ metricsource.QueryStatus) {
 			require.Len(t, got, 3, "elements stay apart")
-			require.Equal(t, `{__name__="query_result", exported_exported_name="r", exported_exported_pod="c", exported_name="q", exported_pod="b", exported_query="d", query="load"}`, got[0].Labels)
+			require.Equal(t, `{exported_exported_name="r", exported_exported_pod="c", exported_name="q", exported_pod="b", exported_query="d"}`, got[0].Labels)
 		},
 		"warned": func(t *testing.T, _ elements, st metricsource.QueryStatus) {
 			require.Equal(t, []string{"a store is away", "no counter"}, st.Warnings)

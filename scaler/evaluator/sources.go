@@ -227,10 +227,13 @@ func (s *sources) targets() []target {
 	}
 	var all []target
 	add := func(name, uid, address string, ready bool) {
-		all = append(all, target{
-			name: name, uid: uid, address: address, ready: ready,
-			labels: labels.FromStrings("namespace", s.object.Namespace, "job", job, "pod", name, "instance", address),
-		})
+		t := target{name: name, uid: uid, address: address, ready: ready}
+		if s.spec.Prometheus != nil { // which knows the instances of a pod
+			t.labels = labels.FromStrings("namespace", s.object.Namespace, "job", job, "pod", name)
+		} else {
+			t.labels = labels.FromStrings("namespace", s.object.Namespace, "job", job, "pod", name, "instance", address)
+		}
+		all = append(all, t)
 	}
 	for _, e := range s.spec.Endpoints {
 		add(e, "", e, true)

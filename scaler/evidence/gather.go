@@ -80,7 +80,7 @@ func (g *gathering) upstream(ctx context.Context, name string, q *metricsource.Q
 	}
 	w := g.observed.Upstream.Window
 	result, err := q.Eval(ctx, w, g.in.Now)
-	r := g.reading(name, q, result, err, instanceOf)
+	r := g.reading(name, q.String(), result, err, instanceOf)
 	r.Newest = w.Updated()
 	return r
 }
@@ -104,15 +104,15 @@ func (g *gathering) pods(ctx context.Context, name string, q *metricsource.Query
 		samples = w.Without(g.observed.Upstream.Window)
 	}
 	result, err := g.results.eval(ctx, q, w, samples, elsewhere, g.in.Now)
-	r := g.reading(name, q, result, err, podOf)
+	r := g.reading(name, q.String(), result, err, podOf)
 	r.Elsewhere, r.Newest = elsewhere, w.Updated()
 	return r
 }
 
 // answered is the reading of a query that a Prometheus answers as it is: its result is
 // in the window.
-func (g *gathering) answered(ctx context.Context, name, remote string, q *metricsource.Query) decision.Reading {
-	status := g.observed.Queries[remote]
+func (g *gathering) answered(ctx context.Context, name string, remote metricsource.RemoteQuery, q *metricsource.Query) decision.Reading {
+	status := g.observed.Queries[remote.Name]
 	if status.Tried.IsZero() {
 		return decision.Reading{Asked: true}
 	}
@@ -123,7 +123,7 @@ func (g *gathering) answered(ctx context.Context, name, remote string, q *metric
 		result, err = g.results.eval(ctx, q, w, w, false, g.in.Now)
 		result.Warnings = append(slices.Clone(result.Warnings), status.Warnings...)
 	}
-	r := g.reading(name, q, result, err, podOf)
+	r := g.reading(name, remote.Query, result, err, podOf)
 	r.Independent = true
 	return r
 }
@@ -151,7 +151,7 @@ func podOf(e metricsource.Element) string      { return e.Pod }
 func instanceOf(e metricsource.Element) string { return e.Instance }
 
 // reading is a result as a decision sees it. The result is kept for the explanation.
-func (g *gathering) reading(name string, q *metricsource.Query, result metricsource.Result, err error, of func(metricsource.Element) string) decision.Reading {
+func (g *gathering) reading(name, promQL string, result metricsource.Result, err error, of func(metricsource.Element) string) decision.Reading {
 	r := decision.Reading{Asked: true}
 	if err != nil {
 		r.Err = err.Error()
@@ -159,6 +159,6 @@ func (g *gathering) reading(name string, q *metricsource.Query, result metricsou
 	for _, e := range result.Elements {
 		r.Values = append(r.Values, decision.Value{Pod: of(e), Value: e.Value})
 	}
-	g.signals = append(g.signals, Signal{Name: name, Query: q, Result: result, Err: r.Err})
+	g.signals = append(g.signals, Signal{Name: name, PromQL: promQL, Result: result, Err: r.Err})
 	return r
 }

@@ -47,7 +47,7 @@ type Upstream struct {
 // Signal is one of the trigger's queries, with its result.
 type Signal struct {
 	Name   string
-	Query  *metricsource.Query
+	PromQL string
 	Result metricsource.Result
 	Err    string
 }

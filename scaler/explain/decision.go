@@ -141,7 +141,7 @@ func ageOf(p decision.Pod) *float64 {
 func queriesOf(signals []evidence.Signal) []Query {
 	var all []Query
 	for _, s := range signals {
-		q := Query{Signal: s.Name, PromQL: s.Query.String(), Elements: []Element{}, Warnings: s.Result.Warnings, Error: s.Err}
+		q := Query{Signal: s.Name, PromQL: s.PromQL, Elements: []Element{}, Warnings: s.Result.Warnings, Error: s.Err}
 		for _, e := range s.Result.Elements {
 			q.Elements = append(q.Elements, Element{Labels: e.Labels, Value: strconv.FormatFloat(e.Value, 'g', -1, 64)})
 		}

@@ -27,11 +27,12 @@ func Text(w io.Writer, all []Explanation) error {
 
 func (e *Explanation) text(b *strings.Builder) {
 	fmt.Fprintf(b, "%s/%s  trigger %s\n", e.Namespace, e.ScaledObject, e.Trigger)
-	if e.Error != "" {
+	switch {
+	case e.Value == nil:
 		fmt.Fprintf(b, "  no answer: %s\n", e.Error)
-	}
-	if e.Value == nil {
 		return
+	case e.Error != "":
+		fmt.Fprintf(b, "  outdated  no decision can be made now: %s; KEDA gets the last one\n", e.Error)
 	}
 	if wl := e.Workload; wl != nil {
 		fmt.Fprintf(b, "  workload  %s, %d replicas%s\n", strings.TrimPrefix(wl.Kind+"/"+wl.Name, "/"), wl.Replicas, wl.bounds())

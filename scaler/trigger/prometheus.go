@@ -21,14 +21,14 @@ type Prometheus struct {
 	own map[*metricsource.Query]metricsource.RemoteQuery
 }
 
-// Own returns the name of the remote query whose result q selects; false if q is about
-// the workload's pods. It is safe on nil.
-func (p *Prometheus) Own(q *metricsource.Query) (name string, ok bool) {
+// Own returns the remote query whose result q selects; false if q is about the
+// workload's pods. It is safe on nil.
+func (p *Prometheus) Own(q *metricsource.Query) (metricsource.RemoteQuery, bool) {
 	if p == nil || q == nil {
-		return "", false
+		return metricsource.RemoteQuery{}, false
 	}
 	remote, ok := p.own[q]
-	return remote.Name, ok
+	return remote, ok
 }
 
 // add adds a query of the trigger, and returns the local query that selects its result.

@@ -217,7 +217,7 @@ func (p *parser) queries(t *Trigger, base preset.Preset) {
 	t.Saturation = p.query(t, "saturationQuery", base.Saturation)
 	t.Latency = p.query(t, "latencyQuery", preset.Query{})
 	if t.Latency != nil {
-		t.LatencyLookback = p.lookback(t, "latencyQuery", t.Latency)
+		t.LatencyLookback = lookback(t, t.Latency)
 	}
 }
 
@@ -261,9 +261,9 @@ func ofPreset(text string, needs ...string) (*metricsource.Query, error) {
 }
 
 // lookback is how far back a query reads, here or at a Prometheus.
-func (p *parser) lookback(t *Trigger, key string, q *metricsource.Query) time.Duration {
-	if _, remote := t.Prometheus.Own(q); remote {
-		if parsed, err := metricsource.ParseRemoteQuery(p.values[key]); err == nil {
+func lookback(t *Trigger, q *metricsource.Query) time.Duration {
+	if remote, own := t.Prometheus.Own(q); own {
+		if parsed, err := metricsource.ParseRemoteQuery(remote.Query); err == nil {
 			return parsed.Lookback()
 		}
 	}

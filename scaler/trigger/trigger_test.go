@@ -234,8 +234,8 @@ func TestPrometheus(t *testing.T) {
 		return tr
 	}
 	own := func(tr *Trigger, q *metricsource.Query) string {
-		name, _ := tr.Prometheus.Own(q)
-		return name
+		remote, _ := tr.Prometheus.Own(q)
+		return remote.Name
 	}
 	tr := parse("engine", "vllm")
 	require.Equal(t, "https://mimir.example:9009/prometheus", tr.Prometheus.Address)
