@@ -25,6 +25,8 @@ import (
 
 	"github.com/inference-scaler/inference-scaler/cmd/inference-scaler/listen"
 	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes"
+	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes/events"
+	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes/lease"
 	promsource "github.com/inference-scaler/inference-scaler/metricsource/prometheus"
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
 	"github.com/inference-scaler/inference-scaler/scaler"
@@ -39,6 +41,8 @@ const (
 
 	// maxMessage is more than any metadata that a trigger accepts, in bytes.
 	maxMessage = 128 << 10
+	// leaseName is the Lease of the replica that writes events.
+	leaseName = "inference-scaler-events"
 
 	namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 )
@@ -125,7 +129,7 @@ func serve(ctx context.Context, f serveFlags) error {
 	if err != nil {
 		return err
 	}
-	cluster, recorder, err := connect(f, logger)
+	cluster, writer, recorder, err := connect(f, logger)
 	if err != nil {
 		return err
 	}
@@ -167,6 +171,7 @@ func serve(ctx context.Context, f serveFlags) error {
 		g.Go(func() error { return cluster.Run(working, e.Changed, e.InventoryChanged) })
 	}
 	if recorder != nil {
+		g.Go(func() error { return writer.Run(working) })
 		g.Go(func() error { return recorder.Run(working) })
 	}
 	g.Go(grpcServer.Serve)
@@ -185,7 +190,7 @@ func serve(ctx context.Context, f serveFlags) error {
 }
 
 // useCluster has the scaler use what there is: an interface that holds nil is none.
-func useCluster(opts *evaluator.Options, cluster *kubernetes.Cluster, recorder *kubernetes.Recorder) {
+func useCluster(opts *evaluator.Options, cluster *kubernetes.Cluster, recorder *events.Recorder) {
 	if cluster != nil {
 		opts.Cluster, opts.Secrets = cluster, cluster
 	}
@@ -243,45 +248,49 @@ func await(g *errgroup.Group, ctx context.Context, logger *slog.Logger) error {
 	}
 }
 
-// connect makes the ways to Kubernetes; both are nil where it is off.
-func connect(f serveFlags, logger *slog.Logger) (*kubernetes.Cluster, *kubernetes.Recorder, error) {
+// connect prepares what reads and writes the cluster: nothing with --kubernetes=off. The
+// Lease, which elects the replica that writes, and the Recorder need a namespace.
+func connect(f serveFlags, logger *slog.Logger) (*kubernetes.Cluster, *lease.Lease, *events.Recorder, error) {
 	if f.nodeAutoscaler != "auto" && f.nodeAutoscaler != "none" {
-		return nil, nil, fmt.Errorf("--node-autoscaler: %q; wanted: auto or none", f.nodeAutoscaler)
+		return nil, nil, nil, fmt.Errorf("--node-autoscaler: %q; wanted: auto or none", f.nodeAutoscaler)
 	}
 	for _, name := range f.namespaces {
 		if !namespaceName.MatchString(name) {
-			return nil, nil, fmt.Errorf("--namespaces: %q; wanted: names of namespaces, separated by commas", name)
+			return nil, nil, nil, fmt.Errorf("--namespaces: %q; wanted: names of namespaces, separated by commas", name)
 		}
 	}
 	switch f.kubernetes {
 	case "off":
-		return nil, nil, nil
+		return nil, nil, nil, nil
 	case "auto":
 	default:
-		return nil, nil, fmt.Errorf("--kubernetes: %q; wanted: auto or off", f.kubernetes)
+		return nil, nil, nil, fmt.Errorf("--kubernetes: %q; wanted: auto or off", f.kubernetes)
 	}
 	cfg, err := kubernetes.Config(f.kubeconfig)
 	if errors.Is(err, kubernetes.ErrNoCluster) {
-		return nil, nil, fmt.Errorf("%w; give --kubeconfig, or --kubernetes=off to read endpoints alone", err)
+		return nil, nil, nil, fmt.Errorf("%w; give --kubeconfig, or --kubernetes=off to read endpoints alone", err)
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	cluster, err := kubernetes.New(cfg, kubernetes.Options{Namespaces: f.namespaces, Logger: logger})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	namespace := ownNamespace()
 	if namespace == "" {
 		logger.Info("no events are written: this is no pod, and POD_NAMESPACE does not say where the lease for them would be")
-		return cluster, nil, nil
+		return cluster, nil, nil, nil
 	}
 	identity, err := ownName()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	recorder, err := cluster.NewRecorder(kubernetes.RecorderOptions{Namespace: namespace, Identity: identity, Logger: logger})
-	return cluster, recorder, err
+	writer, err := lease.New(cluster.Client(), lease.Options{Namespace: namespace, Name: leaseName, Identity: identity, Logger: logger})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return cluster, writer, events.New(cluster.Client(), writer, cluster.UID, logger), nil
 }
 
 // ownName tells the replicas of this scaler apart. The host's name is the pod's,

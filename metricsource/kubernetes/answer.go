@@ -201,12 +201,13 @@ func (ix *index) mayAnswer(kind, namespace, name string) error {
 	return nil
 }
 
-// uid of a ScaledObject, synced or not; ok is false where it is not known.
-func (ix *index) uid(namespace, name string) (uid types.UID, ok bool) {
+// UID returns the UID of a ScaledObject, and false if the ScaledObject is unknown.
+func (c *Cluster) UID(namespace, scaledObject string) (uid types.UID, ok bool) {
+	ix := c.index
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
-	if n := ix.namespaces[namespace]; n != nil && n.views[name] != nil {
-		return n.views[name].object.UID, true
+	if n := ix.namespaces[namespace]; n != nil && n.views[scaledObject] != nil {
+		return n.views[scaledObject].object.UID, true
 	}
 	return "", false
 }

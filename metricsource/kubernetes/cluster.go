@@ -163,3 +163,6 @@ func (c *Cluster) Run(ctx context.Context, onChange func(namespace, scaledObject
 
 // Synced reports whether the first listing of every namespace watched has ended.
 func (c *Cluster) Synced() bool { return c.index.allSynced() }
+
+// Client returns the client of the API server, for the packages below that write.
+func (c *Cluster) Client() kube.Interface { return c.clients.kube }

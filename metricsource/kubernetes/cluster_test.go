@@ -192,6 +192,11 @@ func TestScaledObjects(t *testing.T) {
 		so, err := f.cluster.ScaledObject("a", "cron")
 		require.NoError(t, err)
 		require.Empty(t, so.Triggers)
+		uid, ok := f.cluster.UID("a", "cron")
+		require.True(t, ok)
+		require.EqualValues(t, "uid-cron", uid)
+		_, ok = f.cluster.UID("b", "cron")
+		require.False(t, ok)
 	})
 }
 

@@ -53,7 +53,8 @@ var mayImport = map[string][]string{
 	"cmd/inference-scaler": {
 		"cmd/inference-scaler/demo", "cmd/inference-scaler/listen",
 		"scaler", "scaler/check", "scaler/evaluator", "scaler/explain", "scaler/manifest", "scaler/migrate",
-		"metricsource/push", "metricsource/scrape", "metricsource/prometheus", "metricsource/kubernetes",
+		"metricsource/push", "metricsource/scrape", "metricsource/prometheus",
+		"metricsource/kubernetes", "metricsource/kubernetes/events", "metricsource/kubernetes/lease",
 	},
 
 	// KEDA's RPCs, over the answers of the evaluator.
@@ -84,18 +85,21 @@ var mayImport = map[string][]string{
 	"metricsource/push":          {"metricsource", "metricsource/excerpt", "metricsource/schedule", "proto/demand/v1"},
 	"examples/push/apiserver":    {"metricsource/push/reporter"},
 	"metricsource/push/reporter": {"proto/demand/v1"},
-	"metricsource/kubernetes":    {"metricsource/cluster", "metricsource/excerpt"},
+	"metricsource/kubernetes":    {"metricsource/cluster"},
+	// Only the holder of the Lease writes events. The Lease knows no writer: there may be others.
+	"metricsource/kubernetes/events": {"metricsource/kubernetes/lease", "metricsource/excerpt"},
 	// Messages repeat input and responses, which excerpt shortens.
 	"metricsource/exposition": {"metricsource/excerpt"},
 }
 
 // only lists foreign import paths, by prefix, and the packages of ours that alone may import them.
 var only = map[string][]string{
-	"k8s.io/client-go/": {"metricsource/kubernetes"},
+	// What reads or writes the cluster is below metricsource/kubernetes.
+	"k8s.io/client-go/": {"metricsource/kubernetes", "metricsource/kubernetes/events", "metricsource/kubernetes/lease"},
 	"sigs.k8s.io/":      {"metricsource/kubernetes"},
 	// The scheduler's input is described in Kubernetes' own types, and judged by its own helpers.
 	"k8s.io/": {
-		"metricsource/cluster", "metricsource/kubernetes", "scaler/capacity", "scaler/check", "scaler/migrate",
+		"metricsource/cluster", "metricsource/kubernetes", "metricsource/kubernetes/events", "metricsource/kubernetes/lease", "scaler/capacity", "scaler/check", "scaler/migrate",
 		"scaler/hpa", "scaler/explain", "cmd/inference-scaler/demo", // the behavior of an HPA has Kubernetes' own type
 	},
 	"github.com/kedacore/": {"scaler", "cmd/inference-scaler/demo"},

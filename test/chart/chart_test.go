@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -163,13 +164,22 @@ func TestRefusedValues(t *testing.T) {
 	}
 }
 
-// TestNothingIsGrantedBeyondWhatIsRead holds the roles to what the code reads: the
-// doc comment of its package says that, and the real control plane tries it.
+// TestNothingIsGrantedBeyondWhatIsRead compares the roles with the doc comments of the
+// packages that use the API server. The end-to-end tests run with these roles.
 func TestNothingIsGrantedBeyondWhatIsRead(t *testing.T) {
 	out, err := render("inference-scaler", "keda", map[string]any{"secrets": true, "scaleTargets": []any{"argoproj.io/rollouts"}})
 	require.NoError(t, err)
-	doc, err := os.ReadFile("../../metricsource/kubernetes/doc.go")
-	require.NoError(t, err)
+	var doc strings.Builder
+	for _, pattern := range []string{"../../metricsource/kubernetes/doc.go", "../../metricsource/kubernetes/*/doc.go"} {
+		files, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		require.NotEmpty(t, files, pattern)
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			require.NoError(t, err)
+			doc.Write(text)
+		}
+	}
 	for _, text := range regexp.MustCompile(`(?m)^---$`).Split(out["rbac.yaml"], -1) {
 		var role struct {
 			Rules []struct{ APIGroups, Resources, Verbs []string }
@@ -181,12 +191,11 @@ func TestNothingIsGrantedBeyondWhatIsRead(t *testing.T) {
 			}
 			for _, resource := range rule.Resources {
 				require.NotContains(t, resource, "*")
-				word := strings.Split(resource, "/")
-				named := word[len(word)-1]
+				named := path.Base(resource) // of a subresource, the subresource
 				if named == "configmaps" {
 					named = "ConfigMap"
 				}
-				require.Contains(t, string(doc), named, "%v", rule)
+				require.Contains(t, doc.String(), named, "%v", rule)
 			}
 		}
 	}

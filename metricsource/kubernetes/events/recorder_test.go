@@ -1,13 +1,17 @@
-package kubernetes
+package events
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes/lease"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -16,19 +20,38 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	kubefake "k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 )
 
-// recorder starts a replica's Recorder; stop returns after Run has.
+// fixture is a cluster in which the ScaledObject ns/so exists.
+type fixture struct {
+	t    *testing.T
+	kube *kubefake.Clientset
+	log  bytes.Buffer
+}
+
+func newFixture(t *testing.T) *fixture { return &fixture{t: t, kube: kubefake.NewSimpleClientset()} }
+
+func uid(namespace, scaledObject string) (types.UID, bool) {
+	return "uid-so", namespace == "ns" && scaledObject == "so"
+}
+
+// recorder starts a replica's Lease and Recorder; stop returns when both have ended.
 func (f *fixture) recorder(identity string) (r *Recorder, stop func()) {
-	r, err := f.cluster.NewRecorder(RecorderOptions{Namespace: "system", Identity: identity})
+	log := slog.New(slog.NewTextHandler(&f.log, nil))
+	held, err := lease.New(f.kube, lease.Options{Namespace: "system", Name: "events", Identity: identity, Logger: log})
 	require.NoError(f.t, err)
-	ctx, cancel := context.WithCancel(background)
-	done := make(chan error, 1)
+	r = New(f.kube, held, uid, log)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 2)
+	go func() { done <- held.Run(ctx) }()
 	go func() { done <- r.Run(ctx) }()
 	stopped := false
 	stop = func() {
 		if cancel(); !stopped {
+			require.NoError(f.t, <-done)
 			require.NoError(f.t, <-done)
 			stopped = true
 		}
@@ -40,14 +63,14 @@ func (f *fixture) recorder(identity string) (r *Recorder, stop func()) {
 
 func (f *fixture) events() []eventsv1.Event {
 	synctest.Wait()
-	list, err := f.kube.EventsV1().Events("ns").List(background, metav1.ListOptions{})
+	list, err := f.kube.EventsV1().Events("ns").List(context.Background(), metav1.ListOptions{})
 	require.NoError(f.t, err)
 	return list.Items
 }
 
 func TestRecorderWritesOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, Options{}, newObject("ns", "so", named("asr"))).run()
+		f := newFixture(t)
 		r, _ := f.recorder("me")
 		start := time.Now()
 		r.Event("ns", "so", "CapacityLimited", "9 wanted, 8 fit", true)
@@ -83,9 +106,9 @@ func TestRecorderWritesOnce(t *testing.T) {
 	})
 }
 
-func TestRecorderLeadership(t *testing.T) {
+func TestOnlyTheHolderOfTheLeaseWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, Options{}, newObject("ns", "so", named("asr"))).run()
+		f := newFixture(t)
 		one, stop := f.recorder("one")
 		two, _ := f.recorder("two")
 		both := func(note string) {
@@ -98,8 +121,7 @@ func TestRecorderLeadership(t *testing.T) {
 		require.Equal(t, "one", got[0].ReportingInstance)
 
 		stop()
-		require.False(t, one.holdsLease())
-		time.Sleep(leaseDuration)
+		time.Sleep(15 * time.Second) // the duration of the Lease
 		both("second")
 		got = f.events()
 		require.Len(t, got, 2)
@@ -109,53 +131,32 @@ func TestRecorderLeadership(t *testing.T) {
 
 func TestRecorderOutlivesFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, Options{}, newObject("ns", "so", named("asr"))).run()
-		var forbidden atomic.Bool
-		forbidden.Store(true)
-		refuse := func(a clienttesting.Action) (bool, runtime.Object, error) {
-			if !forbidden.Load() {
-				return false, nil, nil
+		f := newFixture(t)
+		refuse := func(forbidden *atomic.Bool) clienttesting.ReactionFunc {
+			return func(a clienttesting.Action) (bool, runtime.Object, error) {
+				return forbidden.Load(), nil, apierrors.NewForbidden(schema.GroupResource{Resource: a.GetResource().Resource}, "", errors.New("no"))
 			}
-			return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: a.GetResource().Resource}, "", errors.New("no"))
 		}
-		f.kube.PrependReactor("*", "leases", refuse)
+		var leases, writes atomic.Bool
+		f.kube.PrependReactor("*", "leases", refuse(&leases))
+		f.kube.PrependReactor("create", "events", refuse(&writes))
+		leases.Store(true)
 		r, _ := f.recorder("me")
-		time.Sleep(50 * time.Second)
-		synctest.Wait()
-		require.False(t, r.holdsLease())
-		require.Equal(t, 1, strings.Count(f.log.String(), "verb=get resource=leases.coordination.k8s.io"), f.log)
 		r.Event("ns", "so", "Reason", "dropped", false)
 		require.Empty(t, f.events())
-
-		forbidden.Store(false)
+		leases.Store(false)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		require.True(t, r.holdsLease())
 
-		forbidden.Store(true)
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		require.False(t, r.holdsLease(), "a Lease that cannot be renewed is lost")
-		forbidden.Store(false)
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		require.True(t, r.holdsLease())
-
-		var denied atomic.Bool
-		denied.Store(true)
-		f.kube.PrependReactor("create", "events", func(a clienttesting.Action) (bool, runtime.Object, error) {
-			return denied.Load(), nil, apierrors.NewForbidden(schema.GroupResource{Resource: "events"}, "", errors.New("no"))
-		})
+		writes.Store(true)
 		r.Event("ns", "so", "Reason", "note", false)
 		require.Empty(t, f.events())
 		require.Contains(t, f.log.String(), "resource=events.events.k8s.io")
-		denied.Store(false)
 		r.Event("ns", "so", "Reason", "note", false)
-		require.Len(t, f.events(), 1, "an event that was not written may be asked for again")
+		require.Empty(t, f.events())
+		require.Equal(t, 1, strings.Count(f.log.String(), "resource=events.events.k8s.io"), "logged once a minute")
+		writes.Store(false)
+		r.Event("ns", "so", "Reason", "note", false)
+		require.Len(t, f.events(), 1, "an event that was not written may be queued again")
 	})
-}
-
-func TestRecorderNeedsIdentity(t *testing.T) {
-	_, err := newCluster(clients{}, Options{}).NewRecorder(RecorderOptions{Namespace: "system"})
-	require.ErrorContains(t, err, "identity")
 }
