@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -19,7 +18,7 @@ const discovery = 2 * time.Minute
 
 var (
 	errUnknownPod = fmt.Errorf("ready for %s, and Prometheus has no series of it: is it scraped there, with the labels namespace and pod?", discovery)
-	errLostPod    = errors.New("Prometheus has no fresh series of it any more")
+	errLostPod    = errors.New("no fresh series of it at Prometheus")
 )
 
 // pod is one pod of a group. The group's lock guards what changes.
@@ -108,16 +107,16 @@ func (g *Group) read(ctx context.Context, pods []*pod) (map[string]*reading, err
 	}
 	for _, e := range found {
 		if r := readings[string(e.Metric["pod"])]; r != nil && e.Histogram == nil {
-			r.take(e, g.cfg.Want)
+			r.add(e, g.cfg.Want)
 		}
 	}
 	g.findEngines(ctx, readings)
 	return readings, nil
 }
 
-// take adds an element to the reading. A label that the target's own labels hold is
-// theirs: two series that differ in nothing else are one, and the last counts.
-func (r *reading) take(e *model.Sample, want *metricsource.Want) {
+// add adds an element to the reading. The target's labels replace those of the element:
+// two series that differ in nothing else are one, and the last counts.
+func (r *reading) add(e *model.Sample, want *metricsource.Want) {
 	b := labels.NewBuilder(labelsOf(e.Metric))
 	r.pod.spec.Labels.Range(func(l labels.Label) { b.Del(l.Name) })
 	ls := b.Labels()
@@ -150,8 +149,8 @@ func (g *Group) findEngines(ctx context.Context, readings map[string]*reading) {
 	}
 }
 
-// note writes the reading, and notes the outcome. The last samples stay, but for those
-// that a reading of all that is needed does not hold.
+// note writes the reading, and notes the outcome. A reading with all needed series
+// replaces the last samples; any other leaves those that it does not hold.
 func (r *reading) note(now time.Time, want *metricsource.Want) {
 	p, missing, err := r.pod, want.Missing(r.role), r.err
 	idle := len(missing) > 0 && want.Idle(r.role, r.engine)
@@ -196,11 +195,11 @@ func (p *pod) notFound(now time.Time) error {
 	return errUnknownPod
 }
 
-// labelsOf are the labels of an element, as valid UTF-8.
+// labelsOf are the labels of an element. JSON is decoded to valid UTF-8.
 func labelsOf(m model.Metric) labels.Labels {
 	b := labels.NewBuilder(labels.EmptyLabels())
 	for name, value := range m {
-		b.Set(strings.ToValidUTF8(string(name), "\uFFFD"), strings.ToValidUTF8(string(value), "\uFFFD"))
+		b.Set(string(name), string(value))
 	}
 	return b.Labels()
 }

@@ -164,6 +164,27 @@ func TestEnginesBeforeTheirFirstRequest(t *testing.T) {
 	}
 }
 
+// The last samples stay through answers that lack needed series.
+func TestNeededSeriesAreMissing(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, s *fleet) {
+		s.store.has(t, "a", engine("a", 7, 3)...)
+		s.set("a")
+		s.after(0)
+		good := time.Now()
+		s.store.has(t, "a", `e:running{namespace="llm",pod="a",instance="10.0.0.1:8000",reason="capacity"}`, 4.0)
+		s.after(5 * time.Second)
+		st := s.status("a")
+		var none *metricsource.NoSeriesError
+		require.ErrorAs(t, st.Err, &none)
+		require.Equal(t, []string{`sum by (pod) (e:waiting{reason="capacity"}) or sum by (pod) (e:queue)`}, none.Missing)
+		require.Equal(t, good, st.Answered)
+		require.Equal(t, time.Now(), st.Tried)
+		require.Equal(t, map[string]float64{"a": 7}, s.load("e:waiting"))
+		require.Equal(t, map[string]float64{"a": 4}, s.load("e:running"))
+		require.Equal(t, map[string]float64{"a": 1}, s.load("up"))
+	})
+}
+
 // A second query that fails says nothing of pods with series.
 func TestASecondQueryThatFails(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, s *fleet) {

@@ -67,7 +67,7 @@ func (g *Group) write(now time.Time, q *ownQuery, found model.Vector, pods []*po
 	for _, p := range pods {
 		asked[p.spec.Name] = p
 		if p.own[q.Name] != nil && g.pods[p.spec.Name] == p {
-			points[p.own[q.Name]] = nil // what it had before ends
+			points[p.own[q.Name]] = nil // its elements end if the result has none
 		}
 	}
 	for _, e := range found {

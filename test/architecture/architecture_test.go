@@ -83,6 +83,7 @@ var mayImport = map[string][]string{
 	"metricsource/scrape":        {"metricsource", "metricsource/httpclient", "metricsource/exposition", "metricsource/schedule"},
 	"metricsource/prometheus":    {"metricsource", "metricsource/excerpt", "metricsource/httpclient", "metricsource/schedule"},
 	"metricsource/push":          {"metricsource", "metricsource/excerpt", "metricsource/schedule", "proto/demand/v1"},
+	"metricsource/sourcetest":    {"metricsource"}, // what each of them must do
 	"examples/push/apiserver":    {"metricsource/push/reporter"},
 	"metricsource/push/reporter": {"proto/demand/v1"},
 	"metricsource/kubernetes":    {"metricsource/cluster"},
