@@ -21,7 +21,7 @@ import (
 	"github.com/inference-scaler/inference-scaler/scaler/migrate"
 )
 
-// exit is an error that ends the process with a code of its own.
+// exit is an error with an exit code.
 type exit struct {
 	code int
 	error
@@ -31,8 +31,8 @@ func (e exit) Unwrap() error { return e.error }
 
 // The codes of check, beside 0.
 const (
-	exitFound     = 1 // there is something to mend
-	exitUnchecked = 2 // it could not be looked at
+	exitFound     = 1 // there are findings
+	exitUnchecked = 2 // something could not be checked
 )
 
 type checkFlags struct {
@@ -115,13 +115,13 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 	}
 	failures, warnings := report.Count()
 	if f.failOn == "warning" && failures+warnings > 0 || f.failOn == "error" && failures > 0 {
-		cmd.SilenceErrors = true // all is said
+		cmd.SilenceErrors = true // the report contains them
 		return exit{exitFound, errors.New("there is something to mend")}
 	}
 	return nil
 }
 
-// fit refuses flags that mean nothing in what is asked for.
+// fit refuses flags that have no effect in the chosen mode.
 func (f *checkFlags) fit(given *pflag.FlagSet) error {
 	for _, mode := range []struct {
 		on    bool
@@ -177,7 +177,7 @@ func (f *checkFlags) validate(args []string) error {
 	return nil
 }
 
-// documents are what could be read; the error says what could not.
+// documents returns the objects that can be read, and an error for the others.
 func (f *checkFlags) documents(cmd *cobra.Command, args []string) ([]*manifest.Document, error) {
 	if f.cluster {
 		return f.ofCluster(cmd.Context())
@@ -208,7 +208,7 @@ func (f *checkFlags) ofCluster(ctx context.Context) ([]*manifest.Document, error
 	return manifest.Read("", bytes.NewReader(text))
 }
 
-// manifests are the files that a name on the command line stands for.
+// manifests returns the file, or the files of a directory.
 func manifests(name string) ([]string, error) {
 	if name == "-" {
 		return []string{name}, nil

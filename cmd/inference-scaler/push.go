@@ -20,13 +20,13 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/push"
 )
 
-// pushFlags say where demand may be reported, and by whom.
+// pushFlags are the flags of reports.
 type pushFlags struct {
 	grpcAddress, httpAddress string
 	tokenFile, peers         string
 }
 
-// pushing is what takes reports of demand.
+// pushing is the servers and the store of reported demand.
 type pushing struct {
 	flags  pushFlags
 	tls    *listen.TLS
@@ -37,8 +37,7 @@ type pushing struct {
 	grpc, http *listen.Server
 }
 
-// newPushing returns nil where nobody could report: there is no token, and no CA
-// for certificates.
+// newPushing returns nil without a token and without a client CA: nobody could report.
 func newPushing(f pushFlags, tls *listen.TLS, reg prometheus.Registerer, logger *slog.Logger) (*pushing, error) {
 	if f.tokenFile == "" && !tls.Mutual() {
 		logger.Info("no demand can be reported: there is neither --push-token-file nor --tls-client-ca")
@@ -79,7 +78,7 @@ func newPushing(f pushFlags, tls *listen.TLS, reg prometheus.Registerer, logger 
 	return p, nil
 }
 
-// reports is nil where there are none.
+// reports is nil without servers.
 func (p *pushing) reports() *push.Store {
 	if p == nil {
 		return nil
@@ -87,7 +86,7 @@ func (p *pushing) reports() *push.Store {
 	return p.store
 }
 
-// servers is empty where nobody could report.
+// servers is empty if nobody can report.
 func (p *pushing) servers() []*listen.Server {
 	if p == nil {
 		return nil
@@ -95,7 +94,7 @@ func (p *pushing) servers() []*listen.Server {
 	return []*listen.Server{p.grpc, p.http}
 }
 
-// run serves until ctx ends; the store works on until working does.
+// run serves until ctx ends; the store runs until working ends.
 func (p *pushing) run(ctx, working context.Context, g *errgroup.Group) {
 	if p == nil {
 		return

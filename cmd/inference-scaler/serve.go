@@ -36,7 +36,7 @@ import (
 const (
 	// stopWithin bounds a graceful stop; Kubernetes kills after 30 s by default.
 	stopWithin = 15 * time.Second
-	// readyProbe is how often readiness is looked at until it is there.
+	// readyProbe is the period of readiness checks until the scaler is ready.
 	readyProbe = 100 * time.Millisecond
 
 	// maxMessage is more than any metadata that a trigger accepts, in bytes.
@@ -47,7 +47,7 @@ const (
 	namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 )
 
-// namespaceName is what Kubernetes calls a DNS label.
+// namespaceName is a DNS label, as Kubernetes requires.
 var namespaceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
 // serveFlags mirror the command line.
@@ -94,7 +94,7 @@ func serveCommand() *cobra.Command {
 	return cmd
 }
 
-// idle refuses flags that would do nothing beside others, in silence.
+// idle refuses flags that have no effect with the others.
 func (f *serveFlags) idle(given func(flag string) bool) error {
 	var errs []error
 	refuse := func(where string, flags ...string) {
@@ -159,7 +159,7 @@ func serve(ctx context.Context, f serveFlags) error {
 		return err
 	}
 
-	// What works for the calls outlives them: it stops when they have ended.
+	// The sources outlive the calls that use them.
 	g, ctx := errgroup.WithContext(ctx)
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWorking()
@@ -189,7 +189,7 @@ func serve(ctx context.Context, f serveFlags) error {
 	return await(g, ctx, logger)
 }
 
-// useCluster has the scaler use what there is: an interface that holds nil is none.
+// useCluster leaves an interface nil, instead of one that holds a nil pointer.
 func useCluster(opts *evaluator.Options, cluster *kubernetes.Cluster, recorder *events.Recorder) {
 	if cluster != nil {
 		opts.Cluster, opts.Secrets = cluster, cluster
@@ -229,8 +229,8 @@ func newHTTPServer(f serveFlags, s *scaler.Scaler, e *evaluator.Evaluator, reg *
 	return listen.NewHTTP(listen.Options{Name: "http", Flag: "http-address", Address: f.httpAddress, Registerer: reg, Logger: logger}, mux)
 }
 
-// await waits for all, but after a stop no longer than stopWithin: a client
-// library that waits for an unreachable API server must not hold up a rollout.
+// await waits for all goroutines, but after a stop no longer than twice stopWithin: client-go
+// may wait for an unreachable API server, and must not delay a rollout.
 func await(g *errgroup.Group, ctx context.Context, logger *slog.Logger) error {
 	ended := make(chan error, 1)
 	go func() { ended <- g.Wait() }()
@@ -293,8 +293,7 @@ func connect(f serveFlags, logger *slog.Logger) (*kubernetes.Cluster, *lease.Lea
 	return cluster, writer, events.New(cluster.Client(), writer, cluster.UID, logger), nil
 }
 
-// ownName tells the replicas of this scaler apart. The host's name is the pod's,
-// but for pods that share their node's.
+// ownName identifies this replica. The host name is the pod's name, except with hostNetwork.
 func ownName() (string, error) {
 	if name := os.Getenv("POD_NAME"); name != "" {
 		return name, nil
@@ -313,7 +312,7 @@ func ownNamespace() string {
 	return strings.TrimSpace(string(ns))
 }
 
-// announce tells gRPC's health service when the scaler is ready.
+// announce sets the status of gRPC's health service once the scaler is ready.
 func announce(ctx context.Context, e *evaluator.Evaluator, healthy *health.Server, logger *slog.Logger) error {
 	healthy.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	begun := time.Now()
