@@ -38,7 +38,8 @@ func NewTLS(cert, key, clientCA string, logger *slog.Logger) (*TLS, error) {
 		return nil, errors.New("--tls-cert and --tls-key: wanted: both, or neither; --tls-client-ca needs them")
 	}
 	t := &TLS{cert: cert, key: key, clientCA: clientCA, logger: logger}
-	return t, t.reload()
+	err := t.reload()
+	return t, err
 }
 
 // Mutual reports whether callers have to show a certificate.
