@@ -129,62 +129,19 @@ func (p polled) set(targets []target) {
 	p.Set(all)
 }
 
-// observe asks the cluster for the workload if it changed, points the sources at it, and
-// returns what they show.
-func (t *Trigger) observe(now time.Time) (evidence.Observation, error) {
-	s := t.sources
-	if s.changed.Swap(false) {
-		if err := t.follow(); err != nil {
-			s.changed.Store(true)
-			return evidence.Observation{}, err
-		}
+// follow asks the cluster for the workload if it may have changed, and points the
+// sources at it. findCycle is an error if the workload follows itself.
+func (s *sources) follow(findCycle func() error) error {
+	if !s.changed.Swap(false) {
+		return nil
 	}
-	o := evidence.Observation{
-		Workload: s.workload,
-		Opened:   s.opened,
-		Leader:   t.leader(),
-		Capacity: t.claimant.Capacity(s.workload),
-	}
-	s.tried = true
-	if s.pods != nil {
-		o.Pods = evidence.Samples{Window: s.window, Statuses: s.statuses(now)}
-		for _, st := range o.Pods.Statuses {
-			s.tried = s.tried && !st.Tried.IsZero()
-		}
-	}
-	o.Departed = s.departed
-	if p, ok := s.pods.(polled); ok {
-		o.Queries = map[string]metricsource.QueryStatus{}
-		for _, q := range p.Queries() {
-			o.Queries[q.Target] = q
-		}
-	}
-	o.Upstream = s.upstream.observe()
-	return o, nil
-}
-
-// follow points the sources at the present workload.
-func (t *Trigger) follow() error {
-	s := t.sources
-	if c := s.opts.Cluster; c != nil {
-		w, err := c.Workload(s.object.Namespace, s.object.Name)
-		if errors.Is(err, cluster.ErrNotFound) && s.pods != nil {
-			// The addresses of its pods may be another workload's next.
-			s.permit.allowOnly(nil)
-			s.pods.set(nil)
-		}
-		if err != nil {
-			return err
-		}
-		s.workload = &w
-		s.permit.allowOnly(w.Pods)
-		maps.DeleteFunc(s.departed, func(uid string, _ bool) bool {
-			return !slices.ContainsFunc(w.Pods, func(p cluster.Pod) bool { return p.UID == uid })
-		})
-	}
-	if s.cycle = t.findCycle(); s.cycle != nil {
+	if err := s.find(); err != nil {
 		s.changed.Store(true)
-		if t.spec.Load == nil {
+		return err
+	}
+	if s.cycle = findCycle(); s.cycle != nil {
+		s.changed.Store(true)
+		if s.spec.Load == nil {
 			return s.cycle
 		}
 	}
@@ -193,6 +150,48 @@ func (t *Trigger) follow() error {
 	}
 	s.upstream.follow()
 	return nil
+}
+
+// find asks the cluster for the workload.
+func (s *sources) find() error {
+	if s.opts.Cluster == nil {
+		return nil
+	}
+	w, err := s.opts.Cluster.Workload(s.object.Namespace, s.object.Name)
+	if errors.Is(err, cluster.ErrNotFound) && s.pods != nil {
+		// The addresses of its pods may be another workload's next.
+		s.permit.allowOnly(nil)
+		s.pods.set(nil)
+	}
+	if err != nil {
+		return err
+	}
+	s.workload = &w
+	s.permit.allowOnly(w.Pods)
+	maps.DeleteFunc(s.departed, func(uid string, _ bool) bool {
+		return !slices.ContainsFunc(w.Pods, func(p cluster.Pod) bool { return p.UID == uid })
+	})
+	return nil
+}
+
+// observe returns what the sources show.
+func (s *sources) observe(now time.Time) evidence.Observation {
+	o := evidence.Observation{Workload: s.workload, Opened: s.opened, Upstream: s.upstream.observe()}
+	s.tried = true
+	if s.pods != nil {
+		o.Pods = evidence.Samples{Window: s.window, Statuses: s.statuses(now)}
+		for _, st := range o.Pods.Statuses {
+			s.tried = s.tried && !st.Tried.IsZero()
+		}
+	}
+	o.Departed = s.departed // after statuses, which adds to it
+	if p, ok := s.pods.(polled); ok {
+		o.Queries = map[string]metricsource.QueryStatus{}
+		for _, q := range p.Queries() {
+			o.Queries[q.Target] = q
+		}
+	}
+	return o
 }
 
 // statuses are those of the targets. Pods that ended are not read any more: what is left

@@ -179,6 +179,17 @@ func (t *Trigger) evaluate(ctx context.Context) {
 	t.publish(before, a)
 }
 
+// observe points the sources at the present workload, and returns what they show.
+func (t *Trigger) observe(now time.Time) (evidence.Observation, error) {
+	if err := t.sources.follow(t.findCycle); err != nil {
+		return evidence.Observation{}, err
+	}
+	o := t.sources.observe(now)
+	o.Leader = t.leader()
+	o.Capacity = t.claimant.Capacity(o.Workload)
+	return o, nil
+}
+
 // publish makes the answer the present one, and calls the subscribers.
 func (t *Trigger) publish(before, a *Answer) {
 	t.store(before, a)
