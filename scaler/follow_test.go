@@ -71,7 +71,7 @@ func TestTheAPITierFollows(t *testing.T) {
 	})
 }
 
-func TestAPausedLeaderCountsAsItStands(t *testing.T) {
+func TestPausedLeaderCountsItsReplicas(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		w.network.add("10.0.0.1:9090", asr(150))
 		w.cluster.declare(leading)

@@ -527,5 +527,3 @@ func (r *recorder) has(reason string) bool {
 func asr(active int) string {
 	return fmt.Sprintf("asr_active_requests %d\nasr_active_streams 0\nasr_batch_queue_depth 0\nasr_stream_queue_depth 0\n", active)
 }
-
-func addr(text string) netip.Addr { return netip.MustParseAddr(text) }

@@ -179,7 +179,7 @@ func TestNothingKnownIsUnavailable(t *testing.T) {
 	})
 }
 
-func TestAnswersOutliveTheClustersWord(t *testing.T) {
+func TestAnswersOutliveTheCluster(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		w.network.add("10.0.0.1:9090", asr(7))
 		w.cluster.declare(onPods)

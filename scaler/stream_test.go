@@ -19,7 +19,7 @@ func seconds(all ...float64) []time.Duration {
 	return out
 }
 
-func TestStreamSaysTrueOnTheEdgeOnly(t *testing.T) {
+func TestStreamSendsTrueOnTheEdgeOnly(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		a := w.network.add("10.0.0.1:9090", asr(0))
 		w.cluster.declare(onPods)
@@ -41,7 +41,7 @@ func TestStreamSaysTrueOnTheEdgeOnly(t *testing.T) {
 	})
 }
 
-func TestStreamSaysOnOpenThatItIsActive(t *testing.T) {
+func TestStreamSendsTrueOnOpen(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		w.network.add("10.0.0.1:9090", asr(3))
 		w.cluster.declare(onPods)
@@ -64,7 +64,7 @@ func TestNewStreamWaitsForTheFirstReading(t *testing.T) {
 	})
 }
 
-func TestActivationIsRepeatedUntilItIsHeard(t *testing.T) {
+func TestActivationIsRepeatedUntilItTakesEffect(t *testing.T) {
 	inBubble(t, false, func(t *testing.T, w *world) {
 		for _, e := range []string{"a:9090", "b:9090", "c:9090"} {
 			w.network.add(e, asr(2))

@@ -78,7 +78,7 @@ func TestARequestThatCameAndWentWakes(t *testing.T) {
 	})
 }
 
-func TestWakeUpThatWasLostIsSaidAgainUnlessPaused(t *testing.T) {
+func TestLostActivationIsRepeatedUnlessPaused(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		api := w.network.add(apiServer, queue(0, 0))
 		w.asleep(behindAPI)

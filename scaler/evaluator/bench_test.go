@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"testing"
 	"time"
 
@@ -66,7 +67,7 @@ func readOnce(b *testing.B, address string, pods int) *Trigger {
 	ip := netip.MustParseAddr("10.0.0.0")
 	for i := range pods {
 		ip = ip.Next()
-		w.Pods = append(w.Pods, cluster.Pod{Name: fmt.Sprint("pod-", i), UID: fmt.Sprint(i), IP: ip.String(), Phase: "Running", Ready: true})
+		w.Pods = append(w.Pods, cluster.Pod{Name: fmt.Sprint("pod-", i), UID: strconv.Itoa(i), IP: ip.String(), Phase: "Running", Ready: true})
 	}
 	e := New(Options{Cluster: oneFleet{workload: w}, Scraper: scraper})
 	b.Cleanup(e.Close)

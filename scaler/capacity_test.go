@@ -120,7 +120,7 @@ func TestNoMoreThanTheGPUsHold(t *testing.T) {
 
 // What an answer tells of room is true within a second, though it changes no number
 // and nobody reads a pod.
-func TestRoomIsToldOfAsItIs(t *testing.T) {
+func TestExplanationShowsTheNewestCapacity(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		w.cluster.provide(0)
 		w.cluster.declare(leading)
@@ -234,7 +234,7 @@ func TestCapacityNeedsKubernetes(t *testing.T) {
 
 // Replicas that were given and never come up keep the GPUs from others for a minute, and
 // not for ever.
-func TestWhatNeverComesUpLapses(t *testing.T) {
+func TestUnboundReplicasExpire(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		w.cluster.provide(8)
 		a := w.gpuFleet(leading)
@@ -278,7 +278,7 @@ func TestAnOldTriggerClaimsNothing(t *testing.T) {
 	})
 }
 
-func TestAFollowerNeedsNobodyForWhatCannotRun(t *testing.T) {
+func TestFollowerIgnoresReplicasThatCannotRun(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		w.cluster.provide(3)
 		a := w.gpuFleet(leading)
