@@ -52,7 +52,7 @@ func (d *deciding) capacity() {
 // follows either value.
 func (d *deciding) limitedTo(n int) (value float64, hint string) {
 	target, current := d.in.Policy.Target, d.in.Replicas
-	limited, ok := hpa.ValueFor(n, current, hpa.Milli(target), hpa.DefaultTolerances)
+	limited, ok := hpa.ValueFor(n, current, hpa.Milli(target), hpa.TolerancesOf(nil))
 	whole := float64(n) * target
 	switch {
 	case !ok:

@@ -55,7 +55,7 @@ type Scale struct {
 	Status int // status.replicas: the pods that exist
 }
 
-// Result is what a sync does.
+// Result is what a sync does. Whether it grows the workload: Replicas > Scale.Spec.
 type Result struct {
 	// Replicas is spec.replicas after the sync.
 	Replicas int
@@ -137,11 +137,11 @@ func (s Spec) propose(scale Scale, metrics []Metric) (replicas int, tolerated, o
 			failed++
 			continue
 		}
-		if n, within := m.Replicas(scale.Status, tolerances); replicas == 0 || n > replicas {
+		if n, within := m.Replicas(scale.Status, tolerances); n > replicas {
 			replicas, tolerated = n, within
 		}
 	}
-	return max(0, replicas), tolerated, failed < len(metrics) && (failed == 0 || replicas >= scale.Spec)
+	return replicas, tolerated, failed < len(metrics) && (failed == 0 || replicas >= scale.Spec)
 }
 
 // normalize applies stabilization, policies and bounds to a proposal, and

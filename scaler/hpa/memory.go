@@ -85,8 +85,8 @@ func (m *Memory) stabilizeDown(now time.Time, proposed int) int {
 }
 
 // recommend records a recommendation in the place of an expired one, or of none
-// (-1). The controller keeps one expired recommendation for each sync that was
-// left out; they count again if the windows become longer.
+// (-1). An expired recommendation that stays counts again if a window becomes
+// longer.
 func (m *Memory) recommend(reuse int, r recommendation) {
 	if reuse < 0 {
 		m.recommendations = append(m.recommendations, r)

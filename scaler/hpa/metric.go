@@ -30,7 +30,8 @@ func Milli(v float64) int64 {
 // Metric is one External metric of an HPA, with a target of type AverageValue.
 type Metric struct {
 	// Value is the sum over the metric's series, and Target the value per replica.
-	// Both are in thousandths; Target is at least 1, as the API server demands.
+	// Both are in thousandths. Value is not negative, as KEDA passes no such number;
+	// Target is at least 1, as the API server demands.
 	Value, Target int64
 	// Failed reports that the metric could not be read. Value has no effect then.
 	Failed bool
@@ -72,8 +73,8 @@ func (m Metric) ratio(replicas int) float64 {
 	return float64(m.Value) / (float64(m.Target) * float64(replicas))
 }
 
-// Tolerances are the deviations from the target on which the HPA does not act,
-// as shares of it: 0.1 is 10 %.
+// Tolerances are the deviations from the target on which the HPA does not act, as
+// shares of it: 0.1 is 10 %. [TolerancesOf] nil returns the defaults.
 type Tolerances struct {
 	Up, Down float64
 }
@@ -82,16 +83,13 @@ type Tolerances struct {
 // (kube-controller-manager --horizontal-pod-autoscaler-tolerance).
 const DefaultTolerance = 0.1
 
-// DefaultTolerances apply to an HPA without any tolerance of its own.
-var DefaultTolerances = Tolerances{Up: DefaultTolerance, Down: DefaultTolerance}
-
 // TolerancesOf returns the tolerances of an HPA's behavior, which may be nil.
 //
 // It mirrors [tolerancesForHpa].
 //
 // [tolerancesForHpa]: https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/controller/podautoscaler/horizontal.go#L1575
 func TolerancesOf(behavior *autoscalingv2.HorizontalPodAutoscalerBehavior) Tolerances {
-	t := DefaultTolerances
+	t := Tolerances{Up: DefaultTolerance, Down: DefaultTolerance}
 	if behavior == nil {
 		return t
 	}

@@ -55,11 +55,11 @@ func TestMetricReplicas(t *testing.T) {
 }
 
 func TestTolerancesOf(t *testing.T) {
-	zero, tenth := resource.MustParse("0"), resource.MustParse("50m")
-	require.Equal(t, DefaultTolerances, TolerancesOf(nil))
-	require.Equal(t, DefaultTolerances, TolerancesOf(&autoscalingv2.HorizontalPodAutoscalerBehavior{ScaleDown: &autoscalingv2.HPAScalingRules{}}))
+	zero, twentieth := resource.MustParse("0"), resource.MustParse("50m")
+	require.Equal(t, Tolerances{Up: 0.1, Down: 0.1}, TolerancesOf(nil))
+	require.Equal(t, TolerancesOf(nil), TolerancesOf(&autoscalingv2.HorizontalPodAutoscalerBehavior{ScaleDown: &autoscalingv2.HPAScalingRules{}}))
 	require.Equal(t, Tolerances{Up: 0, Down: 0.05}, TolerancesOf(&autoscalingv2.HorizontalPodAutoscalerBehavior{
-		ScaleUp: &autoscalingv2.HPAScalingRules{Tolerance: &zero}, ScaleDown: &autoscalingv2.HPAScalingRules{Tolerance: &tenth},
+		ScaleUp: &autoscalingv2.HPAScalingRules{Tolerance: &zero}, ScaleDown: &autoscalingv2.HPAScalingRules{Tolerance: &twentieth},
 	}))
 }
 
@@ -71,15 +71,15 @@ func TestValueFor(t *testing.T) {
 		value            int64
 		ok               bool
 	}{
-		{"beyond the tolerance", 10, 20, DefaultTolerances, 50_000, true},
-		{"within it, with a smaller value beyond it", 18, 19, DefaultTolerances, 85_499, true},
-		{"within it, and no smaller value", 28, 30, DefaultTolerances, 140_000, false},
-		{"within it, upwards", 12, 11, DefaultTolerances, 60_000, false},
-		{"the same", 10, 10, DefaultTolerances, 50_000, true},
+		{"beyond the tolerance", 10, 20, TolerancesOf(nil), 50_000, true},
+		{"within it, with a smaller value beyond it", 18, 19, TolerancesOf(nil), 85_499, true},
+		{"within it, and no smaller value", 28, 30, TolerancesOf(nil), 140_000, false},
+		{"within it, upwards", 12, 11, TolerancesOf(nil), 60_000, false},
+		{"the same", 10, 10, TolerancesOf(nil), 50_000, true},
 		{"no tolerance", 29, 30, Tolerances{}, 145_000, true},
 		{"a tolerance of its own", 9, 10, Tolerances{Up: 0, Down: 0.15}, 42_499, true},
 		{"every value is within the tolerance", 0, 10, Tolerances{Down: 1}, 0, false},
-		{"no pod", 3, 0, DefaultTolerances, 15_000, true},
+		{"no pod", 3, 0, TolerancesOf(nil), 15_000, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			value, ok := ValueFor(tc.replicas, tc.status, 5000, tc.tolerances)
