@@ -40,6 +40,10 @@ test-chart: ## Render and lint the Helm chart with Helm's own code (compiles Hel
 test-scheduler: ## Check what is counted as room against kube-scheduler's own code (compiles parts of Kubernetes: minutes, the first time)
 	CGO_ENABLED=0 $(GO) -C test/scheduler test -trimpath -vet=off -count=1 -timeout 15m -v ./...
 
+.PHONY: test-hpa
+test-hpa: ## Check the model of the HPA against the controller's own code; HPA_FIRST=N HPA_SEQUENCES=1 repeats a sequence (compiles parts of Kubernetes: minutes, the first time)
+	CGO_ENABLED=0 $(GO) -C test/hpa test -trimpath -vet=off -count=1 -timeout 15m -v ./...
+
 .PHONY: image
 image: ## Build the image without a container engine: an OCI layout in bin/image, for amd64 and arm64, with bills of materials
 	CGO_ENABLED=0 $(GO) -C test/image run -trimpath .

@@ -57,7 +57,7 @@ go -C test/tools build -buildvcs=false -o ../../bin/ tool || exit 1
 bin=$PWD/bin
 
 modules=(.)
-for dir in test/keda test/e2e test/scheduler test/chart test/image test/bench; do
+for dir in test/keda test/e2e test/scheduler test/hpa test/chart test/image test/bench; do
 	[[ -f $dir/go.mod ]] && modules+=("$dir")
 done
 
