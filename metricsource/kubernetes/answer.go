@@ -158,7 +158,7 @@ func (c *Cluster) ScaledObjects() []cluster.ScaledObject {
 	defer ix.mu.RUnlock()
 	var out []cluster.ScaledObject
 	for name, n := range ix.namespaces {
-		if _, synced := ix.scope(name); !synced {
+		if !ix.synced(name) {
 			continue
 		}
 		for _, v := range n.views {

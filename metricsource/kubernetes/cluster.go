@@ -9,6 +9,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes/informer"
+	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes/inventory"
+
 	"github.com/go-logr/logr"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -22,7 +26,7 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Options of a Cluster; the zero value is fit for use.
+// Options of a Cluster; the zero value is valid.
 type Options struct {
 	// Namespaces that are watched; empty: all of them.
 	Namespaces []string
@@ -33,7 +37,7 @@ type Options struct {
 	ScalePollInterval time.Duration
 }
 
-// clients are the ways to the API server; tests put fakes here.
+// clients of the API server; fakes in tests.
 type clients struct {
 	kube    kube.Interface
 	dynamic dynamic.Interface
@@ -41,23 +45,27 @@ type clients struct {
 	mapper  meta.RESTMapper
 }
 
-// Cluster watches the ScaledObjects of some namespaces, their scale targets and
-// pods. Its methods answer from memory and may be called from any goroutine.
+// Cluster watches the ScaledObjects of some namespaces, their scale targets and pods, and
+// what the inventory needs. Its methods answer from memory, but for Secret, and are safe
+// for concurrent use.
 type Cluster struct {
-	clients clients
-	opts    Options
-	log     *slog.Logger
-	index   *index
-	running atomic.Bool
+	clients   clients
+	opts      Options
+	log       *slog.Logger
+	index     *index
+	inventory *inventory.Watcher
+	running   atomic.Bool
+	// onInventory is set before anything runs.
+	onInventory func()
 }
 
-// New connects to the API server of cfg, which it does not change; it makes no
+// New prepares a Cluster of the API server of cfg, which it does not change. It makes no
 // request before Run.
 func New(cfg *rest.Config, opts Options) (*Cluster, error) {
 	cfg = rest.CopyConfig(cfg)
 	if cfg.QPS == 0 {
-		// client-go's default of 5 a second would queue the first reads of many
-		// scale subresources for seconds; the server has its own flow control.
+		// client-go's default of 5 requests a second delays the first reads of many
+		// scale subresources by seconds. The API server has its own flow control.
 		cfg.QPS, cfg.Burst = 50, 100
 	}
 	cfg.Wrap(refuseOpenly)
@@ -73,7 +81,7 @@ func New(cfg *rest.Config, opts Options) (*Cluster, error) {
 		return nil, fmt.Errorf("dynamic client: %w", err)
 	}
 	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(kc.Discovery()))
-	// scale.NewForConfig writes into the config it is given.
+	// scale.NewForConfig modifies its config.
 	sc, err := scale.NewForConfig(rest.CopyConfig(cfg), mapper, dynamic.LegacyAPIPathResolverFunc,
 		scale.NewDiscoveryScaleKindResolver(kc.Discovery()))
 	if err != nil {
@@ -95,64 +103,59 @@ func newCluster(cl clients, opts Options) *Cluster {
 	if len(opts.Namespaces) == 0 || opts.Namespaces[0] == metav1.NamespaceAll {
 		opts.Namespaces = []string{metav1.NamespaceAll}
 	}
-	return &Cluster{clients: cl, opts: opts, log: opts.Logger, index: newIndex(opts.Namespaces)}
+	c := &Cluster{clients: cl, opts: opts, log: opts.Logger}
+	c.inventory = inventory.New(inventory.Options{
+		Kube: cl.kube, Dynamic: cl.dynamic, Namespaces: opts.Namespaces, Logger: opts.Logger,
+		OnChange: func() {
+			if c.onInventory != nil {
+				c.onInventory()
+			}
+		},
+		OnClasses: func() { c.index.resolveTemplates() },
+	})
+	c.index = newIndex(opts.Namespaces, c.inventory)
+	return c
 }
 
-// Run watches until ctx is done and returns nil once everything it started has
-// ended. It may be called once.
+// Run watches until ctx is done and returns nil when everything it started has ended. It
+// may be called once.
 //
-// onChange is called whenever what Workload or ScaledObject answer of a
-// ScaledObject may have changed, and for each of them when the first listing of
-// its namespace has ended. It is called from the goroutines that keep the index
-// current and must return at once; it may call Cluster's methods. So is onInventory,
-// whenever what Inventory answers may have changed.
+// onChange is called when the result of Workload or ScaledObject may have changed for a
+// ScaledObject, and for each ScaledObject of a namespace after the first listing.
+// onInventory is called when the result of Inventory may have changed. Both are called from
+// the goroutines that keep the indexes current, and must return at once. They may call the
+// methods of Cluster.
 //
-// An API server that cannot be reached, a missing CRD and missing permissions
-// are logged and retried, never returned.
+// If the API server cannot be reached, a CRD is missing or a right is missing, that is
+// logged and retried, never returned.
 func (c *Cluster) Run(ctx context.Context, onChange func(namespace, scaledObject string), onInventory func()) error {
 	if !c.running.CompareAndSwap(false, true) {
 		return errors.New("kubernetes: Cluster.Run was called before")
 	}
-	c.index.onChange, c.index.onInventory = onChange, onInventory
-	var watches []watch
+	c.index.onChange, c.onInventory = onChange, onInventory
+	watches := map[string][]*informer.Watch{}
 	for _, ns := range c.opts.Namespaces {
-		ws, err := c.watches(ns)
-		if err != nil {
+		var err error
+		if watches[ns], err = c.watches(ns); err != nil {
 			return err
 		}
-		watches = append(watches, ws...)
 	}
-
-	inventory, err := c.inventoryWatches()
-	if err != nil {
-		return err
-	}
-
-	// What client-go itself has to say goes through our logger too.
+	// client-go's own messages go to our logger.
 	ctx = klog.NewContext(ctx, logr.FromSlogHandler(c.log.Handler()))
 	g, ctx := errgroup.WithContext(ctx)
-	for _, w := range slices.Concat(watches, inventory) {
+	for ns, ws := range watches {
+		for _, w := range ws {
+			g.Go(func() error {
+				w.Run(ctx)
+				return nil
+			})
+		}
 		g.Go(func() error {
-			w.informer.RunWithContext(ctx)
+			c.awaitSync(ctx, ns, ws)
 			return nil
 		})
 	}
-	for _, w := range inventory {
-		g.Go(func() error {
-			c.followListing(ctx, w)
-			return nil
-		})
-	}
-	g.Go(func() error {
-		c.watchAutoscalers(ctx)
-		return nil
-	})
-	for _, ns := range c.opts.Namespaces {
-		g.Go(func() error {
-			c.awaitSync(ctx, ns, watches)
-			return nil
-		})
-	}
+	g.Go(func() error { return c.inventory.Run(ctx) })
 	p := newPoller(c.clients, c.index, c.opts.ScalePollInterval, c.log)
 	g.Go(func() error {
 		p.run(ctx)
@@ -161,8 +164,21 @@ func (c *Cluster) Run(ctx context.Context, onChange func(namespace, scaledObject
 	return g.Wait()
 }
 
-// Synced reports whether the first listing of every namespace watched has ended.
+// Synced reports whether the first listings of every watched namespace have ended.
 func (c *Cluster) Synced() bool { return c.index.allSynced() }
+
+// Inventory returns what the nodes offer, what their pods hold, and the workloads of
+// ScaledObjects with external triggers: all at one moment. The error gives the reason why
+// there is none, or wraps cluster.ErrNotSynced before the first listings have ended.
+func (c *Cluster) Inventory() (*cluster.Inventory, error) {
+	if inv, err := c.inventory.Current(); inv != nil || err != nil {
+		return inv, err
+	}
+	ix := c.index
+	ix.mu.Lock() // no pod and no workload changes until the inventory is built
+	defer ix.mu.Unlock()
+	return c.inventory.Build(ix.workloads(), ix.synced)
+}
 
 // Client returns the client of the API server, for the packages below that write.
 func (c *Cluster) Client() kube.Interface { return c.clients.kube }

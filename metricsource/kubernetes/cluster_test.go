@@ -321,7 +321,8 @@ func TestReadWhileChanging(t *testing.T) {
 }
 
 func BenchmarkWorkloadAfterChange(b *testing.B) {
-	ix := newIndex([]string{""})
+	c := newCluster(newFakeClients(), Options{})
+	ix := c.index
 	ix.markSynced("")
 	so, _ := trimScaledObject(newObject("ns", "so", named("asr")))
 	ix.setObject(so.(*scaledObject))
@@ -337,7 +338,6 @@ func BenchmarkWorkloadAfterChange(b *testing.B) {
 		}
 		ix.setPod(pods[0][i])
 	}
-	c := &Cluster{index: ix}
 	i := 0
 	for b.Loop() {
 		i++

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes/logtest"
+
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/rest"
 )
@@ -27,7 +29,7 @@ func TestNoServer(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
 
-	log := &logBuffer{}
+	log := &logtest.Buffer{}
 	cfg := &rest.Config{Host: "http://" + l.Addr().String()}
 	c, err := New(cfg, Options{Logger: slog.New(slog.NewTextHandler(log, nil))})
 	require.NoError(t, err)

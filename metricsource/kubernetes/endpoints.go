@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes/informer"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -35,7 +36,7 @@ func trimService(obj any) (any, error) {
 	if !ok {
 		return obj, nil
 	}
-	out := &service{ObjectMeta: identify(s), ports: map[int]string{}}
+	out := &service{ObjectMeta: informer.Identify(s), ports: map[int]string{}}
 	for _, p := range s.Spec.Ports {
 		if p.Protocol == corev1.ProtocolTCP || p.Protocol == "" {
 			out.ports[int(p.Port)] = p.Name
@@ -49,7 +50,7 @@ func trimEndpointSlice(obj any) (any, error) {
 	if !ok {
 		return obj, nil
 	}
-	out := &endpointSlice{ObjectMeta: identify(s), service: s.Labels[discoveryv1.LabelServiceName], ports: map[string]int{}}
+	out := &endpointSlice{ObjectMeta: informer.Identify(s), service: s.Labels[discoveryv1.LabelServiceName], ports: map[string]int{}}
 	for _, p := range s.Ports {
 		if p.Port != nil && (p.Protocol == nil || *p.Protocol == corev1.ProtocolTCP) {
 			name := ""
@@ -171,8 +172,7 @@ func (c *Cluster) Endpoints(ns, name, port string) ([]cluster.Endpoint, error) {
 	}), nil
 }
 
-// HasPod reports whether the address is one of a pod of the namespace that has not
-// come to its end.
+// HasPod reports whether the address is one of an unfinished pod of the namespace.
 func (c *Cluster) HasPod(ns string, addr netip.Addr) bool {
 	c.index.mu.RLock()
 	defer c.index.mu.RUnlock()
@@ -182,9 +182,10 @@ func (c *Cluster) HasPod(ns string, addr netip.Addr) bool {
 
 func (n *namespace) hasPod(ip string) bool { return n.ips[ip] > 0 }
 
-// moved notes the address of a pod, nil for one that is not there, and returns the
-// ScaledObjects that read a Service whose endpoints it makes believable, or no more.
-func (n *namespace) moved(from, to *pod) (all []string) {
+// readdressed records the changed addresses of a pod, nil before its creation or after its
+// deletion. It returns the ScaledObjects that read a Service with an endpoint at such an
+// address: Endpoints returns the addresses of existing pods only.
+func (n *namespace) readdressed(from, to *pod) (all []string) {
 	before, after := from.addresses(), to.addresses()
 	if slices.Equal(before, after) {
 		return nil
@@ -207,7 +208,7 @@ func (n *namespace) moved(from, to *pod) (all []string) {
 	return all
 }
 
-// addresses are those of both families; none of a pod that has come to its end.
+// addresses returns those of both families, and none of a finished pod.
 func (p *pod) addresses() []string {
 	if p == nil || p.state.Finished() {
 		return nil

@@ -1,13 +1,14 @@
 package kubernetes
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
+
+	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes/logtest"
 
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
@@ -31,7 +32,7 @@ type fixture struct {
 	dynamic *dynamicfake.FakeDynamicClient
 	scales  *scalefake.FakeScaleClient
 	mapper  *fakeMapper
-	log     *logBuffer
+	log     *logtest.Buffer
 	cluster *Cluster
 
 	mu      sync.Mutex
@@ -39,6 +40,21 @@ type fixture struct {
 }
 
 func newFixture(t *testing.T, opts Options, objects ...runtime.Object) *fixture {
+	cl := newFakeClients(objects...)
+	f := &fixture{
+		t:       t,
+		kube:    cl.kube.(*kubefake.Clientset),
+		dynamic: cl.dynamic.(*dynamicfake.FakeDynamicClient),
+		scales:  cl.scales.(*scalefake.FakeScaleClient),
+		mapper:  cl.mapper.(*fakeMapper),
+		log:     &logtest.Buffer{},
+	}
+	opts.Logger = slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	f.cluster = newCluster(cl, opts)
+	return f
+}
+
+func newFakeClients(objects ...runtime.Object) clients {
 	var typed, sos []runtime.Object
 	for _, o := range objects {
 		if _, ok := o.(*unstructured.Unstructured); ok {
@@ -47,18 +63,15 @@ func newFixture(t *testing.T, opts Options, objects ...runtime.Object) *fixture 
 			typed = append(typed, o)
 		}
 	}
-	f := &fixture{
-		t:    t,
+	return clients{
 		kube: kubefake.NewSimpleClientset(typed...),
-		dynamic: dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(),
-			map[schema.GroupVersionResource]string{scaledObjects: "ScaledObjectList", nodePools: "NodePoolList"}, sos...),
+		dynamic: dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
+			scaledObjects: "ScaledObjectList",
+			{Group: "karpenter.sh", Version: "v1", Resource: "nodepools"}: "NodePoolList",
+		}, sos...),
 		scales: &scalefake.FakeScaleClient{},
 		mapper: newFakeMapper(),
-		log:    &logBuffer{},
 	}
-	opts.Logger = slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	f.cluster = newCluster(clients{f.kube, f.dynamic, f.scales, f.mapper}, opts)
-	return f
 }
 
 // run starts the Cluster and lets it settle; it ends with the test.
@@ -191,21 +204,4 @@ func (m *fakeMapper) RESTMapping(gk schema.GroupKind, versions ...string) (*meta
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.current.RESTMapping(gk, versions...)
-}
-
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

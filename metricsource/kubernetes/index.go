@@ -1,41 +1,38 @@
 package kubernetes
 
 import (
+	"cmp"
+	"maps"
 	"reflect"
+	"slices"
 	"sync"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes/inventory"
 
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// index files what the informers and the poller found under the ScaledObjects it
-// concerns. Its setters tell onChange, after they let go of the lock, whose
-// answer changed; a namespace that is not synced answers nothing, so nothing of
-// it changes before markSynced.
+// index records what the informers and the poller found, by the ScaledObjects that it
+// concerns. Its setters call onChange, without the lock, for each ScaledObject whose answer
+// changed. A namespace that is not synced has no answers, so its changes are not reported
+// before markSynced.
 type index struct {
-	// Both are set before any setter is called.
-	onChange    func(namespace, scaledObject string)
-	onInventory func()
-	wake        chan struct{} // a token when due is not empty
+	// Set before any setter is called.
+	onChange func(namespace, scaledObject string)
+	// inventory receives the pods and learns of changed workloads under mu: its lock is
+	// taken after mu, never before.
+	inventory *inventory.Watcher
+	wake      chan struct{} // has an element when due is not empty
 
 	mu         sync.RWMutex
-	scopes     map[string]bool // namespace watched ("": all) → synced
+	scopes     map[string]bool // watched namespace ("": all) → synced
 	namespaces map[string]*namespace
-	due        map[polledRef]struct{} // to be read now, ahead of the interval
-
-	nodes       map[string]*node
-	strangers   map[podKey]*cluster.BoundPod // of namespaces that are not watched
-	classes     *classes
-	autoscalers *autoscalers       // nil: not looked for yet
-	unread      map[string]string  // resources of the inventory that are not known → why, if that is known
-	noQuotas    map[string]string  // namespaces, or "", whose quotas may not be listed → why
-	inventory   *cluster.Inventory // nil: to be taken anew
-	untold      bool               // onInventory has not been told that it is
+	due        map[polledRef]struct{} // to be read before the interval ends
 }
 
-// namespace is all that is known of one namespace. Views look no further, so no
-// selector reaches a pod of another.
+// namespace is all that is known of one namespace. Views read only their own, so no
+// selector matches a pod of another.
 type namespace struct {
 	pods    map[string]*pod
 	targets map[targetRef]*target
@@ -43,8 +40,7 @@ type namespace struct {
 
 	services map[string]*service
 	slices   map[string]*endpointSlice
-	ips      map[string]int // how many pods have an address
-	quotas   map[string]*quota
+	ips      map[string]int // number of pods with an address
 }
 
 // polledRef names a scale target that no informer watches.
@@ -53,17 +49,13 @@ type polledRef struct {
 	targetRef
 }
 
-func newIndex(namespaces []string) *index {
+func newIndex(namespaces []string, inv *inventory.Watcher) *index {
 	ix := &index{
+		inventory:  inv,
 		wake:       make(chan struct{}, 1),
 		scopes:     map[string]bool{},
 		namespaces: map[string]*namespace{},
 		due:        map[polledRef]struct{}{},
-		nodes:      map[string]*node{},
-		strangers:  map[podKey]*cluster.BoundPod{},
-		classes:    newClasses(),
-		unread:     map[string]string{nodeAutoscalers: ""}, // at least: nothing is known before Run
-		noQuotas:   map[string]string{},
 	}
 	for _, ns := range namespaces {
 		ix.scopes[ns] = false
@@ -80,20 +72,19 @@ func (ix *index) change(name string, f func(*namespace) []string) {
 		n = &namespace{
 			pods: map[string]*pod{}, targets: map[targetRef]*target{}, views: map[string]*view{},
 			services: map[string]*service{}, slices: map[string]*endpointSlice{}, ips: map[string]int{},
-			quotas: map[string]*quota{},
 		}
 		ix.namespaces[name] = n
 	}
 	changed := f(n)
 	if len(changed) > 0 {
-		ix.moved()
+		ix.inventory.Invalidate()
 	}
-	if len(n.pods)+len(n.targets)+len(n.views)+len(n.services)+len(n.slices)+len(n.quotas) == 0 {
+	if len(n.pods)+len(n.targets)+len(n.views)+len(n.services)+len(n.slices) == 0 {
 		delete(ix.namespaces, name)
 	}
-	_, synced := ix.scope(name)
+	synced := ix.synced(name)
 	ix.mu.Unlock()
-	ix.tellMoved()
+	ix.inventory.Notify()
 	if !synced || ix.onChange == nil {
 		return
 	}
@@ -102,13 +93,18 @@ func (ix *index) change(name string, f func(*namespace) []string) {
 	}
 }
 
-// scope says whether a namespace is watched at all, and synced.
+// scope reports whether a namespace is watched, and synced. The caller holds the lock.
 func (ix *index) scope(namespace string) (watched, synced bool) {
 	synced, watched = ix.scopes[namespace]
 	if !watched {
 		synced, watched = ix.scopes[""]
 	}
 	return watched, synced
+}
+
+func (ix *index) synced(namespace string) bool {
+	_, synced := ix.scope(namespace)
+	return synced
 }
 
 func (ix *index) markSynced(scope string) {
@@ -146,14 +142,11 @@ func (ix *index) setPod(p *pod) {
 	ix.change(p.Namespace, func(n *namespace) []string {
 		old := n.pods[p.Name]
 		n.pods[p.Name] = p
-		ix.bind(podKey{p.Namespace, p.Name}, boundOf(old), p.bound)
-		if len(n.quotas) > 0 && (old == nil || old.state.Finished() != p.state.Finished()) {
-			ix.moved() // it counts before it is bound
-		}
+		ix.inventory.SetPod(&p.Pod)
 		if old == nil {
 			ix.readAgain(p.Namespace, n, p)
 		}
-		changed := append(n.podChanged(p.Name, p), n.moved(old, p)...)
+		changed := append(n.podChanged(p.Name, p), n.readdressed(old, p)...)
 		if old == nil || old.state != p.state {
 			changed = append(changed, n.followersOfPod(p)...)
 		}
@@ -165,14 +158,11 @@ func (ix *index) deletePod(ns, name string) {
 	ix.change(ns, func(n *namespace) []string {
 		old := n.pods[name]
 		delete(n.pods, name)
-		ix.bind(podKey{ns, name}, boundOf(old), nil)
-		if len(n.quotas) > 0 {
-			ix.moved()
-		}
+		ix.inventory.DeletePod(ns, name)
 		if old != nil {
 			ix.readAgain(ns, n, old)
 		}
-		changed := append(n.podChanged(name, nil), n.moved(old, nil)...)
+		changed := append(n.podChanged(name, nil), n.readdressed(old, nil)...)
 		if old != nil {
 			changed = append(changed, n.followersOfPod(old)...)
 		}
@@ -183,7 +173,7 @@ func (ix *index) deletePod(ns, name string) {
 func (ix *index) setTarget(t *target) {
 	ix.change(t.Namespace, func(n *namespace) []string {
 		if t.template != nil {
-			t.resolved = t.template.resolve(ix.classes)
+			t.resolved = ix.inventory.Resolve(t.template)
 		}
 		return n.setTarget(t.ref, t)
 	})
@@ -197,8 +187,35 @@ func (ix *index) deleteTarget(kind string) func(ns, name string) {
 	}
 }
 
-// setPolled takes what a scale subresource said. A failure does not replace an
-// answer, and an answer that nobody waits for any more is dropped.
+// resolveTemplates applies changed classes to the pod templates.
+func (ix *index) resolveTemplates() {
+	ix.mu.RLock()
+	names := slices.Collect(maps.Keys(ix.namespaces))
+	ix.mu.RUnlock()
+	for _, name := range names {
+		ix.change(name, func(n *namespace) (changed []string) {
+			for _, t := range n.targets {
+				if t.template == nil {
+					continue
+				}
+				before := t.resolved
+				if t.resolved = ix.inventory.Resolve(t.template); reflect.DeepEqual(before, t.resolved) {
+					continue
+				}
+				for so, v := range n.views {
+					if v.target == t {
+						v.snapshot = nil
+						changed = append(changed, so)
+					}
+				}
+			}
+			return changed
+		})
+	}
+}
+
+// setPolled records the result of reading a scale subresource. A failure does not replace
+// a result. A result that no ScaledObject needs any more is dropped.
 func (ix *index) setPolled(ref polledRef, t *target) {
 	ix.change(ref.namespace, func(n *namespace) []string {
 		old := n.targets[ref.targetRef]
@@ -227,7 +244,7 @@ func (ix *index) setObject(o *scaledObject) {
 		if old == nil || old.spec.target != o.spec.target {
 			v.retarget(n, n.targets[o.spec.target])
 		}
-		// Of what it scaled before it is no longer the scaler, and who followed that hears.
+		// The followers of the old target change too: no ScaledObject scales it now.
 		changed := n.followers(func(ref targetRef) bool { return ref == o.spec.target || old != nil && ref == old.spec.target })
 		if old != nil {
 			n.release(old.spec.target)
@@ -250,8 +267,8 @@ func (ix *index) deleteObject(ns, name string) {
 	})
 }
 
-// readSoon has the scale subresource of a target that no informer watches read ahead
-// of the interval.
+// readSoon requests a read of a target's scale subresource before the interval ends, if no
+// informer watches the target.
 func (ix *index) readSoon(ns string, ref targetRef) {
 	if !ref.polled() {
 		return
@@ -263,9 +280,9 @@ func (ix *index) readSoon(ns string, ref targetRef) {
 	}
 }
 
-// readAgain does so for the targets that a pod belongs to which has come or gone:
-// their replicas have most likely changed, and a fleet that was woken would be taken
-// for asleep until the interval is over.
+// readAgain calls readSoon for the targets of a pod that was created or deleted: their
+// replicas probably changed. Without it, a fleet that leaves zero replicas would count as
+// scaled to zero until the interval ends.
 func (ix *index) readAgain(ns string, n *namespace, p *pod) {
 	for _, v := range n.views {
 		if v.target != nil && v.target.err == nil && v.target.selector.Matches(labels.Set(p.Labels)) {
@@ -274,7 +291,7 @@ func (ix *index) readAgain(ns string, n *namespace, p *pod) {
 	}
 }
 
-// takeDue returns the polled targets of ScaledObjects that are new or changed.
+// takeDue returns the targets that readSoon requested since the last call.
 func (ix *index) takeDue() map[polledRef]struct{} {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -283,7 +300,7 @@ func (ix *index) takeDue() map[polledRef]struct{} {
 	return due
 }
 
-// polled returns every polled target that a ScaledObject names.
+// polled returns every polled target that a ScaledObject references.
 func (ix *index) polled() map[polledRef]struct{} {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
@@ -298,6 +315,29 @@ func (ix *index) polled() map[polledRef]struct{} {
 	return refs
 }
 
+// workloads returns those of ScaledObjects with external triggers, by namespace and name.
+// Unsynced namespaces are left out. The caller holds the lock.
+func (ix *index) workloads() (all []*cluster.Workload) {
+	for name, n := range ix.namespaces {
+		if !ix.synced(name) {
+			continue
+		}
+		for _, v := range n.views {
+			if len(v.object.spec.triggers) == 0 || v.unknown() != nil {
+				continue
+			}
+			if v.snapshot == nil {
+				v.snapshot = v.build()
+			}
+			all = append(all, v.snapshot)
+		}
+	}
+	slices.SortFunc(all, func(a, b *cluster.Workload) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.ScaledObject, b.ScaledObject))
+	})
+	return all
+}
+
 func (n *namespace) podChanged(name string, p *pod) (changed []string) {
 	for so, v := range n.views {
 		if v.podChanged(name, p) {
@@ -307,7 +347,7 @@ func (n *namespace) podChanged(name string, p *pod) (changed []string) {
 	return changed
 }
 
-// setTarget files a target, or with nil that there is none.
+// setTarget records a target; nil: it does not exist.
 func (n *namespace) setTarget(ref targetRef, t *target) (changed []string) {
 	of := func(changed targetRef) bool { return changed == ref }
 	if t == nil {
@@ -338,8 +378,7 @@ func (n *namespace) wants(ref targetRef) bool {
 	return false
 }
 
-// release forgets a polled target once no ScaledObject names it: nothing would
-// keep it current.
+// release removes a polled target that no ScaledObject references: it is not read any more.
 func (n *namespace) release(ref targetRef) {
 	if ref.polled() && !n.wants(ref) {
 		delete(n.targets, ref)

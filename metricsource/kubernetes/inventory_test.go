@@ -2,7 +2,9 @@ package kubernetes
 
 import (
 	"errors"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -17,10 +19,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
+	kruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	apiwatch "k8s.io/apimachinery/pkg/watch"
 	clienttesting "k8s.io/client-go/testing"
 )
 
@@ -97,7 +97,7 @@ func TestInventory(t *testing.T) {
 func TestInventoryOfSomeNamespaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, Options{Namespaces: []string{"ns"}}, newNode("n", "8"), newBound("ns", "a", "n", "2", nil))
-		f.kube.PrependReactor("list", "pods", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		f.kube.PrependReactor("list", "pods", func(a clienttesting.Action) (bool, kruntime.Object, error) {
 			if a.GetNamespace() != "" {
 				return false, nil, nil
 			}
@@ -114,7 +114,7 @@ func TestInventoryForbidden(t *testing.T) {
 		f := newFixture(t, Options{}, newObject("ns", "so", named("asr")), newDeployment("ns", "asr", 1, app("asr")))
 		var forbidden atomic.Bool
 		forbidden.Store(true)
-		f.kube.PrependReactor("list", "nodes", func(clienttesting.Action) (bool, runtime.Object, error) {
+		f.kube.PrependReactor("list", "nodes", func(clienttesting.Action) (bool, kruntime.Object, error) {
 			return forbidden.Load(), nil, apierrors.NewForbidden(schema.GroupResource{Resource: "nodes"}, "", errors.New("cannot list"))
 		})
 		f.run()
@@ -128,88 +128,6 @@ func TestInventoryForbidden(t *testing.T) {
 		f.settle()
 		require.Empty(t, f.inventory().Nodes)
 	})
-}
-
-// A right that is taken away is as good as one never given: what was listed before is not
-// taken for what there is, and counts again once it may be read again.
-func TestInventoryRightsLost(t *testing.T) {
-	for _, resource := range []string{"nodes", resourceQuotas} {
-		t.Run(resource, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				f := newFixture(t, Options{}, newNode("gone", "8"), newNode("stays", "8"),
-					&corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "q", Namespace: "ns"}})
-				var forbidden, ended atomic.Bool
-				f.kube.PrependReactor("list", resource, func(clienttesting.Action) (bool, runtime.Object, error) {
-					return forbidden.Load(), nil, apierrors.NewForbidden(schema.GroupResource{Resource: resource}, "", errors.New("cannot list"))
-				})
-				watched := apiwatch.NewRaceFreeFake()
-				f.kube.PrependWatchReactor(resource, func(clienttesting.Action) (bool, apiwatch.Interface, error) {
-					return !ended.Load(), watched, nil
-				})
-				later := func(d time.Duration) {
-					time.Sleep(d) // of the bubble
-					f.settle()
-				}
-				f.apply(newPod("ns", "x", nil)) // quotas are those of namespaces that there are
-				f.run()
-				require.Len(t, f.inventory().Nodes, 2)
-				require.Len(t, f.inventory().Quotas, 1)
-
-				forbidden.Store(true)
-				ended.Store(true)
-				watched.Stop()
-				require.NoError(t, f.kube.CoreV1().Nodes().Delete(background, "gone", metav1.DeleteOptions{}))
-				later(time.Minute)
-				require.NotContains(t, f.log.String(), "GPU capacity is not fully known", "an API server that starts may refuse everybody")
-				require.Len(t, f.inventory().Quotas, 1)
-				later(4 * time.Minute)
-				require.Equal(t, 1, strings.Count(f.log.String(), "GPU capacity is not fully known"), f.log.String())
-				if resource == resourceQuotas {
-					require.Equal(t, map[string]string{"": "not allowed to list and watch them"}, f.inventory().NoQuotas)
-					require.Empty(t, f.inventory().Quotas)
-				} else {
-					_, err := f.cluster.Inventory()
-					require.EqualError(t, err, "nodes: not allowed to list and watch them")
-				}
-
-				forbidden.Store(false)
-				later(5 * time.Minute)
-				require.Len(t, f.inventory().Nodes, 1)
-				require.Len(t, f.inventory().Quotas, 1)
-				require.Empty(t, f.inventory().NoQuotas)
-			})
-		})
-	}
-}
-
-// Quotas may be kept from it: there is room without them, and it is said. They count from
-// when they may be read.
-func TestInventoryWithoutQuotas(t *testing.T) {
-	for _, watched := range []string{"", "ns"} {
-		synctest.Test(t, func(t *testing.T) {
-			o := Options{}
-			if watched != "" {
-				o.Namespaces = []string{watched}
-			}
-			f := newFixture(t, o, newNode("n", "8"), &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "q", Namespace: "ns"}})
-			var forbidden atomic.Bool
-			forbidden.Store(true)
-			f.kube.PrependReactor("list", "resourcequotas", func(clienttesting.Action) (bool, runtime.Object, error) {
-				return forbidden.Load(), nil, apierrors.NewForbidden(schema.GroupResource{Resource: "resourcequotas"}, "", errors.New("cannot list"))
-			})
-			f.run()
-			inv := f.inventory()
-			require.Len(t, inv.Nodes, 1)
-			require.Equal(t, map[string]string{watched: "not allowed to list and watch them"}, inv.NoQuotas)
-			time.Sleep(5 * time.Minute)
-			require.Equal(t, 1, strings.Count(f.log.String(), "GPU capacity is not fully known"), f.log.String())
-			forbidden.Store(false)
-			time.Sleep(2 * time.Minute) // of the bubble
-			f.settle()
-			require.Empty(t, f.inventory().NoQuotas)
-			require.Len(t, f.inventory().Quotas, 1)
-		})
-	}
 }
 
 func TestClassesOfATemplate(t *testing.T) {
@@ -271,137 +189,45 @@ func TestQuotas(t *testing.T) {
 	})
 }
 
-func TestKarpenter(t *testing.T) {
+// Nodes and workloads have an index each. An inventory still shows a pod in both or in
+// neither, while pods are bound and deleted.
+func TestInventoryIsOfOneMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		pool := &unstructured.Unstructured{Object: map[string]any{
-			"apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": map[string]any{"name": "gpu"},
-			"spec": map[string]any{
-				"limits": map[string]any{gpu: "16", "cpu": "100"},
-				"template": map[string]any{
-					"metadata": map[string]any{"labels": map[string]any{"team": "speech"}},
-					"spec": map[string]any{
-						"taints":       []any{map[string]any{"key": gpu, "effect": "NoSchedule"}},
-						"requirements": []any{map[string]any{"key": "arch", "operator": "In", "values": []any{"amd64"}}},
-					},
-				},
-			},
-		}}
-		ready, coming := newNode("n1", "8"), newNode("n2", "8")
-		for _, n := range []*corev1.Node{ready, coming} {
-			n.Labels[poolLabel] = "gpu"
-		}
-		ready.Labels[initializedLabel] = "true"
-		f := newFixture(t, Options{}, ready, coming)
-		f.dynamic.PrependReactor("list", "nodepools", func(clienttesting.Action) (bool, runtime.Object, error) {
-			return true, &unstructured.UnstructuredList{Items: []unstructured.Unstructured{*pool}}, nil
-		})
-		f.run()
-		require.Equal(t, cluster.NodeAutoscaler{Found: "Karpenter", Pools: []cluster.NodePool{{
-			Name: "gpu", Labels: map[string]string{"team": "speech", poolLabel: "gpu"},
-			Allowed: map[string][]string{"arch": {"amd64"}},
-			Taints:  []corev1.Taint{{Key: gpu, Effect: "NoSchedule"}},
-			Left:    cluster.Resources{gpu: 8, "cpu": 96500},
-		}}}, f.inventory().Autoscaler)
-	})
-}
-
-func TestClusterAutoscaler(t *testing.T) {
-	const group = `
-autoscalerStatus: Running
-nodeGroups:
-- name: gpu
-  health:
-    status: Healthy
-    nodeCounts: {registered: {total: 2, ready: READY}}
-    cloudProviderTarget: 2
-    minSize: 0
-    maxSize: MAX
-`
-	for _, tc := range []struct {
-		status string
-		want   bool
-	}{
-		{"nodeGroups: [{health: {nodeCounts: {registered: {ready: 2}}, cloudProviderTarget: 2, maxSize: 2}}]", true},
-		{"nodeGroups: [{health: {nodeCounts: {registered: {ready: 2}}, cloudProviderTarget: 2, maxSize: 3}}]", false},
-		{"nodeGroups: [{health: {nodeCounts: {registered: {ready: 1}}, cloudProviderTarget: 2, maxSize: 2}}]", false},
-		{group, false},
-		{"Cluster-autoscaler status at 2020: NodeGroups: Name: x", false},
-		{"", false},
-	} {
-		require.Equal(t, tc.want, newClusterAutoscaler(tc.status).exhausted, tc.status)
-	}
-}
-
-func TestAutoscalerUnknown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cloudy := newNode("n", "1")
-		cloudy.Spec.ProviderID = "aws:///eu-west-1a/i-1"
-		f := newFixture(t, Options{}, cloudy)
-		var refused atomic.Bool
-		refused.Store(true)
-		f.kube.PrependReactor("get", "configmaps", func(clienttesting.Action) (bool, runtime.Object, error) {
-			return refused.Load(), nil, apierrors.NewForbidden(schema.GroupResource{Resource: "configmaps"}, statusConfigMap, errors.New("no"))
-		})
-		var down atomic.Bool
-		f.dynamic.PrependReactor("list", "nodepools", func(clienttesting.Action) (bool, runtime.Object, error) {
-			return down.Load(), nil, errors.New("connection refused")
-		})
-		_, err := f.cluster.Inventory()
-		require.ErrorIs(t, err, cluster.ErrNotSynced, "nothing is known before Run")
-		f.run()
-		require.Equal(t, "not allowed to get the ConfigMap kube-system/cluster-autoscaler-status", f.inventory().Autoscaler.Unknown)
-		refused.Store(false)
-		time.Sleep(autoscalerInterval)
-		f.settle()
-		require.Equal(t, "nodes of aws, whose autoscaler nothing here shows", f.inventory().Autoscaler.Found)
-		down.Store(true)
-		time.Sleep(2 * autoscalerInterval)
-		f.settle()
-		require.Equal(t, "nodes of aws, whose autoscaler nothing here shows", f.inventory().Autoscaler.Found)
-		down.Store(false)
-		cloudy.Spec.ProviderID = "kind://docker/kind/node"
-		_, err = f.kube.CoreV1().Nodes().Update(background, cloudy, metav1.UpdateOptions{})
+		f := newFixture(t, Options{}, newObject("ns", "so", named("asr")), newDeployment("ns", "asr", 1, app("asr")), newNode("n", "8")).run()
+		trimmed, err := trimPod(newBound("ns", "a", "n", "2", app("asr")))
 		require.NoError(t, err)
-		f.settle()
-		require.Empty(t, f.inventory().Autoscaler.Found)
+		stop := make(chan struct{})
+		var seen [2]atomic.Bool // an inventory without the pod, and with it
+		var readers sync.WaitGroup
+		for range 2 {
+			readers.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					inv, err := f.cluster.Inventory()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					bound := inv.Workloads[0].Bound()
+					if held := len(inv.Nodes[0].Pods); held != bound {
+						t.Errorf("the node holds %d pods, the workload has %d", held, bound)
+						return
+					}
+					seen[bound].Store(true)
+				}
+			})
+		}
+		for i := 0; (i < 1000 || !seen[0].Load() || !seen[1].Load()) && !t.Failed(); i++ {
+			f.cluster.index.setPod(trimmed.(*pod))
+			runtime.Gosched()
+			f.cluster.index.deletePod("ns", "a")
+			runtime.Gosched()
+		}
+		close(stop)
+		readers.Wait()
 	})
-}
-
-func TestUnmodelled(t *testing.T) {
-	term := corev1.PodAffinityTerm{TopologyKey: "kubernetes.io/hostname", LabelSelector: &metav1.LabelSelector{MatchLabels: app("a")}}
-	zone := term
-	zone.TopologyKey = "topology.kubernetes.io/zone"
-	anti := func(terms ...corev1.PodAffinityTerm) *corev1.Affinity {
-		return &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: terms}}
-	}
-	for _, tc := range []struct {
-		spec corev1.PodSpec
-		want []string
-	}{
-		{corev1.PodSpec{}, nil},
-		{corev1.PodSpec{Affinity: anti(term), Volumes: []corev1.Volume{{VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{}}}}}, nil},
-		{corev1.PodSpec{Affinity: anti(zone)}, []string{"pod anti-affinity other than by host name and labels"}},
-		{corev1.PodSpec{SchedulerName: "volcano"}, []string{"the scheduler volcano"}},
-		{corev1.PodSpec{SchedulerName: "default-scheduler"}, nil},
-		{corev1.PodSpec{ResourceClaims: []corev1.PodResourceClaim{{}}}, []string{"resource claims (DRA)"}},
-		{corev1.PodSpec{TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{WhenUnsatisfiable: corev1.ScheduleAnyway}}}, nil},
-		{corev1.PodSpec{TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{WhenUnsatisfiable: corev1.DoNotSchedule}}}, []string{"topology spread constraints"}},
-		{corev1.PodSpec{Volumes: []corev1.Volume{{VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{}}}}}, []string{"volumes that bind it to nodes"}},
-	} {
-		require.Equal(t, tc.want, NewPodTemplate(&corev1.PodTemplateSpec{Spec: tc.spec}).Unmodelled)
-	}
-}
-
-func TestPodsAreCountedAsTheSchedulerDoes(t *testing.T) {
-	always := corev1.ContainerRestartPolicyAlways
-	cpu := func(amount string) corev1.ResourceRequirements {
-		return corev1.ResourceRequirements{Requests: corev1.ResourceList{"cpu": resource.MustParse(amount)}}
-	}
-	tpl := NewPodTemplate(&corev1.PodTemplateSpec{Spec: corev1.PodSpec{
-		InitContainers: []corev1.Container{{Resources: cpu("100m"), RestartPolicy: &always}, {Resources: cpu("1")}},
-		Containers:     []corev1.Container{{Resources: cpu("200m")}, {Resources: cpu("300m")}},
-		Overhead:       corev1.ResourceList{"cpu": resource.MustParse("50m")},
-		HostNetwork:    true,
-	}})
-	require.EqualValues(t, 1150, tpl.Requests["cpu"], "an init container beside the sidecar, and the overhead")
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -21,15 +22,17 @@ import (
 )
 
 const (
-	scaleReads       = 8                // at a time
-	scaleReadTimeout = 10 * time.Second // of one
-	// resetIntervals is how many poll intervals pass at least between two full
-	// discoveries for the sake of a kind that is not known.
+	scaleReads       = 8 // concurrent
+	scaleReadTimeout = 10 * time.Second
+	// resetIntervals is the minimum number of poll intervals between two full discoveries
+	// because of an unknown kind.
 	resetIntervals = 6
+	// logInterval bounds how often a changing failure is logged.
+	logInterval = time.Minute
 )
 
-// poller reads the scale subresource of the targets that no informer watches,
-// for as long as a ScaledObject names them.
+// poller reads the scale subresources of the targets that no informer watches, while a
+// ScaledObject references them.
 type poller struct {
 	index    *index
 	scales   scale.ScalesGetter
@@ -37,18 +40,19 @@ type poller struct {
 	interval time.Duration
 	log      *slog.Logger
 
-	mu    sync.Mutex
-	told  map[polledRef]told // the failures that were logged last
-	reset time.Time          // of the mapper
+	mu       sync.Mutex
+	failures map[polledRef]*failure // of the targets that cannot be read
+	reset    time.Time              // of the mapper
 }
 
-type told struct {
-	what string
-	at   time.Time
+// failure is the last logged one of a target.
+type failure struct {
+	message string
+	log     rate.Sometimes
 }
 
 func newPoller(cl clients, ix *index, interval time.Duration, log *slog.Logger) *poller {
-	return &poller{index: ix, scales: cl.scales, mapper: cl.mapper, interval: interval, log: log, told: map[polledRef]told{}}
+	return &poller{index: ix, scales: cl.scales, mapper: cl.mapper, interval: interval, log: log, failures: map[polledRef]*failure{}}
 }
 
 func (p *poller) run(ctx context.Context) {
@@ -75,12 +79,12 @@ func (p *poller) read(ctx context.Context, refs map[polledRef]struct{}) {
 		g.Go(func() error {
 			t, err := p.get(ctx, ref)
 			if ctx.Err() != nil {
-				return nil // a read cut short says nothing of the target
+				return nil // an interrupted read is no result
 			}
 			if err != nil {
 				t = &target{err: err, gone: errors.Is(err, errGone)}
 			}
-			p.tell(ref, err)
+			p.logResult(ref, err)
 			p.index.setPolled(ref, t)
 			return nil
 		})
@@ -88,7 +92,7 @@ func (p *poller) read(ctx context.Context, refs map[polledRef]struct{}) {
 	_ = g.Wait()
 }
 
-// errGone: the API server knows the kind, and that there is no such object.
+// errGone: the API server knows the kind, and no such object exists.
 var errGone = fmt.Errorf("%w", cluster.ErrNotFound)
 
 // get reads one scale subresource. Errors wrap errGone, cluster.ErrNotFound
@@ -110,8 +114,8 @@ func (p *poller) get(ctx context.Context, ref polledRef) (*target, error) {
 	case !apierrors.IsNotFound(err):
 		return nil, fmt.Errorf("%w: get %s/scale: %w", cluster.ErrNotSynced, resource, err)
 	case apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse):
-		// It is the path that is not found: the kind has no scale subresource, or
-		// is no longer served in the version that was discovered.
+		// The path was not found: the kind has no scale subresource, or its discovered
+		// version is no longer served.
 		p.mayReset()
 		return nil, fmt.Errorf("%w: get %s/scale: no such path: %w", cluster.ErrNotSynced, resource, err)
 	}
@@ -124,8 +128,8 @@ func fromScale(ref targetRef, s *autoscalingv1.Scale) (*target, error) {
 		return nil, fmt.Errorf("%w: status.selector of its scale subresource: %w", cluster.ErrNotSynced, err)
 	}
 	if selector.Empty() {
-		// An empty selector would claim every pod of the namespace. The HPA refuses
-		// it too; some controllers fill it in a little later.
+		// An empty selector would match every pod of the namespace. The HPA rejects it
+		// too. Some controllers set the selector after the object was created.
 		return nil, fmt.Errorf("%w: its scale subresource reports no status.selector", cluster.ErrNotSynced)
 	}
 	return &target{ref: ref, replicas: int(s.Spec.Replicas), selector: selector}, nil
@@ -143,8 +147,8 @@ func (p *poller) resource(ref polledRef) (schema.GroupResource, error) {
 	return m.Resource.GroupResource(), nil
 }
 
-// mayReset makes the mapper discover anew, where it did not just do so: a kind
-// that was not known may have been installed since.
+// mayReset makes the mapper repeat its discovery, unless it did so recently: an unknown
+// kind may have been installed since.
 func (p *poller) mayReset() bool {
 	p.mu.Lock()
 	may := p.reset.IsZero() || time.Since(p.reset) >= resetIntervals*p.interval
@@ -153,46 +157,52 @@ func (p *poller) mayReset() bool {
 	}
 	p.mu.Unlock()
 	if may {
-		meta.MaybeResetRESTMapper(p.mapper) // waits for a discovery under way
+		meta.MaybeResetRESTMapper(p.mapper) // waits for a running discovery
 	}
 	return may
 }
 
-// tell logs a failure when it begins, ends, or (once a minute at most, as some
-// messages carry port numbers) changes.
-func (p *poller) tell(ref polledRef, err error) {
+// logResult logs when a target can no longer be read, when it can be read again, and at
+// most once a minute when the error changes: some errors contain port numbers.
+func (p *poller) logResult(ref polledRef, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	before, failing := p.told[ref]
+	f := p.failures[ref]
 	log := p.log.With("namespace", ref.namespace, "target", ref.String())
 	if err == nil {
-		if failing {
-			delete(p.told, ref)
+		if f != nil {
+			delete(p.failures, ref)
 			log.Info("the scale subresource can be read again")
 		}
 		return
 	}
-	if failing && (err.Error() == before.what || time.Since(before.at) < logEvery) {
+	if f == nil {
+		f = &failure{log: rate.Sometimes{Interval: logInterval}}
+		p.failures[ref] = f
+	}
+	if f.message == err.Error() {
 		return
 	}
-	p.told[ref] = told{err.Error(), time.Now()}
-	switch {
-	case apierrors.IsForbidden(err):
-		log.Error("not allowed to read the scale subresource; grant its verb to the scaler's service account", "verbs", "get", "err", err)
-	case errors.Is(err, cluster.ErrNotFound):
-		log.Warn("the scale target does not exist", "err", err)
-	default:
-		log.Warn("the scale subresource cannot be read; the last answer stands", "err", err)
-	}
+	f.log.Do(func() {
+		f.message = err.Error()
+		switch {
+		case apierrors.IsForbidden(err):
+			log.Error("not allowed to read the scale subresource; grant its verb to the scaler's service account", "verbs", "get", "err", err)
+		case errors.Is(err, cluster.ErrNotFound):
+			log.Warn("the scale target does not exist", "err", err)
+		default:
+			log.Warn("the scale subresource cannot be read; its last known values remain in use", "err", err)
+		}
+	})
 }
 
-// forget drops what was logged of targets that are no longer polled.
+// forget removes the failures of targets that are no longer polled.
 func (p *poller) forget(keep map[polledRef]struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for ref := range p.told {
+	for ref := range p.failures {
 		if _, ok := keep[ref]; !ok {
-			delete(p.told, ref)
+			delete(p.failures, ref)
 		}
 	}
 }

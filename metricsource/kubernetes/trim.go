@@ -5,6 +5,8 @@ import (
 	"strconv"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes/informer"
+	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes/inventory"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -22,18 +24,9 @@ const (
 
 // pod is what is kept of a corev1.Pod.
 type pod struct {
-	metav1.ObjectMeta // as in identify, and the labels
-	state             cluster.Pod
-	ips               []string // of both families
-	requests, limits  cluster.Resources
-	bound             *cluster.BoundPod // nil: it holds nothing of a node
-}
-
-func boundOf(p *pod) *cluster.BoundPod {
-	if p == nil {
-		return nil
-	}
-	return p.bound
+	inventory.Pod
+	state cluster.Pod
+	ips   []string // of both families
 }
 
 // target is what is kept of a scale target.
@@ -42,12 +35,12 @@ type target struct {
 	ref      targetRef
 	replicas int
 	selector labels.Selector
-	// template is nil where only the scale subresource is read; resolved is what it
-	// comes to with the classes that it names.
-	template *template
+	// template is nil if only the scale subresource is read. In resolved, the classes that
+	// it names are applied.
+	template *inventory.Template
 	resolved *cluster.PodTemplate
-	// err, where a scale subresource could not be read, says why; gone: because
-	// the target does not exist, which is an answer, and not a failure.
+	// err is the reason why the scale subresource could not be read. With gone, the target
+	// does not exist: that is a result, not a failure.
 	err  error
 	gone bool
 }
@@ -70,9 +63,9 @@ type objectSpec struct {
 	triggers []cluster.ScaledObjectTrigger // external ones only
 }
 
-// The transforms below build small objects of their own instead of emptying the
-// API's, whose structs are large even when empty. client-go may apply a transform
-// twice, and may pass tombstones: whatever is not of the API's type stays as it is.
+// The transforms below build small objects instead of emptying the API's, whose structs
+// are large even when empty. client-go may apply a transform twice and may pass tombstones:
+// an object that is not of the API's type is returned unchanged.
 
 func trimPod(obj any) (any, error) {
 	p, ok := obj.(*corev1.Pod)
@@ -85,21 +78,13 @@ func trimPod(obj any) (any, error) {
 			ready = c.Status == corev1.ConditionTrue
 		}
 	}
-	m := identify(p)
-	m.Labels = p.Labels
-	bound, requests := NewBoundPod(p), cluster.Resources(nil)
-	if bound != nil {
-		requests = bound.Requests
-	} else {
-		requests = podRequests(p)
-	}
 	ips := []string{p.Status.PodIP}
 	for _, ip := range p.Status.PodIPs {
 		ips = append(ips, ip.IP)
 	}
 	slices.Sort(ips)
 	ips = slices.DeleteFunc(slices.Compact(ips), func(ip string) bool { return ip == "" })
-	return &pod{ObjectMeta: m, ips: ips, requests: requests, limits: podLimits(p), bound: bound, state: cluster.Pod{
+	return &pod{Pod: inventory.NewPod(p), ips: ips, state: cluster.Pod{
 		Name:        p.Name,
 		UID:         string(p.UID),
 		IP:          p.Status.PodIP,
@@ -126,11 +111,11 @@ func trimTarget(obj any) (any, error) {
 
 func newTarget(o metav1.Object, kind string, replicas *int32, selector *metav1.LabelSelector, tpl *corev1.PodTemplateSpec) *target {
 	t := &target{
-		ObjectMeta: identify(o),
+		ObjectMeta: informer.Identify(o),
 		ref:        targetRef{group: groupApps, kind: kind, name: o.GetName()},
 		replicas:   1, // the API's default
 		selector:   labels.Nothing(),
-		template:   newTemplate(tpl),
+		template:   inventory.NewTemplate(tpl),
 	}
 	if replicas != nil {
 		t.replicas = int(*replicas)
@@ -149,7 +134,7 @@ func trimScaledObject(obj any) (any, error) {
 		return obj, nil
 	}
 	spec, _ := u.Object["spec"].(map[string]any)
-	return &scaledObject{ObjectMeta: identify(u), spec: objectSpec{
+	return &scaledObject{ObjectMeta: informer.Identify(u), spec: objectSpec{
 		target:   refOf(spec),
 		min:      number(spec, "minReplicaCount", 0),
 		max:      number(spec, "maxReplicaCount", 100),
@@ -235,9 +220,4 @@ func number(m map[string]any, key string, absent int) int {
 		return int(n)
 	}
 	return absent
-}
-
-// identify keeps what client-go's caches need, and the UID.
-func identify(o metav1.Object) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Name: o.GetName(), Namespace: o.GetNamespace(), UID: o.GetUID(), ResourceVersion: o.GetResourceVersion()}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes/inventory"
 
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
@@ -41,12 +42,14 @@ func TestTrimPod(t *testing.T) {
 	})
 	require.NoError(t, err)
 	want := &pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "n", UID: "u", ResourceVersion: "7", Labels: app("a")},
-		state:      cluster.Pod{Name: "n", UID: "u", IP: "10.0.0.1", Phase: "Running", Ready: true, Terminating: true, Node: "node"},
-		ips:        []string{"10.0.0.1"},
-		requests:   cluster.Resources{"pods": 1},
-		limits:     cluster.Resources{},
-		bound:      &cluster.BoundPod{Namespace: "ns", Name: "n", Labels: app("a"), Node: "node", Requests: cluster.Resources{"pods": 1}},
+		Pod: inventory.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "n", UID: "u", ResourceVersion: "7", Labels: app("a")},
+			Requests:   cluster.Resources{"pods": 1},
+			Limits:     cluster.Resources{},
+			Bound:      &cluster.BoundPod{Namespace: "ns", Name: "n", Labels: app("a"), Node: "node", Requests: cluster.Resources{"pods": 1}},
+		},
+		state: cluster.Pod{Name: "n", UID: "u", IP: "10.0.0.1", Phase: "Running", Ready: true, Terminating: true, Node: "node"},
+		ips:   []string{"10.0.0.1"},
 	}
 	require.Equal(t, want, got)
 
@@ -79,7 +82,7 @@ func TestTrimTarget(t *testing.T) {
 		require.Equal(t, &target{
 			ObjectMeta: identity, replicas: 2,
 			ref:      targetRef{group: "apps", kind: kind, name: "n"},
-			template: &template{PodTemplate: *onlyCounted},
+			template: &inventory.Template{PodTemplate: *onlyCounted},
 		}, got)
 	}
 }

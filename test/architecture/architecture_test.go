@@ -86,23 +86,32 @@ var mayImport = map[string][]string{
 	"metricsource/sourcetest":    {"metricsource"}, // what each of them must do
 	"examples/push/apiserver":    {"metricsource/push/reporter"},
 	"metricsource/push/reporter": {"proto/demand/v1"},
-	"metricsource/kubernetes":    {"metricsource/cluster"},
+	// Pods are watched once, for both indexes: workloads, and below them the inventory.
+	"metricsource/kubernetes":           {"metricsource/cluster", "metricsource/kubernetes/inventory", "metricsource/kubernetes/informer"},
+	"metricsource/kubernetes/inventory": {"metricsource/cluster", "metricsource/kubernetes/informer"},
 	// Only the holder of the Lease writes events. The Lease knows no writer: there may be others.
 	"metricsource/kubernetes/events": {"metricsource/kubernetes/lease", "metricsource/excerpt"},
 	// Messages repeat input and responses, which excerpt shortens.
 	"metricsource/exposition": {"metricsource/excerpt"},
 }
 
+// kubernetesPackages read and write the cluster: all others depend on plain structs.
+var kubernetesPackages = []string{
+	"metricsource/kubernetes", "metricsource/kubernetes/events", "metricsource/kubernetes/informer",
+	"metricsource/kubernetes/inventory", "metricsource/kubernetes/lease",
+}
+
 // only lists foreign import paths, by prefix, and the packages of ours that alone may import them.
 var only = map[string][]string{
-	// What reads or writes the cluster is below metricsource/kubernetes.
-	"k8s.io/client-go/": {"metricsource/kubernetes", "metricsource/kubernetes/events", "metricsource/kubernetes/lease"},
-	"sigs.k8s.io/":      {"metricsource/kubernetes"},
-	// The scheduler's input is described in Kubernetes' own types, and judged by its own helpers.
-	"k8s.io/": {
-		"metricsource/cluster", "metricsource/kubernetes", "metricsource/kubernetes/events", "metricsource/kubernetes/lease", "scaler/capacity", "scaler/check", "scaler/migrate",
-		"scaler/hpa", "scaler/explain", "cmd/inference-scaler/demo", // the behavior of an HPA has Kubernetes' own type
-	},
+	"k8s.io/client-go/": kubernetesPackages,
+	// The cluster-autoscaler writes its status in YAML.
+	"sigs.k8s.io/": {"metricsource/kubernetes/inventory"},
+	"k8s.io/": slices.Concat(kubernetesPackages, []string{
+		// Pod templates and nodes keep Kubernetes' types where the scheduler's own helpers evaluate them.
+		"metricsource/cluster", "scaler/capacity", "scaler/check", "scaler/migrate",
+		// The behavior of an HPA has Kubernetes' own type.
+		"scaler/hpa", "scaler/explain", "cmd/inference-scaler/demo",
+	}),
 	"github.com/kedacore/": {"scaler", "cmd/inference-scaler/demo"},
 	"github.com/prometheus/prometheus/": {
 		"metricsource", "metricsource/exposition", "metricsource/push", "metricsource/scrape",

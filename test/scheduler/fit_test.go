@@ -22,7 +22,7 @@ import (
 	"k8s.io/kubernetes/pkg/scheduler/metrics"
 	schedulertesting "k8s.io/kubernetes/pkg/scheduler/testing/framework"
 
-	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes"
+	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes/inventory"
 	"github.com/inference-scaler/inference-scaler/scaler/capacity"
 )
 
@@ -37,12 +37,12 @@ func TestRoomIsWhatTheSchedulerFills(t *testing.T) {
 	some, limits := 0, map[int]int{}
 	for seed := range uint64(clusters) {
 		d := draw{rand.New(rand.NewPCG(seed, 5))}
-		c := d.cluster()
+		c := d.scenario()
 		workload := counted(c)
 		if workload.Device.PerReplica == 0 {
 			continue // drawn as an init container's, which is no one's device
 		}
-		room, _ := (&capacity.Planner{}).Plan(inventory(c), []capacity.Workload{workload}).Room(namespace, "so")
+		room, _ := (&capacity.Planner{}).Plan(inventoryOf(c), []capacity.Workload{workload}).Room(namespace, "so")
 		placed := s.fill(t, d, c, workload)
 		require.Equal(t, placed, room.Replicas-room.Bound, "seed %d: the scheduler placed %d, counted were %s", seed, placed, room)
 		if placed > 0 {
@@ -55,8 +55,8 @@ func TestRoomIsWhatTheSchedulerFills(t *testing.T) {
 }
 
 // counted is the workload as the product sees it.
-func counted(c *cluster) capacity.Workload {
-	template := kubernetes.NewPodTemplate(&c.template)
+func counted(c *scenario) capacity.Workload {
+	template := &inventory.NewTemplate(&c.template).PodTemplate
 	w := capacity.Workload{
 		Workload: &cluster.Workload{Namespace: namespace, ScaledObject: "so", Template: template},
 		Device:   capacity.DeviceOf(template, "", 0),
@@ -69,16 +69,16 @@ func counted(c *cluster) capacity.Workload {
 	return w
 }
 
-func inventory(c *cluster) *cluster.Inventory {
+func inventoryOf(c *scenario) *cluster.Inventory {
 	inv := &cluster.Inventory{}
 	for _, n := range c.nodes {
 		var bound []*cluster.BoundPod
 		for _, p := range c.pods {
 			if p.Spec.NodeName == n.Name {
-				bound = append(bound, kubernetes.NewBoundPod(p))
+				bound = append(bound, inventory.NewBoundPod(p))
 			}
 		}
-		inv.Nodes = append(inv.Nodes, kubernetes.NewNode(kubernetes.NewNodeSpec(n), bound))
+		inv.Nodes = append(inv.Nodes, inventory.NewNode(inventory.NewNodeSpec(n), bound))
 	}
 	return inv
 }
@@ -120,7 +120,7 @@ func newScheduler(t *testing.T) *scheduler {
 }
 
 // fill places pods of the template while it can, and returns how many it did.
-func (s *scheduler) fill(t *testing.T, d draw, c *cluster, workload capacity.Workload) int {
+func (s *scheduler) fill(t *testing.T, d draw, c *scenario, workload capacity.Workload) int {
 	pods := append([]*corev1.Pod(nil), c.pods...)
 	for placed := 0; ; placed++ {
 		require.Less(t, placed, 1000)

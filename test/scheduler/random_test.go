@@ -14,9 +14,9 @@ const (
 	gpu       = "nvidia.com/gpu"
 )
 
-// cluster is a random one: nodes, pods that are bound to them, and the template of a
+// scenario is a random cluster: nodes, pods that are bound to them, and the template of a
 // workload that some of these belong to.
-type cluster struct {
+type scenario struct {
 	nodes    []*corev1.Node
 	pods     []*corev1.Pod
 	template corev1.PodTemplateSpec
@@ -29,8 +29,8 @@ func (d draw) chance(percent int) bool { return d.IntN(100) < percent }
 
 func (d draw) one(of ...string) string { return of[d.IntN(len(of))] }
 
-func (d draw) cluster() *cluster {
-	c := &cluster{}
+func (d draw) scenario() *scenario {
+	c := &scenario{}
 	for i := range 1 + d.IntN(8) {
 		c.nodes = append(c.nodes, d.node(i))
 	}
@@ -177,7 +177,7 @@ func (d draw) repels() corev1.PodAffinityTerm {
 }
 
 // pod is one that is bound: of the workload, or of others.
-func (d draw) pod(i int, c *cluster) *corev1.Pod {
+func (d draw) pod(i int, c *scenario) *corev1.Pod {
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: d.one(namespace, "elsewhere"), Name: fmt.Sprintf("pod-%d", i), UID: "u",

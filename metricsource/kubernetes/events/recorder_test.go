@@ -1,7 +1,6 @@
 package events
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes/lease"
+	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes/logtest"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -29,7 +29,7 @@ import (
 type fixture struct {
 	t    *testing.T
 	kube *kubefake.Clientset
-	log  bytes.Buffer
+	log  logtest.Buffer
 }
 
 func newFixture(t *testing.T) *fixture { return &fixture{t: t, kube: kubefake.NewSimpleClientset()} }

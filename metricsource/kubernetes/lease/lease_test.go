@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -10,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes/logtest"
 
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -21,7 +22,7 @@ import (
 )
 
 // start runs a replica's Lease until stop, which returns after Run has.
-func start(t *testing.T, client kube.Interface, identity string, log *bytes.Buffer) (l *Lease, stop func()) {
+func start(t *testing.T, client kube.Interface, identity string, log *logtest.Buffer) (l *Lease, stop func()) {
 	l, err := New(client, Options{Namespace: "system", Name: "writer", Identity: identity, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	require.NoError(t, err)
 	require.Equal(t, identity, l.Identity())
@@ -44,9 +45,9 @@ func start(t *testing.T, client kube.Interface, identity string, log *bytes.Buff
 func TestOneReplicaHoldsTheLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := kubefake.NewClientset()
-		var log bytes.Buffer
+		var log logtest.Buffer
 		one, stop := start(t, client, "one", &log)
-		two, _ := start(t, client, "two", &bytes.Buffer{})
+		two, _ := start(t, client, "two", &logtest.Buffer{})
 		require.True(t, one.Held())
 		require.False(t, two.Held())
 		require.Contains(t, log.String(), `msg="this replica holds the Lease" lease=system/writer`)
@@ -72,7 +73,7 @@ func TestLeaseThatCannotBeRenewedIsLost(t *testing.T) {
 		client.PrependReactor("*", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
 			return forbidden.Load(), nil, apierrors.NewForbidden(schema.GroupResource{Resource: "leases"}, "", errors.New("no"))
 		})
-		var log bytes.Buffer
+		var log logtest.Buffer
 		l, _ := start(t, client, "me", &log)
 		after := func(d time.Duration) bool {
 			time.Sleep(d) // of the bubble

@@ -1,4 +1,4 @@
-package kubernetes
+package inventory
 
 import (
 	"maps"
@@ -11,31 +11,26 @@ import (
 	"k8s.io/component-helpers/resource"
 )
 
-// template is a pod template as it stands in a scale target: the classes that it
-// names are objects of their own, which may come later.
-type template struct {
+// Template is a pod template before the classes that it names are applied: these are
+// objects of their own, and may be created after the workload.
+type Template struct {
 	cluster.PodTemplate
 	runtimeClass, priorityClass string
 }
 
-// NewPodTemplate reads what a pod of the template asks of a node; the classes that it
-// names are left out.
-func NewPodTemplate(t *corev1.PodTemplateSpec) *cluster.PodTemplate {
-	return &newTemplate(t).PodTemplate
-}
-
-func newTemplate(t *corev1.PodTemplateSpec) *template {
+// NewTemplate reads a pod template.
+func NewTemplate(t *corev1.PodTemplateSpec) *Template {
 	spec := t.Spec
 	pod := &corev1.Pod{Spec: spec}
 	pod.Spec.Containers, pod.Spec.InitContainers = defaulted(spec.Containers), defaulted(spec.InitContainers)
-	out := &template{
+	out := &Template{
 		PodTemplate: cluster.PodTemplate{
 			Labels:       t.Labels,
 			Requests:     amounts(resource.PodRequests(pod, resource.PodResourcesOptions{})),
 			Limits:       amounts(resource.PodLimits(pod, resource.PodResourcesOptions{})),
 			NodeSelector: spec.NodeSelector,
 			Tolerations:  spec.Tolerations,
-			Repels:       repels(spec.Affinity),
+			Repels:       antiAffinity(spec.Affinity),
 			Ports:        hostPorts(&spec),
 			Unmodelled:   unmodelled(t),
 		},
@@ -55,8 +50,8 @@ func newTemplate(t *corev1.PodTemplateSpec) *template {
 	return out
 }
 
-// defaulted fills in what the API server does once a template has become a pod: what
-// is limited and not requested is requested to its limit.
+// defaulted applies the API server's default of a pod: a limit without a request is also
+// the request.
 func defaulted(containers []corev1.Container) []corev1.Container {
 	containers = slices.Clone(containers)
 	for i, c := range containers {
@@ -74,7 +69,7 @@ func defaulted(containers []corev1.Container) []corev1.Container {
 	return containers
 }
 
-// podCount is the resource that every pod takes one of.
+// podCount is the resource of which every pod holds 1.
 const podCount = string(corev1.ResourcePods)
 
 func amounts(list corev1.ResourceList) cluster.Resources {
@@ -89,21 +84,22 @@ func amounts(list corev1.ResourceList) cluster.Resources {
 	return out
 }
 
-func repels(a *corev1.Affinity) []corev1.PodAffinityTerm {
+// antiAffinity returns the required terms.
+func antiAffinity(a *corev1.Affinity) []corev1.PodAffinityTerm {
 	if a == nil || a.PodAntiAffinity == nil {
 		return nil
 	}
 	return a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution
 }
 
-// hostPorts are those of the containers and of the sidecars, as the scheduler sees them.
+// hostPorts returns the ports of containers and sidecars, as the scheduler counts them.
 func hostPorts(spec *corev1.PodSpec) []cluster.HostPort {
 	var all []cluster.HostPort
 	take := func(c corev1.Container) {
 		for _, p := range c.Ports {
 			port := p.HostPort
 			if spec.HostNetwork && port == 0 {
-				port = p.ContainerPort // as the API server fills in for pods
+				port = p.ContainerPort // the API server's default for pods
 			}
 			if port <= 0 {
 				continue
@@ -129,7 +125,7 @@ func hostPorts(spec *corev1.PodSpec) []cluster.HostPort {
 	return all
 }
 
-// unmodelled names what else decides where a pod of the template runs.
+// unmodelled names the constraints on placement that no capacity plan evaluates.
 func unmodelled(t *corev1.PodTemplateSpec) (all []string) {
 	spec := t.Spec
 	if len(spec.ResourceClaims) > 0 {
@@ -141,13 +137,13 @@ func unmodelled(t *corev1.PodTemplateSpec) (all []string) {
 			break
 		}
 	}
-	if slices.ContainsFunc(spec.Volumes, places) {
+	if slices.ContainsFunc(spec.Volumes, restrictsNodes) {
 		all = append(all, "volumes that bind it to nodes")
 	}
 	if a := spec.Affinity; a != nil && a.PodAffinity != nil && len(a.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution) > 0 {
 		all = append(all, "pod affinity")
 	}
-	for _, term := range repels(spec.Affinity) {
+	for _, term := range antiAffinity(spec.Affinity) {
 		if term.TopologyKey != corev1.LabelHostname || term.NamespaceSelector != nil && !empty(term.NamespaceSelector) ||
 			len(term.MatchLabelKeys)+len(term.MismatchLabelKeys) > 0 {
 			all = append(all, "pod anti-affinity other than by host name and labels")
@@ -168,21 +164,21 @@ func unmodelled(t *corev1.PodTemplateSpec) (all []string) {
 
 func empty(s *metav1.LabelSelector) bool { return len(s.MatchLabels)+len(s.MatchExpressions) == 0 }
 
-// places reports whether a volume has a say in where its pod runs.
-func places(v corev1.Volume) bool {
+// restrictsNodes reports whether a volume may restrict the nodes of its pod.
+func restrictsNodes(v corev1.Volume) bool {
 	s := v.VolumeSource
 	free := s.EmptyDir != nil || s.HostPath != nil || s.ConfigMap != nil || s.Secret != nil || s.DownwardAPI != nil ||
 		s.Projected != nil || s.NFS != nil || s.Image != nil
 	return !free
 }
 
-// resolve joins the classes that a template names to it.
-func (t *template) resolve(c *classes) *cluster.PodTemplate {
+// resolve applies the classes that a template names.
+func (t *Template) resolve(c *classes) *cluster.PodTemplate {
 	out := t.PodTemplate
 	switch p, ok := c.priorities[t.priorityClass]; {
 	case ok:
 		out.Priority = p.value
-		out.PreemptsNever = out.PreemptsNever || p.never
+		out.PreemptsNever = out.PreemptsNever || p.preemptsNever
 	case t.priorityClass == "":
 		out.Priority += c.defaultPriority()
 	}
@@ -193,7 +189,7 @@ func (t *template) resolve(c *classes) *cluster.PodTemplate {
 	out.Requests, out.Limits = maps.Clone(out.Requests), maps.Clone(out.Limits)
 	add(out.Requests, r.overhead)
 	for name, amount := range r.overhead {
-		if out.Limits[name] > 0 { // overhead raises the limits that there are
+		if out.Limits[name] > 0 { // overhead raises existing limits only
 			out.Limits[name] += amount
 		}
 	}

@@ -1,16 +1,17 @@
-package kubernetes
+package inventory
 
 import (
 	"strings"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
+	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes/informer"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// quota is what is kept of a corev1.ResourceQuota: its hard limits. What is used of
-// them is counted from the pods, which the quota's own status follows late.
+// quota is what is kept of a corev1.ResourceQuota: its hard limits. The usage is computed
+// from the pods, because the quota's status is updated late.
 type quota struct {
 	metav1.ObjectMeta
 	requests, limits cluster.Resources
@@ -24,7 +25,7 @@ func trimQuota(obj any) (any, error) {
 	if !ok {
 		return obj, nil
 	}
-	out := &quota{ObjectMeta: identify(q), requests: cluster.Resources{}, limits: cluster.Resources{}}
+	out := &quota{ObjectMeta: informer.Identify(q), requests: cluster.Resources{}, limits: cluster.Resources{}}
 	for name, amount := range q.Spec.Hard {
 		hard, resource := out.requests, string(name)
 		if limited, ok := strings.CutPrefix(resource, "limits."); ok {
@@ -32,7 +33,7 @@ func trimQuota(obj any) (any, error) {
 		}
 		resource = strings.TrimPrefix(strings.TrimPrefix(resource, "requests."), "count/")
 		value := amounts(corev1.ResourceList{corev1.ResourceName(resource): amount})[resource]
-		if other, twice := hard[resource]; twice { // "cpu" and "requests.cpu" are one
+		if other, twice := hard[resource]; twice { // "cpu" and "requests.cpu" are equivalent
 			value = min(value, other)
 		}
 		hard[resource] = value
@@ -43,32 +44,30 @@ func trimQuota(obj any) (any, error) {
 	return out, nil
 }
 
-func (ix *index) setQuota(q *quota) {
-	ix.change(q.Namespace, func(n *namespace) []string {
-		n.quotas[q.Name] = q
-		ix.moved()
-		return nil
+func (w *Watcher) setQuota(q *quota) {
+	w.update(func() bool {
+		w.inNamespace(q.Namespace, func(n *namespace) { n.quotas[q.Name] = q })
+		return true
 	})
 }
 
-func (ix *index) deleteQuota(ns, name string) {
-	ix.change(ns, func(n *namespace) []string {
-		delete(n.quotas, name)
-		ix.moved()
-		return nil
+func (w *Watcher) deleteQuota(ns, name string) {
+	w.update(func() bool {
+		w.inNamespace(ns, func(n *namespace) { delete(n.quotas, name) })
+		return true
 	})
 }
 
-// used is what the quotas of a namespace allow, and what its pods use of it.
-func (n *namespace) used(ns string) (all []*cluster.Quota) {
+// usage returns the quotas of a namespace with what its pods use.
+func (n *namespace) usage(ns string) (all []*cluster.Quota) {
 	if len(n.quotas) == 0 {
 		return nil
 	}
 	requested, limited := cluster.Resources{}, cluster.Resources{}
 	for _, p := range n.pods {
-		if !p.state.Finished() {
-			add(requested, p.requests)
-			add(limited, p.limits)
+		if p.counted() {
+			add(requested, p.Requests)
+			add(limited, p.Limits)
 		}
 	}
 	for name, q := range n.quotas {

@@ -1,4 +1,4 @@
-package kubernetes
+package inventory
 
 import (
 	"context"
@@ -20,8 +20,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// autoscalerInterval is between two looks for a node autoscaler. They are reads, as a
-// watch of what is not installed would only fail, and be logged.
+// autoscalerInterval is the time between two searches for node autoscalers. They are
+// read, not watched: a watch on a resource that is not installed fails and is logged.
 const autoscalerInterval = 10 * time.Second
 
 var nodePools = schema.GroupVersionResource{Group: "karpenter.sh", Version: "v1", Resource: "nodepools"}
@@ -29,23 +29,23 @@ var nodePools = schema.GroupVersionResource{Group: "karpenter.sh", Version: "v1"
 // Labels that Karpenter puts on its nodes.
 const (
 	poolLabel        = "karpenter.sh/nodepool"
-	initializedLabel = "karpenter.sh/initialized" // its resources are there, its start-up taints are gone
+	initializedLabel = "karpenter.sh/initialized" // its devices are registered, its start-up taints are removed
 )
 
-// What the cluster-autoscaler says of itself, and where it does by default.
+// The ConfigMap to which the cluster-autoscaler writes its status by default.
 const (
 	statusNamespace = "kube-system"
 	statusConfigMap = "cluster-autoscaler-status"
 )
 
-// nodeAutoscalers is what they are called among the resources of the inventory.
+// nodeAutoscalers is their name among the resources of the inventory.
 const nodeAutoscalers = "node autoscalers"
 
-// autoscalers are what was found of each kind.
+// autoscalers is the result of a search.
 type autoscalers struct {
 	karpenter []nodePool
 	cluster   *clusterAutoscaler
-	unknown   []string // what could not be read, and why
+	unknown   []string // reasons why a kind could not be read
 }
 
 // nodePool is a Karpenter NodePool, with the limits of all its nodes.
@@ -57,18 +57,18 @@ type nodePool struct {
 // clusterAutoscaler is the cluster-autoscaler's status.
 type clusterAutoscaler struct{ exhausted bool }
 
-// watchAutoscalers looks for them until ctx is done.
-func (c *Cluster) watchAutoscalers(ctx context.Context) {
+// pollAutoscalers searches for them until ctx is done.
+func (w *Watcher) pollAutoscalers(ctx context.Context) {
 	tick := time.NewTicker(autoscalerInterval)
 	defer tick.Stop()
 	for {
-		found, err := c.findAutoscalers(ctx)
+		found, err := w.findAutoscalers(ctx)
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:
-			c.index.autoscalersUnread(err)
+			w.autoscalersFailed(err)
 		default:
-			c.index.setAutoscalers(found)
+			w.setAutoscalers(found)
 		}
 		select {
 		case <-ctx.Done():
@@ -78,12 +78,13 @@ func (c *Cluster) watchAutoscalers(ctx context.Context) {
 	}
 }
 
-// findAutoscalers fails where the API server does; what it refuses to tell is unknown.
-func (c *Cluster) findAutoscalers(ctx context.Context) (*autoscalers, error) {
+// findAutoscalers returns an error if the API server fails. A kind that it refuses to
+// show is unknown.
+func (w *Watcher) findAutoscalers(ctx context.Context) (*autoscalers, error) {
 	ctx, cancel := context.WithTimeout(ctx, autoscalerInterval)
 	defer cancel()
 	found := &autoscalers{}
-	list, err := c.clients.dynamic.Resource(nodePools).List(ctx, metav1.ListOptions{})
+	list, err := w.opts.Dynamic.Resource(nodePools).List(ctx, metav1.ListOptions{})
 	switch {
 	case err == nil:
 		for _, item := range list.Items {
@@ -99,7 +100,7 @@ func (c *Cluster) findAutoscalers(ctx context.Context) (*autoscalers, error) {
 	case !apierrors.IsNotFound(err):
 		return nil, fmt.Errorf("listing Karpenter's NodePools: %w", err)
 	}
-	status, err := c.clients.kube.CoreV1().ConfigMaps(statusNamespace).Get(ctx, statusConfigMap, metav1.GetOptions{})
+	status, err := w.opts.Kube.CoreV1().ConfigMaps(statusNamespace).Get(ctx, statusConfigMap, metav1.GetOptions{})
 	switch {
 	case err == nil:
 		found.cluster = newClusterAutoscaler(status.Data["status"])
@@ -111,7 +112,7 @@ func (c *Cluster) findAutoscalers(ctx context.Context) (*autoscalers, error) {
 	return found, nil
 }
 
-// newNodePool reads what decides which nodes a pool may still add.
+// newNodePool reads which nodes a pool may add.
 func newNodePool(object map[string]any) (nodePool, error) {
 	var o struct {
 		Metadata metav1.ObjectMeta `json:"metadata"`
@@ -143,8 +144,9 @@ func newNodePool(object map[string]any) (nodePool, error) {
 	return p, nil
 }
 
-// newClusterAutoscaler reads the status that it writes since its version 1.30. One that
-// cannot be read, or says that a group may grow or is still to, leaves open what comes.
+// newClusterAutoscaler reads the status format of version 1.30 and later. The autoscaler is
+// exhausted if each node group has reached its maximum and all its nodes are ready. A
+// status that cannot be read is not proof of that.
 func newClusterAutoscaler(status string) *clusterAutoscaler {
 	var s struct {
 		NodeGroups []struct {
@@ -171,32 +173,33 @@ func newClusterAutoscaler(status string) *clusterAutoscaler {
 	return &clusterAutoscaler{exhausted: true}
 }
 
-// autoscalersUnread notes why nothing is known of them; what was known stands.
-func (ix *index) autoscalersUnread(err error) {
-	ix.mu.Lock()
-	if ix.autoscalers == nil {
-		ix.autoscalers = &autoscalers{unknown: []string{err.Error()}}
-		delete(ix.unread, nodeAutoscalers)
-		ix.moved()
-	}
-	ix.mu.Unlock()
-	ix.tellMoved()
+// autoscalersFailed records a failed search, unless an earlier one succeeded.
+func (w *Watcher) autoscalersFailed(err error) {
+	w.update(func() bool {
+		if w.autoscalers != nil {
+			return false
+		}
+		w.autoscalers = &autoscalers{unknown: []string{err.Error()}}
+		delete(w.unlisted, nodeAutoscalers)
+		return true
+	})
 }
 
-func (ix *index) setAutoscalers(found *autoscalers) {
-	ix.mu.Lock()
-	delete(ix.unread, nodeAutoscalers)
-	if ix.autoscalers == nil || !reflect.DeepEqual(*ix.autoscalers, *found) {
-		ix.autoscalers = found
-		ix.moved()
-	}
-	ix.mu.Unlock()
-	ix.tellMoved()
+func (w *Watcher) setAutoscalers(found *autoscalers) {
+	w.update(func() bool {
+		delete(w.unlisted, nodeAutoscalers)
+		if w.autoscalers != nil && reflect.DeepEqual(*w.autoscalers, *found) {
+			return false
+		}
+		w.autoscalers = found
+		return true
+	})
 }
 
-// autoscaler says what is known of them all, beside the nodes that there are.
-func (ix *index) autoscaler(nodes []*cluster.Node) cluster.NodeAutoscaler {
-	found := ix.autoscalers
+// autoscaler summarises the search for the present nodes. Where nothing was found, the
+// provider IDs may show that the nodes are a cloud's.
+func (w *Watcher) autoscaler(nodes []*cluster.Node) cluster.NodeAutoscaler {
+	found := w.autoscalers
 	if len(found.unknown) > 0 {
 		return cluster.NodeAutoscaler{Unknown: strings.Join(found.unknown, "; ")}
 	}
@@ -213,14 +216,14 @@ func (ix *index) autoscaler(nodes []*cluster.Node) cluster.NodeAutoscaler {
 		return out
 	}
 	if cloud := cloudOf(nodes); cloud != "" {
-		return cluster.NodeAutoscaler{Found: "nodes of " + cloud + ", whose autoscaler nothing here shows"}
+		return cluster.NodeAutoscaler{Found: "nodes of " + cloud + ", whose autoscaler is not visible"}
 	}
 	return cluster.NodeAutoscaler{}
 }
 
-// left takes from the limits what the nodes that are ready for work have. Karpenter's
-// own status counts those that are only on their way, too: pods that wait for them
-// would be taken back.
+// left subtracts the nodes that are ready for work from the limits. Karpenter's status also
+// counts nodes that are being created. Subtracting those would remove the replicas whose
+// pods wait for them.
 func (p nodePool) left(nodes []*cluster.Node) cluster.NodePool {
 	out := p.NodePool
 	out.Left = maps.Clone(p.limits)
@@ -235,14 +238,14 @@ func (p nodePool) left(nodes []*cluster.Node) cluster.NodePool {
 	return out
 }
 
-// makesGroups is a provider whose autoscaler makes new groups of nodes, too: when all
-// that there are have grown to their limits it has not.
+// makesGroups is a provider whose autoscaler also creates node groups: it is not
+// exhausted when all present groups have reached their maximum.
 const makesGroups = "gce"
 
-// onPremises are the schemes of provider IDs behind which nobody adds machines.
+// onPremises are the schemes of provider IDs without a service that adds machines.
 var onPremises = []string{"kind", "k3s", "rke2", "minikube", "kwok"}
 
-// cloudOf names the provider of a node whose machine somebody might add more of.
+// cloudOf returns the scheme of a node's provider ID if a service behind it may add nodes.
 func cloudOf(nodes []*cluster.Node) string {
 	for _, n := range nodes {
 		if n.ProviderID == "" {
