@@ -132,6 +132,7 @@ func (v *view) build() *cluster.Workload {
 		MinReplicas:  spec.min,
 		MaxReplicas:  spec.max,
 		Paused:       spec.paused,
+		Behavior:     spec.behavior,
 		Pods:         pods,
 		Template:     v.target.resolved,
 	}

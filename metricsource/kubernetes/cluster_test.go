@@ -13,6 +13,7 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 
 	"github.com/stretchr/testify/require"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -173,6 +174,58 @@ func TestScaledObjectChanges(t *testing.T) {
 		f.apply(newObject("ns", "so", named("asr")))
 		require.Equal(t, []string{"ns/so"}, f.settle())
 		require.Equal(t, []string{"a"}, f.podNames("ns", "so"))
+	})
+}
+
+func TestBehavior(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		so := newObject("ns", "so", named("asr"))
+		f := newFixture(t, Options{}, so, newObject("ns", "other", named("asr")), newDeployment("ns", "asr", 1, app("asr"))).run()
+		f.settle()
+		behavior := func() *autoscalingv2.HorizontalPodAutoscalerBehavior {
+			w, err := f.cluster.Workload("ns", "so")
+			require.NoError(t, err)
+			return w.Behavior
+		}
+		set := func(behavior any) {
+			so.Object["spec"].(map[string]any)["advanced"] = map[string]any{"horizontalPodAutoscalerConfig": map[string]any{"behavior": behavior}}
+			f.apply(so)
+		}
+		require.Nil(t, behavior())
+
+		set(map[string]any{"scaleDown": map[string]any{"stabilizationWindowSeconds": int64(60), "tolerance": "0"}})
+		require.Equal(t, []string{"ns/so"}, f.settle())
+		window := int32(60)
+		require.Equal(t, window, *behavior().ScaleDown.StabilizationWindowSeconds)
+		require.True(t, behavior().ScaleDown.Tolerance.IsZero())
+		require.Nil(t, behavior().ScaleUp)
+		f.apply(so)
+		require.Empty(t, f.settle(), "the same again")
+
+		set(map[string]any{"scaleDown": map[string]any{"stabilizationWindowSeconds": int64(60), "tolerance": "0.05"}})
+		require.Equal(t, []string{"ns/so"}, f.settle())
+		var readers sync.WaitGroup // the tolerance is shared (for -race)
+		for range 2 {
+			tolerance := behavior().ScaleDown.Tolerance
+			readers.Go(func() {
+				if tolerance.String() != "50m" {
+					t.Error(tolerance)
+				}
+			})
+		}
+		readers.Wait()
+
+		so.Object["spec"].(map[string]any)["minReplicaCount"] = int64(2)
+		set(map[string]any{"scaleDown": "fast"})
+		require.Equal(t, []string{"ns/so"}, f.settle())
+		w, err := f.cluster.Workload("ns", "so")
+		require.NoError(t, err, "a malformed behavior does not affect the rest")
+		require.Equal(t, 2, w.MinReplicas)
+		require.Nil(t, w.Behavior)
+		so.Object["spec"].(map[string]any)["minReplicaCount"] = int64(3)
+		set("fast")
+		require.Equal(t, []string{"ns/so"}, f.settle())
+		require.Nil(t, behavior())
 	})
 }
 

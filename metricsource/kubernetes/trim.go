@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"encoding/json"
 	"slices"
 	"strconv"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes/inventory"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -60,6 +62,7 @@ type objectSpec struct {
 	target   targetRef
 	min, max int
 	paused   bool
+	behavior *autoscalingv2.HorizontalPodAutoscalerBehavior
 	triggers []cluster.ScaledObjectTrigger // external ones only
 }
 
@@ -139,6 +142,7 @@ func trimScaledObject(obj any) (any, error) {
 		min:      number(spec, "minReplicaCount", 0),
 		max:      number(spec, "maxReplicaCount", 100),
 		paused:   paused(u.GetAnnotations()),
+		behavior: behaviorOf(spec),
 		triggers: externalTriggers(spec),
 	}}, nil
 }
@@ -194,6 +198,33 @@ func externalTriggers(spec map[string]any) []cluster.ScaledObjectTrigger {
 		out = append(out, cluster.ScaledObjectTrigger{Push: kind == "external-push", Metadata: metadata})
 	}
 	return out
+}
+
+// behaviorOf reads advanced.horizontalPodAutoscalerConfig.behavior; nil if it is absent or
+// malformed.
+func behaviorOf(spec map[string]any) *autoscalingv2.HorizontalPodAutoscalerBehavior {
+	m, found, err := unstructured.NestedFieldNoCopy(spec, "advanced", "horizontalPodAutoscalerConfig", "behavior")
+	behavior, ok := m.(map[string]any)
+	if !found || err != nil || !ok {
+		return nil
+	}
+	// Not by runtime.DefaultUnstructuredConverter: it truncates integers that overflow.
+	text, err := json.Marshal(behavior)
+	if err != nil {
+		return nil
+	}
+	var out autoscalingv2.HorizontalPodAutoscalerBehavior
+	if err := json.Unmarshal(text, &out); err != nil {
+		return nil
+	}
+	for _, rules := range []*autoscalingv2.HPAScalingRules{out.ScaleUp, out.ScaleDown} {
+		if rules != nil {
+			// String caches its result in the Quantity. Concurrent readers share it, and
+			// must not be the first to call String.
+			_ = rules.Tolerance.String()
+		}
+	}
+	return &out
 }
 
 // paused reads the annotations as KEDA does: paused-replicas by its presence, the

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -123,6 +124,45 @@ func TestTrimScaledObject(t *testing.T) {
 			},
 		},
 	}, got)
+}
+
+func TestTrimBehavior(t *testing.T) {
+		full := map[string]any{
+		"scaleUp": map[string]any{
+			"stabilizationWindowSeconds": int64(0), "selectPolicy": "Min", "tolerance": int64(0),
+			"policies": []any{map[string]any{"type": "Pods", "value": int64(4), "periodSeconds": int64(15)}},
+		},
+		"scaleDown": map[string]any{"stabilizationWindowSeconds": float64(300), "selectPolicy": "Max", "tolerance": "0.05"},
+	}
+	got := behaviorOf(advanced(full))
+	require.Equal(t, []autoscalingv2.HPAScalingPolicy{{Type: autoscalingv2.PodsScalingPolicy, Value: 4, PeriodSeconds: 15}}, got.ScaleUp.Policies)
+	require.Equal(t, autoscalingv2.MinChangePolicySelect, *got.ScaleUp.SelectPolicy)
+	require.Zero(t, *got.ScaleUp.StabilizationWindowSeconds)
+	require.True(t, got.ScaleUp.Tolerance.IsZero())
+	require.EqualValues(t, 300, *got.ScaleDown.StabilizationWindowSeconds)
+	require.Equal(t, autoscalingv2.MaxChangePolicySelect, *got.ScaleDown.SelectPolicy)
+	require.EqualValues(t, 50, got.ScaleDown.Tolerance.MilliValue())
+	require.Equal(t, &autoscalingv2.HorizontalPodAutoscalerBehavior{}, behaviorOf(advanced(map[string]any{})), "empty is not absent: the API server applies defaults")
+
+	for _, malformed := range []any{
+		nil, "fast", []any{},
+		map[string]any{"scaleUp": []any{}},
+		map[string]any{"scaleUp": map[string]any{"stabilizationWindowSeconds": "60"}},
+		map[string]any{"scaleUp": map[string]any{"stabilizationWindowSeconds": int64(1) << 40}},
+		map[string]any{"scaleUp": map[string]any{"tolerance": "a tenth"}},
+		map[string]any{"scaleUp": map[string]any{"policies": map[string]any{}}},
+	} {
+		require.Nil(t, behaviorOf(advanced(malformed)), "%v", malformed)
+	}
+	for _, spec := range []map[string]any{
+		nil, {"advanced": "x"}, {"advanced": map[string]any{"horizontalPodAutoscalerConfig": int64(1)}}, {"advanced": map[string]any{}},
+	} {
+		require.Nil(t, behaviorOf(spec), "%v", spec)
+	}
+}
+
+func advanced(behavior any) map[string]any {
+	return map[string]any{"advanced": map[string]any{"horizontalPodAutoscalerConfig": map[string]any{"behavior": behavior}}}
 }
 
 func TestScaleTargetRefDefaults(t *testing.T) {
