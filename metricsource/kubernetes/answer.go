@@ -15,12 +15,12 @@ import (
 // view is one ScaledObject with its scale target and the pods that match it.
 type view struct {
 	object   *scaledObject
-	target   *target         // nil: there is none, or it was never read
+	target   *target         // nil: it does not exist, or was never read
 	pods     map[string]*pod // those that target.selector matches
 	snapshot *cluster.Workload
 }
 
-// retarget gives the view another scale target, or the same one changed.
+// retarget sets the scale target: another one, or a new version of the same.
 func (v *view) retarget(n *namespace, t *target) {
 	old := v.target
 	v.target, v.snapshot = t, nil
@@ -39,8 +39,8 @@ func (v *view) retarget(n *namespace, t *target) {
 	}
 }
 
-// podChanged files a pod's new state, nil when it is gone, and reports whether
-// the answer changed.
+// podChanged records a pod's new state, nil after its deletion, and reports whether the
+// answer changed.
 func (v *view) podChanged(name string, p *pod) bool {
 	if v.target == nil || v.target.err != nil {
 		return false
@@ -69,14 +69,14 @@ func (t *target) same(o *target) bool {
 	return t.replicas == o.replicas && t.selector.String() == o.selector.String() && reflect.DeepEqual(t.resolved, o.resolved) && reflect.DeepEqual(t.template, o.template)
 }
 
-// Workload says what the scale target of a ScaledObject looks like now.
+// Workload returns the scale target of a ScaledObject. While the API server is away, it
+// returns the last known state.
 //
-// The error wraps cluster.ErrNotSynced while the first listing, or the first
-// read of a scale subresource, has not succeeded, and cluster.ErrNotFound
-// where the ScaledObject or the scale target it names (the message says which)
-// does not exist. When the API server is away the last answer stands.
+// The error wraps cluster.ErrNotSynced before the first listing, or the first read of a
+// scale subresource, has succeeded. It wraps cluster.ErrNotFound if the ScaledObject or its
+// scale target, which the message names, does not exist.
 //
-// Pods is shared between callers and must not be written to.
+// Behavior, Pods and Template are shared between callers and must not be modified.
 func (c *Cluster) Workload(namespace, scaledObject string) (cluster.Workload, error) {
 	ix := c.index
 	ix.mu.RLock()
@@ -95,7 +95,7 @@ func (c *Cluster) Workload(namespace, scaledObject string) (cluster.Workload, er
 	if v, err = ix.view(namespace, scaledObject); err != nil {
 		return cluster.Workload{}, err
 	}
-	if err := v.unknown(); err != nil {
+	if err := v.err(); err != nil {
 		return cluster.Workload{}, fmt.Errorf("scale target %s of ScaledObject %s/%s: %w",
 			v.object.spec.target, namespace, scaledObject, err)
 	}
@@ -105,8 +105,8 @@ func (c *Cluster) Workload(namespace, scaledObject string) (cluster.Workload, er
 	return *v.snapshot, nil
 }
 
-// unknown says why nothing is known of the scale target.
-func (v *view) unknown() error {
+// err returns why the scale target is not known.
+func (v *view) err() error {
 	switch {
 	case v.target != nil:
 		return v.target.err
@@ -138,9 +138,9 @@ func (v *view) build() *cluster.Workload {
 	}
 }
 
-// ScaledObject returns a ScaledObject with its external triggers, of which it may
-// have none; the error wraps cluster.ErrNotSynced or cluster.ErrNotFound.
-// Triggers are shared between callers and must not be written to.
+// ScaledObject returns a ScaledObject with its external triggers, if any. The error wraps
+// cluster.ErrNotSynced or cluster.ErrNotFound. Triggers are shared between callers and must
+// not be modified.
 func (c *Cluster) ScaledObject(namespace, name string) (cluster.ScaledObject, error) {
 	c.index.mu.RLock()
 	defer c.index.mu.RUnlock()
@@ -151,8 +151,8 @@ func (c *Cluster) ScaledObject(namespace, name string) (cluster.ScaledObject, er
 	return v.scaledObject(), nil
 }
 
-// ScaledObjects returns those with at least one external trigger, by namespace
-// and name. Namespaces that are not synced yet are left out: see Synced.
+// ScaledObjects returns those with at least one external trigger, by namespace and name.
+// Namespaces that are not synced yet are left out: see Synced.
 func (c *Cluster) ScaledObjects() []cluster.ScaledObject {
 	ix := c.index
 	ix.mu.RLock()
@@ -180,7 +180,7 @@ func (v *view) scaledObject() cluster.ScaledObject {
 
 // view finds the view of a ScaledObject; the caller holds the lock.
 func (ix *index) view(namespace, name string) (*view, error) {
-	if err := ix.mayAnswer("ScaledObject", namespace, name); err != nil {
+	if err := ix.checkNamespace("ScaledObject", namespace, name); err != nil {
 		return nil, err
 	}
 	if n := ix.namespaces[namespace]; n != nil && n.views[name] != nil {
@@ -189,9 +189,9 @@ func (ix *index) view(namespace, name string) (*view, error) {
 	return nil, fmt.Errorf("ScaledObject %s/%s: %w", namespace, name, cluster.ErrNotFound)
 }
 
-// mayAnswer says why nothing can be said of an object: its namespace is not watched,
-// or not synced yet. The caller holds the lock.
-func (ix *index) mayAnswer(kind, namespace, name string) error {
+// checkNamespace returns an error that names the object if its namespace is not watched or
+// not synced yet. The caller holds the lock.
+func (ix *index) checkNamespace(kind, namespace, name string) error {
 	watched, synced := ix.scope(namespace)
 	switch {
 	case !watched:

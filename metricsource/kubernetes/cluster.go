@@ -169,7 +169,7 @@ func (c *Cluster) Synced() bool { return c.index.allSynced() }
 
 // Inventory returns what the nodes offer, what their pods hold, and the workloads of
 // ScaledObjects with external triggers: all at one moment. The error gives the reason why
-// there is none, or wraps cluster.ErrNotSynced before the first listings have ended.
+// an inventory is missing, or wraps cluster.ErrNotSynced before the first listings.
 func (c *Cluster) Inventory() (*cluster.Inventory, error) {
 	if inv, err := c.inventory.Current(); inv != nil || err != nil {
 		return inv, err

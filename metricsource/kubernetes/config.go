@@ -14,9 +14,9 @@ import (
 // ErrNoCluster: no kubeconfig is given and this process does not run in a pod.
 var ErrNoCluster = errors.New("not in a Kubernetes cluster, and no kubeconfig given")
 
-// Config reads the connection from a kubeconfig file, or a list of them, or with an empty path from
-// the pod this process runs in; it wraps ErrNoCluster where there is neither. It
-// stands here so that no other package has to import client-go.
+// Config reads the connection from a kubeconfig file or a list of them, as in KUBECONFIG. If
+// the path is empty, it reads it from the pod that this process runs in. The error wraps
+// ErrNoCluster outside a pod. It is here because no other package imports client-go.
 func Config(kubeconfig string) (*rest.Config, error) {
 	if kubeconfig != "" {
 		rules := &clientcmd.ClientConfigLoadingRules{ExplicitPath: kubeconfig}
@@ -39,10 +39,11 @@ func Config(kubeconfig string) (*rest.Config, error) {
 	return cfg, nil
 }
 
-// refuseOpenly keeps client-go's streaming lists from waiting in silence, deaf to
-// their context for up to a minute, when the API server refuses connections: an
-// error it does not recognise makes it try a plain list, whose failure is logged
-// and whose back-off ends with the context. A watch that resumes is left alone.
+// refuseOpenly hides from client-go that the API server refused the connection of a
+// streaming list. client-go would wait for up to a minute, without a log and without
+// regard to the context. After an error that it does not recognise, it tries a plain list:
+// that failure is logged, and its back-off ends with the context. Watches that resume are
+// not affected.
 func refuseOpenly(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(req *http.Request) (*http.Response, error) {
 		resp, err := next.RoundTrip(req)

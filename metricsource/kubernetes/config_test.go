@@ -22,8 +22,7 @@ func TestConfig(t *testing.T) {
 	require.ErrorContains(t, err, "/none")
 }
 
-// An API server that refuses connections is said to do so, and does not keep Run
-// from ending.
+// An API server that refuses connections is logged, and does not keep Run from ending.
 func TestNoServer(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

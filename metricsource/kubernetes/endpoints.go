@@ -22,8 +22,8 @@ type service struct {
 	ports map[int]string // names
 }
 
-// endpointSlice is what is kept of a discoveryv1.EndpointSlice: the endpoints
-// that take requests, or have taken some that they still hold.
+// endpointSlice is what is kept of a discoveryv1.EndpointSlice: the endpoints that serve,
+// terminating ones included.
 type endpointSlice struct {
 	metav1.ObjectMeta
 	service   string
@@ -61,7 +61,7 @@ func trimEndpointSlice(obj any) (any, error) {
 		}
 	}
 	for _, e := range s.Endpoints {
-		// A terminating endpoint that still serves holds requests. Nil means true.
+		// A terminating endpoint that still serves may have requests in flight. Nil means true.
 		c := e.Conditions
 		serving := c.Serving
 		if serving == nil {
@@ -123,16 +123,15 @@ func (n *namespace) readers(service string) (all []string) {
 	return all
 }
 
-// Endpoints returns the serving endpoints of a Service's port, by address. The port
-// is the Service's, by name or number, or a number that is none of the Service's and
-// then the pods' own. Only addresses of pods of the namespace are returned: an
-// EndpointSlice may name any. The error wraps cluster.ErrNotSynced or
-// cluster.ErrNotFound.
+// Endpoints returns the serving endpoints of a Service's port, by address. The port is a
+// name or number of the Service's ports; any other number is a port of the pods. Only
+// addresses of pods of the namespace are returned: an EndpointSlice may contain others. The
+// error wraps cluster.ErrNotSynced or cluster.ErrNotFound.
 func (c *Cluster) Endpoints(ns, name, port string) ([]cluster.Endpoint, error) {
 	ix := c.index
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
-	if err := ix.mayAnswer("service", ns, name); err != nil {
+	if err := ix.checkNamespace("service", ns, name); err != nil {
 		return nil, err
 	}
 	n := ix.namespaces[ns]
@@ -163,7 +162,7 @@ func (c *Cluster) Endpoints(ns, name, port string) ([]cluster.Endpoint, error) {
 	slices.SortFunc(all, func(a, b cluster.Endpoint) int {
 		return cmp.Or(cmp.Compare(a.IP, b.IP), cmp.Compare(a.Port, b.Port))
 	})
-	// Of a Service of both families each pod is there twice.
+	// A dual-stack Service has two addresses per pod.
 	seen := map[string]bool{}
 	return slices.DeleteFunc(all, func(e cluster.Endpoint) bool {
 		known := seen[e.IP] || e.UID != "" && seen[e.UID]

@@ -73,7 +73,7 @@ func TestEndpoints(t *testing.T) {
 
 		_, err = f.kube.DiscoveryV1().EndpointSlices("ns").Update(background, newSlice(endpoint("10.0.0.2", true)), metav1.UpdateOptions{})
 		require.NoError(t, err)
-		require.Equal(t, []string{"ns/reads"}, f.settle(), "who names the Service hears of it")
+		require.Equal(t, []string{"ns/reads"}, f.settle(), "triggers that name the Service are notified")
 		require.Equal(t, []cluster.Endpoint{{IP: "10.0.0.2", Port: 7100}}, at("80"))
 
 		f.apply(podAt("ns", "api-1", "10.0.0.3"))

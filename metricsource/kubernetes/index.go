@@ -253,7 +253,7 @@ func (ix *index) workloads() (all []*cluster.Workload) {
 			continue
 		}
 		for _, v := range n.views {
-			if len(v.object.spec.triggers) == 0 || v.unknown() != nil {
+			if len(v.object.spec.triggers) == 0 || v.err() != nil {
 				continue
 			}
 			if v.snapshot == nil {

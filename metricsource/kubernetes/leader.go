@@ -10,15 +10,15 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// Leader says what a workload of the namespace looks like that another one follows:
-// the scale target of a ScaledObject, or any Deployment or StatefulSet. With an
-// empty kind it is the one of that name, whatever its kind. ScaledObject is empty
-// where none scales it. The error wraps cluster.ErrNotSynced or cluster.ErrNotFound.
+// Leader returns a workload of the namespace that another workload follows: the scale
+// target of a ScaledObject, or any Deployment or StatefulSet. An empty kind matches any.
+// ScaledObject is empty if none scales the workload. The error wraps cluster.ErrNotSynced
+// or cluster.ErrNotFound.
 func (c *Cluster) Leader(ns, kind, name string) (cluster.Workload, error) {
 	ix := c.index
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
-	if err := ix.mayAnswer("workload", ns, name); err != nil {
+	if err := ix.checkNamespace("workload", ns, name); err != nil {
 		return cluster.Workload{}, err
 	}
 	var found []*view
@@ -29,9 +29,9 @@ func (c *Cluster) Leader(ns, kind, name string) (cluster.Workload, error) {
 	case len(found) == 0:
 		return cluster.Workload{}, fmt.Errorf("workload %s/%s: %w", ns, name, cluster.ErrNotFound)
 	case len(found) > 1:
-		return cluster.Workload{}, fmt.Errorf("%d workloads are named %s/%s: say which, as kind/name", len(found), ns, name)
+		return cluster.Workload{}, fmt.Errorf("%d workloads are named %s/%s: name one as kind/name", len(found), ns, name)
 	}
-	if err := found[0].unknown(); err != nil {
+	if err := found[0].err(); err != nil {
 		return cluster.Workload{}, fmt.Errorf("workload %s/%s: %w", ns, name, err)
 	}
 	if w := found[0].snapshot; w != nil {
@@ -40,8 +40,8 @@ func (c *Cluster) Leader(ns, kind, name string) (cluster.Workload, error) {
 	return *found[0].build(), nil
 }
 
-// leaders are the views of the workloads of that name: those of ScaledObjects, and
-// for what none scales one of its own.
+// leaders returns the views of the workloads of that name. For a workload that no
+// ScaledObject scales, it builds one.
 func (n *namespace) leaders(kind, name string) (all []*view) {
 	for _, v := range n.views {
 		if v.object.spec.target.isNamed(kind, name) {
@@ -64,9 +64,8 @@ func (n *namespace) leaders(kind, name string) (all []*view) {
 	return all
 }
 
-// followers returns the ScaledObjects with a trigger that follows a workload, as
-// far as the triggers say. Which workload it is they say themselves: what has
-// changed may be one of several names.
+// followers returns the ScaledObjects with a trigger that may follow such a workload. A
+// trigger may name several workloads, if it omits the kind.
 func (n *namespace) followers(of func(ref targetRef) bool) (all []string) {
 	for so, v := range n.views {
 		for _, t := range v.object.spec.triggers {
@@ -83,7 +82,7 @@ func (n *namespace) followers(of func(ref targetRef) bool) (all []string) {
 	return all
 }
 
-// isNamed reports whether metadata may mean this workload by the name, and the kind
+// isNamed reports whether a trigger may mean this workload by the name, and by the kind
 // if that is not empty.
 func (r targetRef) isNamed(kind, name string) bool {
 	return r.name == name && (kind == "" || strings.EqualFold(r.kind, kind))
@@ -98,7 +97,7 @@ func (n *namespace) anyTarget(is func(targetRef) bool) bool {
 	return false
 }
 
-// followersOfPod are those of the workloads that a pod belongs to.
+// followersOfPod returns the followers of the workloads whose selectors match a pod.
 func (n *namespace) followersOfPod(p *pod) []string {
 	return n.followers(func(ref targetRef) bool {
 		t := n.targets[ref]

@@ -46,7 +46,7 @@ func TestLeader(t *testing.T) {
 		require.ErrorIs(t, err, cluster.ErrNotFound)
 
 		f.apply(newDeployment("ns", "asr", 7, app("asr")))
-		require.ElementsMatch(t, []string{"ns/asr-scaled", "ns/api"}, f.settle(), "who follows it hears of it")
+		require.ElementsMatch(t, []string{"ns/asr-scaled", "ns/api"}, f.settle(), "its followers are notified")
 		f.apply(newPod("ns", "asr-1", app("asr")))
 		require.ElementsMatch(t, []string{"ns/asr-scaled", "ns/api"}, f.settle())
 		f.apply(newDeployment("ns", "alone", 3, app("alone")))
@@ -60,15 +60,15 @@ func TestLeader(t *testing.T) {
 		require.NoError(t, err)
 		f.settle()
 		_, err = f.cluster.Leader("ns", "", "asr")
-		require.EqualError(t, err, "2 workloads are named ns/asr: say which, as kind/name")
+		require.EqualError(t, err, "2 workloads are named ns/asr: name one as kind/name")
 		w, err = f.cluster.Leader("ns", "StatefulSet", "asr")
 		require.NoError(t, err)
 		require.Equal(t, 1, w.Replicas)
 	})
 }
 
-// What a ScaledObject scaled before has no scaler now, which is news to who follows it.
-func TestFollowersOfTheOldTargetHear(t *testing.T) {
+// The former target of a ScaledObject is no longer scaled: its followers change.
+func TestFollowersOfTheOldTargetAreNotified(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := newObject("ns", "api", named("api"))
 		api.Object["spec"].(map[string]any)["triggers"] = []any{follows("asr")}

@@ -12,7 +12,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// scaling are the objects that say how a workload is scaled, and the workloads.
+// scaling are the kinds that define how workloads are scaled, and the workloads.
 var scaling = []schema.GroupVersionResource{
 	scaledObjects,
 	{Group: groupApps, Version: "v1", Resource: "deployments"},
@@ -20,9 +20,9 @@ var scaling = []schema.GroupVersionResource{
 	{Group: "autoscaling", Version: "v2", Resource: "horizontalpodautoscalers"},
 }
 
-// Manifests returns the ScaledObjects, Deployments, StatefulSets and HPAs of a
-// namespace, or of all with an empty one, as JSON, a List of each after the other.
-// The error names the kind that could not be listed.
+// Manifests returns the ScaledObjects, Deployments, StatefulSets and HPAs of a namespace, or
+// of all if it is empty: one List of each kind, as JSON documents. The error names the kind
+// that could not be listed.
 func Manifests(ctx context.Context, cfg *rest.Config, namespace string) ([]byte, error) {
 	client, err := dynamic.NewForConfig(cfg)
 	if err != nil {

@@ -111,7 +111,7 @@ func TestCustomKind(t *testing.T) {
 		require.ErrorContains(t, err, "scale target Rollout/asr")
 		s.answer(0, "", errors.New("dial tcp: i/o timeout"))
 		time.Sleep(5 * time.Second)
-		require.Empty(t, f.settle(), "gone is an answer that stands, too")
+		require.Empty(t, f.settle(), "a target that does not exist is a result, too")
 
 		require.NoError(t, f.dynamic.Resource(scaledObjects).Namespace("ns").Delete(background, "so", metav1.DeleteOptions{}))
 		require.Equal(t, []string{"ns/so"}, f.settle())
@@ -122,7 +122,7 @@ func TestCustomKind(t *testing.T) {
 	})
 }
 
-// Woken by hand or by KEDA, its first pod says so before the interval is over.
+// A pod that is created or deleted shows a changed scale before the interval ends.
 func TestCustomKindIsReadAgainWhenAPodComesOrGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fakeScale{selector: "app=asr"}

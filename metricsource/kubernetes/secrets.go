@@ -10,8 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Secret reads one Secret from the API server: a watch would keep all of them in
-// memory. It needs no more than the verb get, where a trigger names a Secret.
+// Secret reads one Secret from the API server. A watch would keep all Secrets in memory, and
+// would need more rights than get.
 func (c *Cluster) Secret(ctx context.Context, namespace, name string) (cluster.Secret, error) {
 	s, err := c.clients.kube.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
 	switch {

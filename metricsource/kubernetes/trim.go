@@ -57,7 +57,7 @@ type scaledObject struct {
 	spec objectSpec
 }
 
-// objectSpec is what the answers depend on.
+// objectSpec contains what the answers depend on.
 type objectSpec struct {
 	target   targetRef
 	min, max int
@@ -123,8 +123,8 @@ func newTarget(o metav1.Object, kind string, replicas *int32, selector *metav1.L
 	if replicas != nil {
 		t.replicas = int(*replicas)
 	}
-	// The API server refuses selectors that are empty or do not parse; should one
-	// come all the same, it must not claim every pod of the namespace.
+	// The API server rejects a selector that is empty or cannot be parsed. If there is one
+	// all the same, it must not match every pod of the namespace.
 	if s, err := metav1.LabelSelectorAsSelector(selector); err == nil && !s.Empty() {
 		t.selector = s
 	}
@@ -147,8 +147,8 @@ func trimScaledObject(obj any) (any, error) {
 	}}, nil
 }
 
-// refOf reads scaleTargetRef as KEDA does: apps/v1 and Deployment fill in for
-// apiVersion and kind, each on its own.
+// refOf reads scaleTargetRef with KEDA's defaults: apps/v1 for apiVersion, Deployment for
+// kind, each independent of the other.
 func refOf(spec map[string]any) targetRef {
 	ref, _ := spec["scaleTargetRef"].(map[string]any)
 	r := targetRef{group: groupApps, version: "v1", kind: kindDeployment}
@@ -159,7 +159,7 @@ func refOf(spec map[string]any) targetRef {
 	if v, _ := ref["apiVersion"].(string); v != "" {
 		gv, err := schema.ParseGroupVersion(v)
 		if err != nil {
-			gv = schema.GroupVersion{Group: v} // no such group: reported as such
+			gv = schema.GroupVersion{Group: v} // reported as an unknown kind
 		}
 		r.group, r.version = gv.Group, gv.Version
 	}
@@ -169,12 +169,12 @@ func refOf(spec map[string]any) targetRef {
 	return r
 }
 
-// watched reports whether an informer follows this kind; the others are polled.
+// watched reports whether an informer watches this kind. All others are polled.
 func (r targetRef) watched() bool {
 	return r.group == groupApps && (r.kind == kindDeployment || r.kind == kindStatefulSet)
 }
 
-// polled reports whether the scale subresource has to be read for it.
+// polled reports whether its scale subresource is read.
 func (r targetRef) polled() bool { return !r.watched() && r.name != "" }
 
 func (r targetRef) String() string { return r.kind + "/" + r.name }
@@ -227,8 +227,8 @@ func behaviorOf(spec map[string]any) *autoscalingv2.HorizontalPodAutoscalerBehav
 	return &out
 }
 
-// paused reads the annotations as KEDA does: paused-replicas by its presence, the
-// others as booleans where anything that is not a boolean counts as true.
+// paused reads the annotations as KEDA does: paused-replicas is true if present. The others
+// are booleans, and true if they cannot be parsed.
 func paused(annotations map[string]string) bool {
 	if _, ok := annotations["autoscaling.keda.sh/paused-replicas"]; ok {
 		return true
@@ -242,7 +242,7 @@ func paused(annotations map[string]string) bool {
 	return false
 }
 
-// number reads an integer however the decoder left it.
+// number reads an integer, which the decoder may have stored as int64 or float64.
 func number(m map[string]any, key string, absent int) int {
 	switch n := m[key].(type) {
 	case int64:

@@ -127,7 +127,7 @@ func TestTrimScaledObject(t *testing.T) {
 }
 
 func TestTrimBehavior(t *testing.T) {
-		full := map[string]any{
+	full := map[string]any{
 		"scaleUp": map[string]any{
 			"stabilizationWindowSeconds": int64(0), "selectPolicy": "Min", "tolerance": int64(0),
 			"policies": []any{map[string]any{"type": "Pods", "value": int64(4), "periodSeconds": int64(15)}},
@@ -145,7 +145,8 @@ func TestTrimBehavior(t *testing.T) {
 	require.Equal(t, &autoscalingv2.HorizontalPodAutoscalerBehavior{}, behaviorOf(advanced(map[string]any{})), "empty is not absent: the API server applies defaults")
 
 	for _, malformed := range []any{
-		nil, "fast", []any{},
+		nil, "fast",
+		[]any{},
 		map[string]any{"scaleUp": []any{}},
 		map[string]any{"scaleUp": map[string]any{"stabilizationWindowSeconds": "60"}},
 		map[string]any{"scaleUp": map[string]any{"stabilizationWindowSeconds": int64(1) << 40}},

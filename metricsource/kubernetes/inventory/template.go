@@ -95,7 +95,7 @@ func antiAffinity(a *corev1.Affinity) []corev1.PodAffinityTerm {
 // hostPorts returns the ports of containers and sidecars, as the scheduler counts them.
 func hostPorts(spec *corev1.PodSpec) []cluster.HostPort {
 	var all []cluster.HostPort
-	take := func(c corev1.Container) {
+	collect := func(c corev1.Container) {
 		for _, p := range c.Ports {
 			port := p.HostPort
 			if spec.HostNetwork && port == 0 {
@@ -116,11 +116,11 @@ func hostPorts(spec *corev1.PodSpec) []cluster.HostPort {
 	}
 	for _, c := range spec.InitContainers {
 		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			take(c)
+			collect(c)
 		}
 	}
 	for _, c := range spec.Containers {
-		take(c)
+		collect(c)
 	}
 	return all
 }
