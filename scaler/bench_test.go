@@ -113,7 +113,7 @@ func BenchmarkReportToStream(b *testing.B) {
 	require.NoError(b, err)
 
 	c := &fakeCluster{workloads: map[cluster.NamespacedName]cluster.Workload{}, triggers: map[cluster.NamespacedName][]map[string]string{}}
-	store, scraper := push.NewStore(nil), scrape.New(scrape.Options{})
+	store, scraper := push.NewStore(push.Options{}), scrape.New(scrape.Options{})
 	e := evaluator.New(evaluator.Options{Cluster: c, Scraper: scraper, Reports: store})
 	s := New(e)
 	c.changed, c.moved = e.Changed, e.InventoryChanged

@@ -68,7 +68,7 @@ func (w *world) start() {
 	if w.cluster != nil {
 		opts.Cluster = w.cluster
 	}
-	reports := push.NewStore(nil)
+	reports := push.NewStore(push.Options{})
 	w.reports, opts.Reports = reports, reports
 	scraper := scrape.New(scrape.Options{Dial: w.network.dial})
 	opts.Scraper = scraper

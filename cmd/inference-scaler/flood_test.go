@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/inference-scaler/inference-scaler/cmd/inference-scaler/listen"
+	"github.com/inference-scaler/inference-scaler/metricsource/push"
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
 	"github.com/inference-scaler/inference-scaler/scaler"
 	"github.com/inference-scaler/inference-scaler/scaler/evaluator"
@@ -43,7 +44,7 @@ func newFlooded(t *testing.T) *flooded {
 	require.NoError(t, os.WriteFile(tokens, []byte("0123456789abcdef *\n"), 0o600))
 	logger := slog.New(slog.DiscardHandler)
 	f, reg := &flooded{}, prometheus.NewRegistry()
-	flags := serveFlags{grpcAddress: anyPort, httpAddress: anyPort, push: pushFlags{grpcAddress: anyPort, httpAddress: anyPort, tokenFile: tokens}}
+	flags := serveFlags{grpcAddress: anyPort, httpAddress: anyPort, push: pushFlags{grpcAddress: anyPort, httpAddress: anyPort, tokenFile: tokens, ttl: push.DefaultTimeToLive}}
 	pushed, err := newPushing(flags.push, nil, reg, logger)
 	require.NoError(t, err)
 	e := evaluator.New(evaluator.Options{Scraper: scrape.New(scrape.Options{})})

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -24,6 +25,7 @@ import (
 type pushFlags struct {
 	grpcAddress, httpAddress string
 	tokenFile, peers         string
+	ttl                      time.Duration
 }
 
 // pushing is the servers and the store of reported demand.
@@ -43,7 +45,10 @@ func newPushing(f pushFlags, tls *listen.TLS, reg prometheus.Registerer, logger 
 		logger.Info("no demand can be reported: there is neither --push-token-file nor --tls-client-ca")
 		return nil, nil
 	}
-	p := &pushing{flags: f, tls: tls, store: push.NewStore(reg), logger: logger}
+	if f.ttl < push.MinTimeToLive || f.ttl > push.MaxTimeToLive {
+		return nil, fmt.Errorf("--push-ttl: %s; wanted: from %s to %s", f.ttl, push.MinTimeToLive, push.MaxTimeToLive)
+	}
+	p := &pushing{flags: f, tls: tls, store: push.NewStore(push.Options{TimeToLive: f.ttl, Registerer: reg}), logger: logger}
 	if f.tokenFile != "" {
 		tokens, err := push.ReadTokens(f.tokenFile, logger)
 		if err != nil {

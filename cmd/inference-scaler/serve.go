@@ -28,6 +28,7 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes/events"
 	"github.com/inference-scaler/inference-scaler/metricsource/kubernetes/lease"
 	promsource "github.com/inference-scaler/inference-scaler/metricsource/prometheus"
+	"github.com/inference-scaler/inference-scaler/metricsource/push"
 	"github.com/inference-scaler/inference-scaler/metricsource/scrape"
 	"github.com/inference-scaler/inference-scaler/scaler"
 	"github.com/inference-scaler/inference-scaler/scaler/evaluator"
@@ -88,7 +89,8 @@ func serveCommand() *cobra.Command {
 	fs.StringVar(&f.push.grpcAddress, "push-grpc-address", ":4317", "where demand is reported over gRPC (demand.v1 and OTLP metrics), by callers with a token or a client certificate")
 	fs.StringVar(&f.push.httpAddress, "push-http-address", ":4318", "where it is reported over HTTP: POST /v1/demand (JSON) and /v1/metrics (OTLP)")
 	fs.StringVar(&f.push.tokenFile, "push-token-file", "", "tokens that may report, each with its namespaces; read again when it changes")
-	fs.StringVar(&f.push.peers, "push-peers", "", "host:port of a headless Service of this scaler's replicas, which pass reports on to each other; needs POD_IP")
+	fs.StringVar(&f.push.peers, "push-peers", "", "host:port of a headless Service of this scaler's replicas, which forward reports to each other; needs POD_IP")
+	fs.DurationVar(&f.push.ttl, "push-ttl", push.DefaultTimeToLive, "time to live of a series that is received as OTLP: at least 2.5 export intervals of its exporter")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	return cmd
@@ -111,7 +113,7 @@ func (f *serveFlags) idle(given func(flag string) bool) error {
 		}
 	}
 	if f.push.tokenFile == "" && f.tlsClientCA == "" {
-		refuse("without --push-token-file or --tls-client-ca", "push-grpc-address", "push-http-address", "push-peers")
+		refuse("without --push-token-file or --tls-client-ca", "push-grpc-address", "push-http-address", "push-peers", "push-ttl")
 	}
 	return errors.Join(errs...)
 }

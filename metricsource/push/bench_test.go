@@ -70,7 +70,7 @@ func reportForEver(address string) error {
 func BenchmarkReporters(b *testing.B) {
 	query, err := metricsource.ParseQuery("sum(demand_queued_requests)")
 	require.NoError(b, err)
-	s := NewStore(nil)
+	s := NewStore(Options{})
 	var changes atomic.Int64
 	s.Open(Config{
 		Namespace: "asr", Workload: "lightning-asr", Window: metricsource.NewWindow(0),

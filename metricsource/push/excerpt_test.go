@@ -29,7 +29,7 @@ func TestErrorsKeepCharactersWhole(t *testing.T) {
 	report := queued(1, 1)
 	report.Samples[0].Name, report.Samples[0].Moment = long, 3 // a field between replicas
 
-	s := NewStore(nil)
+	s := NewStore(Options{})
 	server, w := NewServer(s, tokens(t)), watch(t, s)
 	post := func(handle http.HandlerFunc, body []byte) (int, string) {
 		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(string(body)))

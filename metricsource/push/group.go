@@ -1,25 +1,27 @@
 package push
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
-// Config says who takes the reports for a workload.
+// Config of a group.
 type Config struct {
 	Namespace, Workload string
 	Want                *metricsource.Want
 	Window              *metricsource.Window
-	// OnReport is called when what is reported has changed. It must be quick.
+	// OnReport is called when a reported value has changed. It must return at once.
 	OnReport func()
 }
 
-// Group is the reporters of one workload, as one trigger sees them.
+// Group shows the reports for one workload in the window of one trigger.
 type Group struct {
 	store    *Store
 	cfg      Config
@@ -29,19 +31,20 @@ type Group struct {
 
 // member is a reporter in a group's window.
 type member struct {
-	target *metricsource.Target
-	series map[uint64]known // by the hash of their labels
-	status metricsource.Status
+	target   *metricsource.Target
+	resolved map[uint64]resolved // by the hash of the labels
+	status   metricsource.Status
 }
 
-// known is a series that was reported before: resolved once, not per report.
-type known struct {
+// resolved is a series that was matched with the trigger's queries: once, and not for each
+// report.
+type resolved struct {
 	labels labels.Labels
 	series *metricsource.Series // nil where no query selects it
 	role   metricsource.Role
 }
 
-// Open adds a group, with the reports that stand. It must be closed.
+// Open adds a group, which shows the current reports at once. It must be closed.
 func (s *Store) Open(cfg Config) *Group {
 	g := &Group{store: s, cfg: cfg, workload: workload{cfg.Namespace, cfg.Workload}, members: map[string]*member{}}
 	s.mu.Lock()
@@ -51,14 +54,14 @@ func (s *Store) Open(cfg Config) *Group {
 	}
 	s.groups[g.workload][g] = struct{}{}
 	for _, r := range s.reporters[g.workload] {
-		if r.last != nil {
-			g.take(r, r.at, true)
+		if r.state == current {
+			g.show(r, true)
 		}
 	}
 	return g
 }
 
-// Close takes all reporters out of the window. The group must not be used any more.
+// Close removes all reporters from the window. The group must not be used after it.
 func (g *Group) Close() {
 	g.store.mu.Lock()
 	defer g.store.mu.Unlock()
@@ -72,7 +75,7 @@ func (g *Group) Close() {
 	clear(g.members)
 }
 
-// Status returns what is known of each reporter whose report stands, by instance.
+// Status returns the status of each reporter with a current report, by instance.
 func (g *Group) Status() []metricsource.Status {
 	g.store.mu.Lock()
 	defer g.store.mu.Unlock()
@@ -84,65 +87,73 @@ func (g *Group) Status() []metricsource.Status {
 	return all
 }
 
-// take puts a report into the window.
-func (g *Group) take(r *reporter, at time.Time, changed bool) {
+// show writes a report into the window.
+func (g *Group) show(r *reporter, changed bool) {
 	m := g.members[r.instance]
 	if m == nil {
 		m = &member{
-			target: g.cfg.Window.Target(labels.FromStrings("namespace", r.namespace, "job", "upstream", "instance", r.instance)),
-			series: map[uint64]known{},
-			status: metricsource.Status{Target: r.instance},
+			target:   g.cfg.Window.Target(labels.FromStrings("namespace", r.namespace, "job", "upstream", "instance", r.instance)),
+			resolved: map[uint64]resolved{},
+			status:   metricsource.Status{Target: r.instance},
 		}
 		g.members[r.instance], changed = m, true
 	}
 	var role metricsource.Role
-	points := make([]metricsource.Point, 0, len(r.report.samples))
-	for _, s := range r.report.samples {
-		if k := g.resolve(m, s.labels); k.series != nil {
-			role = role.Join(k.role)
-			points = append(points, metricsource.Point{Series: k.series, Value: s.value})
+	var returned error
+	points := make([]metricsource.Point, 0, len(r.series))
+	for _, s := range r.series {
+		k := g.resolve(m, s.labels)
+		if k.series == nil {
+			continue
+		}
+		role = role.Join(k.role)
+		points = append(points, metricsource.Point{Series: k.series, Value: s.value})
+		if s.returned && returned == nil {
+			returned = fmt.Errorf("series %s expired before it was exported again (after %s); raise --push-ttl or export more often",
+				s.labels.Get(model.MetricNameLabel), g.store.timeToLive)
 		}
 	}
-	m.status.Tried, m.status.Err = at, m.target.Commit(time.Now(), points) // it stands, whenever it came
-	m.forget(r.report.samples)
+	// The samples are of now, whenever the report was received: it has not expired.
+	m.status.Tried, m.status.Err = r.heard, m.target.Commit(time.Now(), points)
+	m.forget(r.series)
 	if missing := g.cfg.Want.Missing(role); m.status.Err == nil && len(missing) > 0 {
 		m.status.Err = &metricsource.NoSeriesError{Missing: missing}
 	}
 	if m.status.Err == nil {
-		m.status.Answered = at
+		m.status.Answered, m.status.Err = r.heard, returned
 	}
 	if changed {
 		g.cfg.OnReport()
 	}
 }
 
-func (g *Group) resolve(m *member, ls labels.Labels) known {
+func (g *Group) resolve(m *member, ls labels.Labels) resolved {
 	hash := ls.Hash()
-	if k, ok := m.series[hash]; ok && labels.Equal(k.labels, ls) {
+	if k, ok := m.resolved[hash]; ok && labels.Equal(k.labels, ls) {
 		return k
 	}
-	k := known{labels: ls}
+	k := resolved{labels: ls}
 	if role, wanted := g.cfg.Want.Role(ls); wanted {
 		k.role, k.series = role, m.target.Series(ls)
 	}
-	m.series[hash] = k
+	m.resolved[hash] = k
 	return k
 }
 
-// forget keeps no series that the last report did not hold: it is the report that is bounded.
-func (m *member) forget(held []sample) {
-	if len(m.series) <= len(held) {
+// forget drops the series that the last report did not hold: only a report has a quota.
+func (m *member) forget(held []series) {
+	if len(m.resolved) <= len(held) {
 		return
 	}
-	kept := make(map[uint64]known, len(held))
+	kept := make(map[uint64]resolved, len(held))
 	for _, s := range held {
 		hash := s.labels.Hash()
-		kept[hash] = m.series[hash]
+		kept[hash] = m.resolved[hash]
 	}
-	m.series = kept
+	m.resolved = kept
 }
 
-func (g *Group) drop(instance string) {
+func (g *Group) hide(instance string) {
 	if m := g.members[instance]; m != nil {
 		m.target.Remove()
 		delete(g.members, instance)

@@ -7,8 +7,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
@@ -26,7 +24,7 @@ import (
 
 // An OpenTelemetry SDK sends as it is, over gRPC and over HTTP.
 func TestOTLPFromTheSDK(t *testing.T) {
-	s := NewStore(nil)
+	s := NewStore(Options{})
 	server := NewServer(s, tokens(t))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -89,53 +87,6 @@ func exported(namespace string, at uint64, name string, value float64) *collecto
 	}}}
 }
 
-func TestOTLPStandsAsLongAsItsIntervalSays(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s, stop := running(t)
-		defer stop()
-		server := NewServer(s, nil)
-		w := watch(t, s)
-		export := func(namespace string, at uint64, name string, v float64) *collectorpb.ExportMetricsPartialSuccess {
-			return server.export(exported(namespace, at, name, v), asr).GetPartialSuccess()
-		}
-		require.Nil(t, export("asr", 10, "demand.queued_requests", 4))
-		time.Sleep(2 * time.Minute)
-		require.Equal(t, map[string]float64{"api-0": 4}, w.demand(t), "SDKs export every minute")
-		time.Sleep(time.Minute)
-		require.Empty(t, w.demand(t))
-
-		for at := uint64(20); at < 30; at++ { // a minute, and more
-			require.Nil(t, export("asr", at, "demand.queued_requests", 5))
-			time.Sleep(10 * time.Second)
-		}
-		require.Nil(t, export("asr", 30, "demand.queued_requests", 6))
-		require.Nil(t, export("asr", 30, "something.else", 1))
-		require.Equal(t, map[string]float64{"api-0": 6}, w.demand(t), "another part of the same moment")
-		require.EqualValues(t, 1, export("asr", 29, "demand.queued_requests", 99).GetRejectedDataPoints(), "older")
-		require.Contains(t, export("llm", 31, "demand.queued_requests", 99).GetErrorMessage(), "may not report")
-		require.Contains(t, export("asr", 31, "demand.queued_requests", -1).GetErrorMessage(), "wanted: a number from 0")
-		require.Equal(t, map[string]float64{"api-0": 6}, w.demand(t))
-		time.Sleep(24 * time.Second)
-		require.NotEmpty(t, w.demand(t))
-		time.Sleep(2 * time.Second)
-		require.Empty(t, w.demand(t), "2.5 times the 10 s that it took")
-
-		for at := uint64(40); at < 100; at += 10 {
-			require.Nil(t, export("asr", at, "demand.queued_requests", 7))
-			require.Nil(t, export("asr", at+1, "demand.requests", 1))
-			time.Sleep(time.Minute)
-			require.NotEmpty(t, w.demand(t), "another series that comes soon after is no interval")
-		}
-		require.Nil(t, export("asr", 200, "demand.requests", 2))
-		time.Sleep(2 * time.Minute)
-		require.Nil(t, export("asr", 210, "demand.requests", 2))
-		require.Empty(t, w.demand(t), "a series that is said no more ends, though its instance goes on")
-		time.Sleep(6 * time.Minute)
-		require.Contains(t, export("asr", 209, "demand.queued_requests", 99).GetErrorMessage(), errStale.Error(), "of before all that has ended")
-		require.Nil(t, export("asr", 211, "demand.queued_requests", 3))
-	})
-}
-
 // A point that records nothing is no zero.
 func TestOTLPWithoutAValueIsNoZero(t *testing.T) {
 	for name, spoil := range map[string]func(*metricspb.NumberDataPoint){
@@ -144,7 +95,7 @@ func TestOTLPWithoutAValueIsNoZero(t *testing.T) {
 			p.Flags = uint32(metricspb.DataPointFlags_DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK)
 		},
 	} {
-		s := NewStore(nil)
+		s := NewStore(Options{})
 		w := watch(t, s)
 		server := NewServer(s, nil)
 		require.Nil(t, server.export(exported("asr", 10, "demand.queued_requests", 4), asr).GetPartialSuccess())
@@ -158,7 +109,7 @@ func TestOTLPWithoutAValueIsNoZero(t *testing.T) {
 }
 
 func TestOTLPOverHTTPSaysWhatIsWrong(t *testing.T) {
-	server := NewServer(NewStore(nil), tokens(t))
+	server := NewServer(NewStore(Options{}), tokens(t))
 	post := func(token, format, encoding, body string) (int, string) {
 		r := httptest.NewRequest(http.MethodPost, "/v1/metrics", strings.NewReader(body))
 		r.Header.Set("Authorization", "Bearer "+token)

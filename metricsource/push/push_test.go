@@ -55,10 +55,10 @@ func queued(sequence uint64, n float64) *demandv1.ReportRequest {
 // watcher is a group with its window.
 type watcher struct {
 	*Group
-	window *metricsource.Window
-	query  *metricsource.Query
-	mu     sync.Mutex
-	told   int
+	window  *metricsource.Window
+	query   *metricsource.Query
+	mu      sync.Mutex
+	changed int
 }
 
 func watch(t *testing.T, s *Store) *watcher {
@@ -68,12 +68,12 @@ func watch(t *testing.T, s *Store) *watcher {
 	w.Group = s.Open(Config{
 		Namespace: "asr", Workload: "lightning-asr", Window: w.window,
 		Want:     metricsource.NewWant(metricsource.Idle{}, []*metricsource.Query{query}, nil),
-		OnReport: func() { w.mu.Lock(); defer w.mu.Unlock(); w.told++ },
+		OnReport: func() { w.mu.Lock(); defer w.mu.Unlock(); w.changed++ },
 	})
 	return w
 }
 
-// demand is what the group's window says now, by instance.
+// demand returns what the window of the group holds, by instance.
 func (w *watcher) demand(t *testing.T) map[string]float64 {
 	result, err := w.query.Eval(t.Context(), w.window, time.Now())
 	require.NoError(t, err)
@@ -84,10 +84,10 @@ func (w *watcher) demand(t *testing.T) map[string]float64 {
 	return all
 }
 
-func (w *watcher) news() int {
+func (w *watcher) changes() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.told
+	return w.changed
 }
 
 var asr = []string{"asr"}
@@ -118,18 +118,18 @@ func TestReportsThatChangeNothing(t *testing.T) {
 		"oversized":              {func(r *demandv1.ReportRequest) { r.Samples = make([]*demandv1.Sample, MaxSamples+1) }, demandv1.Outcome_OUTCOME_EXHAUSTED, "257 samples; at most 256"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := NewStore(nil)
+			s := NewStore(Options{})
 			w := watch(t, s)
-			require.NoError(t, s.take(queued(7, 5), asr, told))
-			require.Equal(t, 1, w.news())
+			require.NoError(t, s.accept(queued(7, 5), asr, fromReporter))
+			require.Equal(t, 1, w.changes())
 			r := queued(8, 99)
 			tc.change(r)
-			a := answer(r, s.take(r, asr, told))
+			a := response(r, s.accept(r, asr, fromReporter))
 			require.Equal(t, tc.want, a.GetOutcome())
 			require.Equal(t, r.GetSequence(), a.GetSequence())
 			require.Contains(t, a.GetError(), tc.says)
 			require.Equal(t, map[string]float64{"api-0": 5}, w.demand(t))
-			require.Equal(t, 1, w.news())
+			require.Equal(t, 1, w.changes())
 		})
 	}
 }
@@ -138,34 +138,34 @@ func value(v float64) func(*demandv1.ReportRequest) {
 	return func(r *demandv1.ReportRequest) { r.Samples[0].Value = v }
 }
 
-func TestReportsStandForTheirTimeToLive(t *testing.T) {
+func TestReportsExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := NewStore(nil)
+		s := NewStore(Options{})
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { require.NoError(t, s.Run(ctx)) })
 		defer running.Wait()
 		defer cancel()
-		require.NoError(t, s.take(queued(1, 5), asr, told))
+		require.NoError(t, s.accept(queued(1, 5), asr, fromReporter))
 		w := watch(t, s)
-		require.Equal(t, map[string]float64{"api-0": 5}, w.demand(t), "what stands already")
+		require.Equal(t, map[string]float64{"api-0": 5}, w.demand(t), "a report from before the group was opened")
 
 		time.Sleep(8 * time.Second)
-		require.NoError(t, s.take(queued(2, 5), asr, told))
-		require.Equal(t, 1, w.news(), "a heartbeat is no news")
+		require.NoError(t, s.accept(queued(2, 5), asr, fromReporter))
+		require.Equal(t, 1, w.changes(), "a heartbeat changes nothing")
 		time.Sleep(8 * time.Second)
 		require.Equal(t, map[string]float64{"api-0": 5}, w.demand(t))
 		time.Sleep(3 * time.Second)
 		require.Empty(t, w.demand(t), "killed: its queue has died with it")
 		require.Empty(t, w.Status())
-		require.Equal(t, 2, w.news())
-		require.ErrorIs(t, s.take(queued(2, 5), asr, told), errStale, "what it has said does not come back")
+		require.Equal(t, 2, w.changes())
+		require.ErrorIs(t, s.accept(queued(2, 5), asr, fromReporter), errSuperseded, "a report that expired does not return")
 
-		require.NoError(t, s.take(queued(3, 4), asr, told))
+		require.NoError(t, s.accept(queued(3, 4), asr, fromReporter))
 		require.Equal(t, map[string]float64{"api-0": 4}, w.demand(t))
 		goodbye := queued(4, 4)
 		goodbye.TimeToLive = nil
-		require.NoError(t, s.take(goodbye, asr, told))
+		require.NoError(t, s.accept(goodbye, asr, fromReporter))
 		require.Empty(t, w.demand(t))
 		time.Sleep(rememberFor + time.Second)
 		s.mu.Lock()
@@ -176,30 +176,30 @@ func TestReportsStandForTheirTimeToLive(t *testing.T) {
 }
 
 func TestReportersAreBounded(t *testing.T) {
-	s := NewStore(nil)
+	s := NewStore(Options{})
 	for i := range maxPerWorkload {
 		r := queued(1, 1)
 		r.Instance = strconv.Itoa(i)
-		require.NoError(t, s.take(r, asr, told))
+		require.NoError(t, s.accept(r, asr, fromReporter))
 	}
-	require.ErrorIs(t, s.take(queued(1, 1), asr, told), errExhausted)
+	require.ErrorIs(t, s.accept(queued(1, 1), asr, fromReporter), errExhausted)
 	r := queued(2, 1)
 	r.Instance = "0"
-	require.NoError(t, s.take(r, asr, told), "those that are known go on")
+	require.NoError(t, s.accept(r, asr, fromReporter), "those that are known go on")
 }
 
 func TestOneNamespaceKeepsNoOtherOut(t *testing.T) {
-	s := NewStore(nil)
+	s := NewStore(Options{})
 	for i := range maxPerNamespace {
 		r := queued(1, 1)
 		r.Workload, r.Instance = strconv.Itoa(i/1000), strconv.Itoa(i)
-		require.NoError(t, s.take(r, asr, told))
+		require.NoError(t, s.accept(r, asr, fromReporter))
 	}
 	r := queued(1, 1)
 	r.Workload = "another"
-	require.ErrorIs(t, s.take(r, asr, told), errExhausted)
+	require.ErrorIs(t, s.accept(r, asr, fromReporter), errExhausted)
 	r.Namespace = "llm"
-	require.NoError(t, s.take(r, []string{"llm"}, told))
+	require.NoError(t, s.accept(r, []string{"llm"}, fromReporter))
 
 	large := queued(2, 1)
 	large.Workload, large.Instance, large.Samples = "0", "0", nil
@@ -207,30 +207,18 @@ func TestOneNamespaceKeepsNoOtherOut(t *testing.T) {
 		labels := map[string]string{"i": strconv.Itoa(i), "text": strings.Repeat("x", maxLabelValue)}
 		large.Samples = append(large.Samples, &demandv1.Sample{Name: "demand_queued_requests", Labels: labels})
 	}
-	require.ErrorContains(t, s.take(large, asr, told), "bytes; at most 262144")
-	require.NoError(t, s.take(func() *demandv1.ReportRequest { r := queued(2, 5); r.Workload, r.Instance = "0", "0"; return r }(), asr, told))
-}
-
-// A part of the same moment reaches the other replicas, with what came before it.
-func TestRelayedParts(t *testing.T) {
-	there := NewStore(nil)
-	w := watch(t, there)
-	for _, v := range []float64{5, 6} {
-		r := queued(7, v)
-		r.Samples[0].TimeToLive = durationpb.New(time.Minute)
-		require.NoError(t, there.take(r, asr, relayed))
-	}
-	require.Equal(t, map[string]float64{"api-0": 6}, w.demand(t))
+	require.ErrorContains(t, s.accept(large, asr, fromReporter), "bytes; at most 262144")
+	require.NoError(t, s.accept(func() *demandv1.ReportRequest { r := queued(2, 5); r.Workload, r.Instance = "0", "0"; return r }(), asr, fromReporter))
 }
 
 func TestAReporterWithoutTheWantedSeriesIsAFault(t *testing.T) {
-	s := NewStore(nil)
+	s := NewStore(Options{})
 	w := watch(t, s)
 	r := queued(1, 1)
 	r.Samples[0].Name = "something_else"
-	require.NoError(t, s.take(r, asr, told))
+	require.NoError(t, s.accept(r, asr, fromReporter))
 	require.ErrorContains(t, w.Status()[0].Err, "exports no")
-	require.NoError(t, s.take(queued(2, 1), asr, told))
+	require.NoError(t, s.accept(queued(2, 1), asr, fromReporter))
 	require.NoError(t, w.Status()[0].Err)
 	w.Close()
 	require.Empty(t, w.demand(t))
@@ -256,7 +244,7 @@ func dial(t *testing.T, listener *bufconn.Listener) demandv1.DemandServiceClient
 }
 
 func TestReportOverGRPC(t *testing.T) {
-	s := NewStore(nil)
+	s := NewStore(Options{})
 	w := watch(t, s)
 	client := dial(t, serve(t, s, tokens(t)))
 	stream, err := client.Report(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+asrToken))
@@ -295,7 +283,7 @@ func TestReportOverGRPC(t *testing.T) {
 }
 
 func TestReportOverHTTP(t *testing.T) {
-	s := NewStore(nil)
+	s := NewStore(Options{})
 	w := watch(t, s)
 	server := httptest.NewServer(NewServer(s, tokens(t)))
 	defer server.Close()
@@ -365,58 +353,21 @@ func TestTokens(t *testing.T) {
 	require.Equal(t, []string{"asr", "tts"}, tokens.namespaces(asrToken))
 	require.Empty(t, tokens.Peer())
 	write(peerToken+" *\n", 0)
-	tokens.looked = time.Time{}
+	tokens.checked = time.Time{}
 	require.Nil(t, tokens.namespaces(asrToken), "taken back")
 	require.Equal(t, []string{"*"}, tokens.namespaces(peerToken))
 	require.Equal(t, peerToken, tokens.Peer())
 	write("spoilt", time.Minute)
-	tokens.looked = time.Time{}
+	tokens.checked = time.Time{}
 	require.Equal(t, []string{"*"}, tokens.namespaces(peerToken), "a file that is wrong changes nothing")
-	tokens.looked = time.Time{}
+	tokens.checked = time.Time{}
 	require.NotNil(t, tokens.namespaces(peerToken))
 	require.Equal(t, 1, strings.Count(log.String(), "the tokens cannot be read again"), "once for each reason")
 	require.NotContains(t, log.String(), "spoilt")
 	write(asrToken+" asr\n", 0)
-	tokens.looked = time.Time{}
+	tokens.checked = time.Time{}
 	require.Nil(t, tokens.namespaces(peerToken))
 	require.Equal(t, 2, strings.Count(log.String(), "the tokens were read again"))
-}
-
-// Two replicas: what one is told the other knows, whoever came first.
-func TestRelay(t *testing.T) {
-	here, there := NewStore(nil), NewStore(nil)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	server := grpc.NewServer()
-	NewServer(there, tokens(t)).Register(server)
-	go func() { _ = server.Serve(listener) }()
-	defer server.Stop()
-	host, port, err := net.SplitHostPort(listener.Addr().String())
-	require.NoError(t, err)
-
-	require.NoError(t, here.take(queued(1, 5), asr, told))
-	w := watch(t, there)
-	ctx, cancel := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	running.Go(func() {
-		require.NoError(t, here.Relay(ctx, Peers{
-			Host: "replicas", Port: port, Self: "10.0.0.1",
-			Token: func() string { return peerToken }, Credentials: insecure.NewCredentials,
-			LookUp: func(context.Context, string) ([]string, error) { return []string{"10.0.0.1", host}, nil },
-			Logger: slog.New(slog.DiscardHandler),
-		}))
-	})
-	defer running.Wait()
-	defer cancel()
-	knows := func(want float64) {
-		t.Helper()
-		require.Eventually(t, func() bool { return w.demand(t)["api-0"] == want }, 10*time.Second, 5*time.Millisecond)
-	}
-	knows(5)
-	require.NoError(t, here.take(queued(2, 6), asr, told))
-	knows(6)
-	require.Len(t, there.standing(), 1, "a replica that is new may have it from any")
-	require.Len(t, here.standing(), 1)
 }
 
 func FuzzReport(f *testing.F) {
@@ -424,18 +375,18 @@ func FuzzReport(f *testing.F) {
 	f.Add("", "", "", uint64(0), int64(-1), "", "", "", math.NaN())
 	f.Fuzz(func(t *testing.T, namespace, workload, instance string, sequence uint64, ttl int64, name, label, labelValue string, v float64) {
 		defer time.AfterFunc(20*time.Second, func() { panic("hangs") }).Stop()
-		s := NewStore(nil)
+		s := NewStore(Options{})
 		w := watch(t, s)
 		r := &demandv1.ReportRequest{
 			Namespace: namespace, Workload: workload, Instance: instance, Sequence: sequence, TimeToLive: durationpb.New(time.Duration(ttl)),
 			Samples: []*demandv1.Sample{{Name: name, Labels: map[string]string{label: labelValue}, Value: v}},
 		}
-		if err := s.take(r, asr, told); err != nil {
+		if err := s.accept(r, asr, fromReporter); err != nil {
 			require.Empty(t, w.demand(t))
 			return
 		}
 		require.Equal(t, "asr", namespace)
 		require.True(t, v >= 0 && v <= MaxValue)
-		require.ErrorIs(t, s.take(r, asr, told), errStale)
+		require.ErrorIs(t, s.accept(r, asr, fromReporter), errSuperseded)
 	})
 }

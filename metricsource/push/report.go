@@ -3,12 +3,10 @@ package push
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
-
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/inference-scaler/inference-scaler/metricsource/excerpt"
@@ -19,28 +17,31 @@ import (
 const (
 	MinTimeToLive = time.Second
 	MaxTimeToLive = 10 * time.Minute
-	MaxSamples    = 256
-	MaxValue      = 1e15
+	// DefaultTimeToLive of an OTLP series: 2.5 times the default export interval of the
+	// SDKs, 60 s. One export may be lost.
+	DefaultTimeToLive = 150 * time.Second
+	MaxSamples        = 256
+	MaxValue          = 1e15
 
 	maxName       = 253 // bytes, of a Kubernetes object, an instance or a metric
 	maxLabels     = 16
 	maxLabelValue = 1024
 )
 
-// The errors of a report that is not taken.
+// The reasons to refuse a report.
 var (
-	errInvalid   = errors.New("not taken")
-	errForbidden = errors.New("forbidden")
-	errExhausted = errors.New("too much")
-	errStale     = errors.New("a newer report of this instance is known")
+	errInvalid    = errors.New("invalid report")
+	errForbidden  = errors.New("forbidden")
+	errExhausted  = errors.New("quota exceeded")
+	errSuperseded = errors.New("superseded: a newer report of this instance is known")
 )
 
-// outcomeOf is the one mapping from errors to the answer's outcome.
+// outcomeOf is the one mapping from errors to the response's outcome.
 func outcomeOf(err error) demandv1.Outcome {
 	switch {
 	case err == nil:
 		return demandv1.Outcome_OUTCOME_TAKEN
-	case errors.Is(err, errStale):
+	case errors.Is(err, errSuperseded):
 		return demandv1.Outcome_OUTCOME_STALE
 	case errors.Is(err, errForbidden):
 		return demandv1.Outcome_OUTCOME_FORBIDDEN
@@ -50,73 +51,60 @@ func outcomeOf(err error) demandv1.Outcome {
 	return demandv1.Outcome_OUTCOME_INVALID
 }
 
-// workload names what demand is for.
+// origin is the sender of a report.
+type origin int
+
+const (
+	fromReporter origin = iota // demand.v1: the report holds all series of the instance
+	fromExporter               // OTLP: it holds some of them
+	fromPeer                   // another replica: either of the two
+)
+
+// workload is the scale target that demand is for.
 type workload struct{ namespace, name string }
 
-// report is one report that is right in itself.
+// report is a valid report.
 type report struct {
 	workload
 	instance string
-	sequence uint64
-	ttl      time.Duration // 0 takes back
-	parts    bool          // each of its series has its own time, and the ttl says nothing
-	samples  []sample
+	// partial: received as OTLP. Each series expires by itself, and the points of one series
+	// are ordered by their moments. Any other report is complete.
+	partial  bool
+	sequence uint64 // of a partial report the latest moment
+	expires  time.Time
+	withdraw bool // the instance withdraws its reports
+	series   []series
 }
 
-type sample struct {
-	labels labels.Labels // the name among them
-	value  float64
-	word
+// series is a series with its newest value.
+type series struct {
+	labels   labels.Labels // the name among them
+	value    float64
+	moment   uint64 // of the point, by the exporter's clock, in nanoseconds; 0 in a complete report
+	expires  time.Time
+	local    bool // received from the exporter itself, not from a peer
+	returned bool // the point arrived after the one before it had expired
 }
 
-// request is what still stands of a report of parts, as replicas tell it.
-func (p *report) request(now time.Time) *demandv1.ReportRequest {
-	req := &demandv1.ReportRequest{Namespace: p.namespace, Workload: p.name, Instance: p.instance, Sequence: p.sequence}
-	longest := MinTimeToLive
-	for _, s := range p.samples {
-		if left := s.end().Sub(now); left > 0 {
-			longest = max(longest, left)
-			req.Samples = append(req.Samples, s.proto(now))
-		}
+// supersedes reports whether a point counts after another one of its series. A moment may
+// repeat: Collectors send points again, and some stamp all of them alike. A moment long
+// before the last one is of a clock that was set back.
+func (s *series) supersedes(moment uint64, expires time.Time) bool {
+	switch {
+	case s.moment > moment:
+		return true
+	case s.moment == moment:
+		return !s.expires.Before(expires)
 	}
-	req.TimeToLive = durationpb.New(longest)
-	return req
+	return s.expires.After(expires) && moment-s.moment > uint64(rememberFor)
 }
 
-// saidAt is what was said at a moment.
-func (p report) saidAt(at time.Time) report {
-	p.samples = slices.DeleteFunc(slices.Clone(p.samples), func(s sample) bool { return !s.at.Equal(at) })
-	return p
-}
-
-// said is when the last of its series was.
-func (p *report) said() time.Time {
-	last := time.Time{}
-	for _, s := range p.samples {
-		if s.at.After(last) {
-			last = s.at
-		}
+// proto is the sample that reports the series to a peer.
+func (s *series) proto(now time.Time) *demandv1.Sample {
+	out := &demandv1.Sample{Labels: map[string]string{}, Value: s.value, Moment: s.moment}
+	if s.moment != 0 {
+		out.TimeToLive = durationpb.New(s.expires.Sub(now))
 	}
-	return last
-}
-
-// ends is when it, or the first of its series, stands no more.
-func (p *report) ends(said time.Time) time.Time {
-	if !p.parts {
-		return said.Add(p.ttl)
-	}
-	first := p.samples[0].end()
-	for _, s := range p.samples[1:] {
-		if s.end().Before(first) {
-			first = s.end()
-		}
-	}
-	return first
-}
-
-// proto is the sample as replicas tell it.
-func (s sample) proto(now time.Time) *demandv1.Sample {
-	out := &demandv1.Sample{Labels: map[string]string{}, Value: s.value, TimeToLive: durationpb.New(s.end().Sub(now)), Age: durationpb.New(now.Sub(s.at)), Moment: s.moment}
 	s.labels.Range(func(l labels.Label) {
 		if l.Name == model.MetricNameLabel {
 			out.Name = l.Value
@@ -127,8 +115,19 @@ func (s sample) proto(now time.Time) *demandv1.Sample {
 	return out
 }
 
-// parse checks a request: all that is wrong with it is in the error.
-func parse(r *demandv1.ReportRequest, by way, now time.Time) (report, error) {
+// sizeOf is about what a report with these series takes on the wire, in bytes.
+func sizeOf(all []series) int {
+	const perSeries = 32
+	bytes := 0
+	for _, s := range all {
+		bytes += perSeries + int(s.labels.ByteSize())
+	}
+	return bytes
+}
+
+// parse validates a request. The error holds everything that is wrong with it. A series that
+// was received as OTLP expires after the given time to live.
+func parse(r *demandv1.ReportRequest, from origin, timeToLive time.Duration, now time.Time) (report, error) {
 	if len(r.GetSamples()) > MaxSamples {
 		return report{}, fmt.Errorf("%w: %d samples; at most %d", errExhausted, len(r.GetSamples()), MaxSamples)
 	}
@@ -141,64 +140,68 @@ func parse(r *demandv1.ReportRequest, by way, now time.Time) (report, error) {
 			failf("%s: %q; wanted: 1 to %d bytes", f.name, clip(f.value), maxName)
 		}
 	}
-	if r.GetSequence() == 0 {
-		failf("sequence: 0; wanted: larger than that of the report before")
-	}
-	ttl := r.GetTimeToLive().AsDuration()
-	if ttl != 0 && (ttl < MinTimeToLive || ttl > MaxTimeToLive) {
-		failf("timeToLive: %s; wanted: from %s to %s, or 0 to take back what was reported", ttl, MinTimeToLive, MaxTimeToLive)
-	}
-	out := report{
-		workload: workload{r.GetNamespace(), r.GetWorkload()}, instance: r.GetInstance(),
-		sequence: r.GetSequence(), ttl: ttl,
-	}
+	out := report{workload: workload{r.GetNamespace(), r.GetWorkload()}, instance: r.GetInstance()}
 	for _, s := range r.GetSamples() {
-		if by == told && (s.GetTimeToLive() != nil || s.GetAge() != nil || s.GetMoment() != 0) {
-			failf("sample %s: timeToLive, age and moment are between replicas; wanted: none, as the report has them", clip(s.GetName()))
+		if from == fromReporter && (s.GetTimeToLive() != nil || s.GetMoment() != 0) {
+			failf("sample %s: timeToLive and moment are set between replicas only; wanted: none", clip(s.GetName()))
 			continue
 		}
-		parsed, err := parseSample(s, now)
+		parsed, err := parseSample(s)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		out.samples = append(out.samples, parsed)
-		out.parts = out.parts || s.GetTimeToLive() != nil
+		out.partial = out.partial || parsed.moment != 0
+		out.sequence = max(out.sequence, parsed.moment)
+		out.series = append(out.series, parsed)
+	}
+	ttl := timeToLive
+	if !out.partial {
+		ttl, out.sequence = r.GetTimeToLive().AsDuration(), r.GetSequence()
+		out.withdraw = ttl == 0
+		if out.sequence == 0 {
+			failf("sequence: 0; wanted: larger than that of the report before")
+		}
+		if !out.withdraw && (ttl < MinTimeToLive || ttl > MaxTimeToLive) {
+			failf("timeToLive: %s; wanted: from %s to %s, or 0 to withdraw what was reported", ttl, MinTimeToLive, MaxTimeToLive)
+		}
 	}
 	if len(errs) > 0 {
 		return report{}, fmt.Errorf("%w: %w", errInvalid, errors.Join(errs...))
 	}
+	out.expires = now.Add(ttl)
+	for i := range out.series {
+		s := &out.series[i]
+		s.expires, s.local = out.expires, from != fromPeer
+		if rest := r.GetSamples()[i].GetTimeToLive(); rest != nil {
+			s.expires = now.Add(min(rest.AsDuration(), ttl))
+		}
+	}
 	return out, nil
 }
 
-func parseSample(s *demandv1.Sample, now time.Time) (sample, error) {
-	name, v := s.GetName(), s.GetValue()
+func parseSample(s *demandv1.Sample) (series, error) {
+	name, v, rest := s.GetName(), s.GetValue(), s.GetTimeToLive()
 	switch {
 	case len(name) > maxName || !model.LegacyValidation.IsValidMetricName(name) || name == "up":
-		return sample{}, fmt.Errorf("sample %q: wanted: the name of a Prometheus metric", clip(name))
+		return series{}, fmt.Errorf("sample %q: wanted: the name of a Prometheus metric", clip(name))
 	case !(v >= 0 && v <= MaxValue): // NaN too
-		return sample{}, fmt.Errorf("sample %s: %v; wanted: a number from 0 to %g", name, v, MaxValue)
+		return series{}, fmt.Errorf("sample %s: %v; wanted: a number from 0 to %g", name, v, MaxValue)
 	case len(s.GetLabels()) > maxLabels:
-		return sample{}, fmt.Errorf("sample %s: %d labels; at most %d", name, len(s.GetLabels()), maxLabels)
-	}
-	left, age := s.GetTimeToLive().AsDuration(), s.GetAge().AsDuration()
-	if s.GetTimeToLive() != nil && (left <= 0 || left > MaxTimeToLive) || age < 0 || age > MaxTimeToLive {
-		return sample{}, fmt.Errorf("sample %s: timeToLive: %s, age: %s; wanted: at most %s each", name, left, age, MaxTimeToLive)
+		return series{}, fmt.Errorf("sample %s: %d labels; at most %d", name, len(s.GetLabels()), maxLabels)
+	case rest != nil && (rest.AsDuration() <= 0 || rest.AsDuration() > MaxTimeToLive):
+		return series{}, fmt.Errorf("sample %s: timeToLive: %s; wanted: more than 0, and at most %s", name, rest.AsDuration(), MaxTimeToLive)
 	}
 	b := labels.NewScratchBuilder(len(s.GetLabels()) + 1)
 	b.Add(model.MetricNameLabel, name)
 	for k, value := range s.GetLabels() {
 		if len(k) > maxName || !model.LegacyValidation.IsValidLabelName(k) || k == model.MetricNameLabel || len(value) > maxLabelValue {
-			return sample{}, fmt.Errorf("sample %s: label %q of %d bytes; wanted: a Prometheus label of at most %d", name, clip(k), len(value), maxLabelValue)
+			return series{}, fmt.Errorf("sample %s: label %q of %d bytes; wanted: a Prometheus label of at most %d", name, clip(k), len(value), maxLabelValue)
 		}
 		b.Add(k, value)
 	}
 	b.Sort()
-	out := sample{labels: b.Labels(), value: v, word: word{moment: s.GetMoment(), at: now.Add(-age)}}
-	if left > 0 {
-		out.stands = left + age
-	}
-	return out, nil
+	return series{labels: b.Labels(), value: v, moment: s.GetMoment()}, nil
 }
 
 // clip shortens a value for an error message.

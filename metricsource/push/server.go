@@ -23,25 +23,25 @@ import (
 const (
 	// MaxMessage bounds one report on the wire, in bytes.
 	MaxMessage = 256 << 10
-	// relayedBy marks a stream of another replica: what comes by it is not passed on.
+	// relayedBy is the header of a stream of another replica. Its reports are not forwarded.
 	relayedBy = "demand-relayed"
 
 	wantedCredentials = "wanted: a bearer token that this scaler knows, or a client certificate"
 )
 
-// Server takes reports over gRPC and HTTP.
+// Server accepts reports over gRPC and HTTP.
 type Server struct {
 	demandv1.UnimplementedDemandServiceServer
 	store  *Store
 	tokens *Tokens
 }
 
-// NewServer returns a server. A caller has to show one of the tokens, which may be
-// nil, or a client certificate that the listener has verified: with that it may
-// report for every namespace.
+// NewServer returns a server. A caller needs one of the tokens, which may be nil, or a
+// client certificate that the listener has verified: with that it may report for every
+// namespace.
 func NewServer(store *Store, tokens *Tokens) *Server { return &Server{store: store, tokens: tokens} }
 
-// Register adds the server to one of gRPC.
+// Register adds demand.v1 to a gRPC server.
 func (s *Server) Register(to grpc.ServiceRegistrar) { demandv1.RegisterDemandServiceServer(to, s) }
 
 // Report implements demand.v1.
@@ -49,9 +49,9 @@ func (s *Server) Report(stream grpc.BidiStreamingServer[demandv1.ReportRequest, 
 	if _, err := s.caller(stream.Context()); err != nil {
 		return err // before anything is read
 	}
-	by := told
+	from := fromReporter
 	if md, _ := metadata.FromIncomingContext(stream.Context()); len(md.Get(relayedBy)) > 0 {
-		by = relayed
+		from = fromPeer
 	}
 	for {
 		req, err := stream.Recv()
@@ -61,26 +61,26 @@ func (s *Server) Report(stream grpc.BidiStreamingServer[demandv1.ReportRequest, 
 		if err != nil {
 			return err
 		}
-		// Asked for each report: a token may be taken back.
+		// Checked for each report: a token may be revoked.
 		namespaces, err := s.caller(stream.Context())
 		if err != nil {
 			return err
 		}
-		if err := stream.Send(answer(req, s.store.take(req, namespaces, by))); err != nil {
+		if err := stream.Send(response(req, s.store.accept(req, namespaces, from))); err != nil {
 			return err
 		}
 	}
 }
 
-func answer(req *demandv1.ReportRequest, err error) *demandv1.ReportResponse {
-	a := &demandv1.ReportResponse{Sequence: req.GetSequence(), Outcome: outcomeOf(err)}
+func response(req *demandv1.ReportRequest, err error) *demandv1.ReportResponse {
+	out := &demandv1.ReportResponse{Sequence: req.GetSequence(), Outcome: outcomeOf(err)}
 	if err != nil {
-		a.Error = err.Error()
+		out.Error = err.Error()
 	}
-	return a
+	return out
 }
 
-// allowed returns the namespaces that a caller may report for; nil is a stranger.
+// allowed returns the namespaces that a caller may report for; nil if it is unauthenticated.
 func (s *Server) allowed(authorization string, certified bool) []string {
 	if certified {
 		return []string{everywhere}
@@ -106,7 +106,7 @@ func (s *Server) callerOf(ctx context.Context, md metadata.MD) ([]string, error)
 	return namespaces, nil
 }
 
-// httpCaller is that of a request; false where it has been refused.
+// httpCaller returns the namespaces of the caller of a request; false where it has refused it.
 func (s *Server) httpCaller(w http.ResponseWriter, r *http.Request) ([]string, bool) {
 	namespaces := s.allowed(r.Header.Get("Authorization"), r.TLS != nil && len(r.TLS.VerifiedChains) > 0)
 	if namespaces == nil {
@@ -116,7 +116,7 @@ func (s *Server) httpCaller(w http.ResponseWriter, r *http.Request) ([]string, b
 	return namespaces, namespaces != nil
 }
 
-// certified reports whether the caller has shown a certificate of the listener's CA.
+// certified reports whether the caller has a certificate of the listener's CA.
 func certified(ctx context.Context) bool {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -126,7 +126,7 @@ func certified(ctx context.Context) bool {
 	return ok && len(info.State.VerifiedChains) > 0
 }
 
-// statuses are the HTTP statuses of outcomes.
+// statuses maps outcomes to HTTP statuses.
 var statuses = map[demandv1.Outcome]int{
 	demandv1.Outcome_OUTCOME_TAKEN:     http.StatusOK,
 	demandv1.Outcome_OUTCOME_STALE:     http.StatusConflict,
@@ -135,8 +135,8 @@ var statuses = map[demandv1.Outcome]int{
 	demandv1.Outcome_OUTCOME_EXHAUSTED: http.StatusTooManyRequests,
 }
 
-// ServeHTTP takes one report as JSON: a demand.v1 ReportRequest in protobuf's own
-// mapping, answered with a ReportResponse.
+// ServeHTTP accepts one report as JSON: a demand.v1 ReportRequest in protobuf's mapping. The
+// response is a ReportResponse.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	namespaces, ok := s.httpCaller(w, r)
 	if !ok {
@@ -157,15 +157,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "wanted: a demand.v1 ReportRequest as JSON: "+clip(err.Error()))
 		return
 	}
-	a := answer(req, s.store.take(req, namespaces, told))
-	reply, err := protojson.Marshal(a)
+	out := response(req, s.store.accept(req, namespaces, fromReporter))
+	reply, err := protojson.Marshal(out)
 	if err != nil {
 		refuse(w, http.StatusInternalServerError, "internal error")
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(statuses[a.GetOutcome()])
-	_, _ = w.Write(append(reply, '\n')) //nolint:gosec // JSON, not HTML; and if the client went, there is nobody to tell
+	w.WriteHeader(statuses[out.GetOutcome()])
+	_, _ = w.Write(append(reply, '\n')) //nolint:gosec // JSON, not HTML; an error: the client is gone
 }
 
 func refuse(w http.ResponseWriter, code int, text string) {

@@ -36,7 +36,7 @@ type source struct {
 }
 
 func openSource(t *testing.T, cfg sourcetest.Config) sourcetest.Source {
-	store := NewStore(nil)
+	store := NewStore(Options{})
 	listener := bufconn.Listen(1 << 16)
 	push := NewServer(store, tokens(t))
 	server := grpc.NewServer(push.Options()...)

@@ -14,16 +14,16 @@ import (
 )
 
 const (
-	// everywhere stands for all namespaces in a token file.
+	// everywhere means all namespaces in a token file.
 	everywhere = "*"
-	// minToken is the length below which a token is a typing error, or a guess away.
+	// minToken is the least length of a token: a shorter one is a typing error, or can be guessed.
 	minToken = 16
-	// lookEvery is how often a token file is looked at, at most.
-	lookEvery = time.Second
+	// checkEvery is the least interval at which a token file is checked for changes.
+	checkEvery = time.Second
 )
 
-// Tokens are the bearer tokens that may report, and for which namespaces. They are
-// read from a file, and again when it has changed; a token stands on each line:
+// Tokens are the bearer tokens that may report, each with its namespaces. They are read
+// from a file, and again when it has changed, with one token on each line:
 //
 //	# the token, and its namespaces
 //	0123456789abcdef   asr,llm
@@ -32,15 +32,15 @@ type Tokens struct {
 	path   string
 	logger *slog.Logger
 
-	mu     sync.Mutex
-	looked time.Time
-	file   os.FileInfo
-	byHash map[[sha256.Size]byte][]string
-	peer   string
-	failed string // why the file could not be read again
+	mu      sync.Mutex
+	checked time.Time
+	file    os.FileInfo
+	byHash  map[[sha256.Size]byte][]string
+	peer    string
+	failed  string // why the last reading failed
 }
 
-// ReadTokens reads the file. That it cannot be read again goes to the logger.
+// ReadTokens reads the file. An error of a later reading goes to the logger.
 func ReadTokens(path string, logger *slog.Logger) (*Tokens, error) {
 	t := &Tokens{path: path, logger: logger}
 	if err := t.read(); err != nil {
@@ -84,13 +84,13 @@ func (t *Tokens) read() error {
 	return nil
 }
 
-// namespaces returns those that the token may report for; nil if it is none. A file
-// that cannot be read any more leaves the tokens as they were.
+// namespaces returns the namespaces of a token; nil if it is unknown. The tokens remain
+// valid while the file cannot be read.
 func (t *Tokens) namespaces(token string) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if now := time.Now(); now.Sub(t.looked) >= lookEvery {
-		t.looked = now
+	if now := time.Now(); now.Sub(t.checked) >= checkEvery {
+		t.checked = now
 		t.readAgain()
 	}
 	return t.byHash[sha256.Sum256([]byte(token))]
@@ -111,20 +111,20 @@ func (t *Tokens) readAgain() {
 	case failed == "":
 		t.logger.Info("the tokens were read again", "file", t.path, "tokens", len(t.byHash))
 	case failed != t.failed:
-		t.logger.Error("the tokens cannot be read again; those read last stand, also any that were taken back", "err", failed)
+		t.logger.Error("the tokens cannot be read again; those of the last reading remain valid, also if they were revoked", "err", failed)
 	}
 	t.failed = failed
 }
 
-// Peer is a token for all namespaces, by which the replicas of a scaler know each
-// other; empty if there is none.
+// Peer returns a token for all namespaces, with which the replicas of a scaler report to
+// each other; empty if there is none.
 func (t *Tokens) Peer() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.peer
 }
 
-// covers reports whether a namespace is one of those that a caller may report for.
+// covers reports whether the namespaces of a caller include this one.
 func covers(namespaces []string, namespace string) bool {
 	return slices.Contains(namespaces, namespace) || slices.Contains(namespaces, everywhere)
 }

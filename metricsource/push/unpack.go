@@ -15,17 +15,17 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// maxParts bounds the messages within a message that is unpacked: one takes 2 bytes on
-// the wire, and a hundred times as many in memory. An export of 8192 points with ten
-// attributes each has 172 000.
-const maxParts = 200_000
+// maxNested bounds the messages within a message: each takes 2 bytes on the wire, and a
+// hundred times as many in memory. An export of 8192 points with ten attributes each has
+// 172 000.
+const maxNested = 200_000
 
-// maxDepth bounds messages within messages: OTLP's own are 6 deep, and an attribute's
-// value may hold others.
+// maxDepth bounds how deep messages are nested. Those of OTLP are 6 deep, and the value of
+// an attribute may hold others.
 const maxDepth = 100
 
-// Options are those of a gRPC server for reports: a stranger is refused, and so is a
-// message of too many parts, before it is unpacked.
+// Options are the options of a gRPC server for reports: it refuses unauthenticated callers,
+// and messages with too many nested ones, before it unpacks a message.
 func (s *Server) Options() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.InTapHandle(func(ctx context.Context, call *tap.Info) (context.Context, error) {
@@ -36,7 +36,7 @@ func (s *Server) Options() []grpc.ServerOption {
 	}
 }
 
-// codec is protobuf's, which counts before it unpacks.
+// codec is the codec of protobuf, with bounds that it checks before it unpacks.
 type codec struct{ encoding.CodecV2 }
 
 // Unmarshal implements encoding.CodecV2.
@@ -44,24 +44,24 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if m, ok := v.(proto.Message); ok {
 		wire := data.MaterializeToBuffer(mem.DefaultBufferPool())
 		defer wire.Free()
-		if err := unpackable(wire.ReadOnlyData(), m); err != nil {
+		if err := withinBounds(wire.ReadOnlyData(), m); err != nil {
 			return err
 		}
 	}
 	return c.CodecV2.Unmarshal(data, v)
 }
 
-// unpackable refuses what would be too many messages within m.
-func unpackable(wire []byte, m proto.Message) error {
-	if n := parts(wire, m.ProtoReflect().Descriptor(), maxParts, maxDepth); n > maxParts {
-		return fmt.Errorf("a message of more than %d parts, or of more than %d within each other", maxParts, maxDepth)
+// withinBounds refuses a message with too many nested ones.
+func withinBounds(wire []byte, m proto.Message) error {
+	if n := nested(wire, m.ProtoReflect().Descriptor(), maxNested, maxDepth); n > maxNested {
+		return fmt.Errorf("a message with more than %d nested messages, or nested more than %d deep", maxNested, maxDepth)
 	}
 	return nil
 }
 
-// parts counts the messages within one, until they are more than most; those that are
-// nested too deeply are. What is no protobuf ends the count: to unpack it fails there, too.
-func parts(wire []byte, of protoreflect.MessageDescriptor, most, depth int) (n int) {
+// nested counts the messages within a message, up to one more than most. A message that is
+// nested too deep counts as too many. Invalid protobuf ends the count: unpacking fails there, too.
+func nested(wire []byte, of protoreflect.MessageDescriptor, most, depth int) (n int) {
 	if depth == 0 {
 		return most + 1
 	}
@@ -77,17 +77,17 @@ func parts(wire []byte, of protoreflect.MessageDescriptor, most, depth int) (n i
 		field := of.Fields().ByNumber(number)
 		if field != nil && field.Message() != nil && kind == protowire.BytesType {
 			within, _ := protowire.ConsumeBytes(wire[head:])
-			n += 1 + parts(within, field.Message(), most-n-1, depth-1)
+			n += 1 + nested(within, field.Message(), most-n-1, depth-1)
 		}
 		wire = wire[head+size:]
 	}
 	return n
 }
 
-// jsonParts is the like of JSON, in which each message begins with a brace.
-func jsonParts(text []byte, _ proto.Message) error {
-	if n := bytes.Count(text, []byte("{")); n > maxParts {
-		return fmt.Errorf("a message of more than %d parts", maxParts)
+// jsonWithinBounds is withinBounds for JSON, where each message begins with a brace.
+func jsonWithinBounds(text []byte, _ proto.Message) error {
+	if n := bytes.Count(text, []byte("{")); n > maxNested {
+		return fmt.Errorf("a message with more than %d nested messages", maxNested)
 	}
 	return nil
 }

@@ -31,8 +31,8 @@ func (rawCodec) Marshal(v any) ([]byte, error)   { return v.([]byte), nil }
 func (rawCodec) Unmarshal(b []byte, v any) error { *v.(*[]byte) = b; return nil }
 func (rawCodec) Name() string                    { return "proto" }
 
-// nested wraps b as field n, level by level.
-func nested(b []byte, fields ...protowire.Number) []byte {
+// wrapped wraps b as field n, level by level.
+func wrapped(b []byte, fields ...protowire.Number) []byte {
 	for _, n := range fields {
 		b = protowire.AppendBytes(protowire.AppendTag(nil, n, protowire.BytesType), b)
 	}
@@ -42,8 +42,8 @@ func nested(b []byte, fields ...protowire.Number) []byte {
 // One small request must not become gigabytes: not a stranger's, and not anybody's.
 func TestNothingIsUnpackedThatIsTooMuch(t *testing.T) {
 	// ExportMetricsServiceRequest.resource_metrics.scope_metrics.metrics.exponential_histogram.data_points: {}, 2 million times
-	body := nested([]byte(strings.Repeat("\x0a\x00", MaxExport/2-64)), 10, 2, 2, 1)
-	reports := NewServer(NewStore(nil), tokens(t))
+	body := wrapped([]byte(strings.Repeat("\x0a\x00", MaxExport/2-64)), 10, 2, 2, 1)
+	reports := NewServer(NewStore(Options{}), tokens(t))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	server := grpc.NewServer(append(reports.Options(), grpc.MaxRecvMsgSize(MaxExport))...)
@@ -67,7 +67,7 @@ func TestNothingIsUnpackedThatIsTooMuch(t *testing.T) {
 	known := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+asrToken)
 	before := allocated()
 	require.Equal(t, codes.Unauthenticated, status.Code(export(t.Context())))
-	require.ErrorContains(t, export(known), "a message of more than 200000 parts")
+	require.ErrorContains(t, export(known), "a message with more than 200000 nested messages")
 	require.Less(t, (allocated()-before)>>20, uint64(96), "MiB")
 
 	stream, err := demandv1.NewDemandServiceClient(conn).Report(known)
@@ -75,9 +75,9 @@ func TestNothingIsUnpackedThatIsTooMuch(t *testing.T) {
 	require.NoError(t, stream.Send(queued(1, 1)))
 	_, err = stream.Recv()
 	require.NoError(t, err)
-	require.NoError(t, stream.Send(&demandv1.ReportRequest{Samples: slices.Repeat([]*demandv1.Sample{{}}, maxParts+1)}))
+	require.NoError(t, stream.Send(&demandv1.ReportRequest{Samples: slices.Repeat([]*demandv1.Sample{{}}, maxNested+1)}))
 	_, err = stream.Recv()
-	require.ErrorContains(t, err, "a message of more than 200000 parts")
+	require.ErrorContains(t, err, "a message with more than 200000 nested messages")
 
 	post := func(format string, body []byte) int {
 		r := httptest.NewRequest(http.MethodPost, "/v1/metrics", bytes.NewReader(body))
@@ -88,7 +88,7 @@ func TestNothingIsUnpackedThatIsTooMuch(t *testing.T) {
 		return w.Code
 	}
 	require.Equal(t, http.StatusRequestEntityTooLarge, post("application/x-protobuf", body))
-	require.Equal(t, http.StatusRequestEntityTooLarge, post("application/json", []byte(`{"resourceMetrics":[`+strings.Repeat("{},", maxParts)+`{}]}`)))
+	require.Equal(t, http.StatusRequestEntityTooLarge, post("application/json", []byte(`{"resourceMetrics":[`+strings.Repeat("{},", maxNested)+`{}]}`)))
 	require.Equal(t, http.StatusOK, post("application/json", []byte(`{"resourceMetrics":[`+strings.Repeat("{},", 1000)+`{}]}`)))
 }
 
@@ -111,10 +111,10 @@ func TestNestedPartsAreRefused(t *testing.T) {
 	done := make(chan struct{})
 	go func() { // whose stack was small before
 		defer close(done)
-		err = unpackable(back, &commonpb.AnyValue{})
+		err = withinBounds(back, &commonpb.AnyValue{})
 		runtime.ReadMemStats(&used)
 	}()
 	<-done
-	require.ErrorContains(t, err, "or of more than 100 within each other")
+	require.ErrorContains(t, err, "or nested more than 100 deep")
 	require.Less(t, used.StackInuse>>20, uint64(8), "MiB of stack")
 }

@@ -80,9 +80,11 @@ var mayImport = map[string][]string{
 	"cmd/inference-scaler/demo": {"scaler/hpa", "scaler/sim", "metricsource/cluster", "metricsource/schedule"},
 
 	// Three writers of a Window. None knows KEDA, Kubernetes, or another one.
-	"metricsource/scrape":        {"metricsource", "metricsource/httpclient", "metricsource/exposition", "metricsource/schedule"},
-	"metricsource/prometheus":    {"metricsource", "metricsource/excerpt", "metricsource/httpclient", "metricsource/schedule"},
-	"metricsource/push":          {"metricsource", "metricsource/excerpt", "metricsource/schedule", "proto/demand/v1"},
+	"metricsource/scrape":     {"metricsource", "metricsource/httpclient", "metricsource/exposition", "metricsource/schedule"},
+	"metricsource/prometheus": {"metricsource", "metricsource/excerpt", "metricsource/httpclient", "metricsource/schedule"},
+	"metricsource/push":       {"metricsource", "metricsource/excerpt", "metricsource/push/otlp", "metricsource/schedule", "proto/demand/v1"},
+	// A pure mapper: it knows neither the store nor the windows.
+	"metricsource/push/otlp":     {"metricsource/excerpt", "proto/demand/v1"},
 	"metricsource/sourcetest":    {"metricsource"}, // what each of them must do
 	"examples/push/apiserver":    {"metricsource/push/reporter"},
 	"metricsource/push/reporter": {"proto/demand/v1"},

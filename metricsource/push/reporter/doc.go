@@ -1,8 +1,8 @@
-// Package reporter is for Go API servers in front of an inference fleet: it counts
-// the requests that wait and those in flight, and reports them to inference-scaler
-// as they change, so that a fleet at zero replicas wakes with the first request.
+// Package reporter is for Go API servers in front of an inference fleet. It counts
+// queued requests and requests in flight, and reports them to inference-scaler
+// as they change: a fleet at zero replicas wakes with the first request.
 //
-// The middleware counts what is in flight. What waits for a server is known to the
-// API server alone: it calls Wait around that. Without it, let the trigger say
-// upstreamCounts: inflight.
+// The middleware counts requests in flight. Only the API server knows which of them
+// wait for an inference server: it calls Wait around that. Without Wait, set
+// upstreamCounts: inflight in the trigger.
 package reporter

@@ -19,10 +19,10 @@ import (
 )
 
 const (
-	// coalesce is the least time between two reports: the first change is told at
-	// once, those that follow it together.
+	// coalesce is the least time between two reports: the first change is reported at
+	// once, the changes after it together.
 	coalesce = 20 * time.Millisecond
-	// A report that stands for timeToLive is said again after a third of it.
+	// A report is repeated after a third of its time to live.
 	timeToLive = 15 * time.Second
 	heartbeat  = timeToLive / 3
 	// firstRetry and lastRetry bound the pause before a stream is opened anew.
@@ -38,11 +38,11 @@ type Options struct {
 	Credentials credentials.TransportCredentials
 	// Token is the bearer token to show; empty with a client certificate.
 	Token string
-	// Namespace and Workload are what the demand is for: the scale target.
+	// Namespace and Workload name the scale target that the demand is for.
 	Namespace, Workload string
-	// Instance tells the replicas of the API server apart: the pod's name.
+	// Instance is unique among the replicas of the API server: the pod's name.
 	Instance string
-	// Logger is told of a stream that breaks; nil discards.
+	// Logger gets an entry when a stream breaks; nil discards it.
 	Logger *slog.Logger
 	// DialOptions are added to those of the connection.
 	DialOptions []grpc.DialOption
@@ -51,7 +51,7 @@ type Options struct {
 // Reporter counts requests and reports them. Its methods are safe for concurrent use.
 type Reporter struct {
 	opts    Options
-	changed chan struct{} // holds a value when the counts are not those reported last
+	changed chan struct{} // holds a value when the counts differ from the last report
 
 	mu               sync.Mutex
 	queued, inFlight int
@@ -59,7 +59,7 @@ type Reporter struct {
 	sequence         uint64 // of the last report
 }
 
-// New returns a Reporter that counts; it reports while Run does.
+// New returns a Reporter. It counts at once, and reports while Run runs.
 func New(opts Options) (*Reporter, error) {
 	for name, value := range map[string]string{
 		"Address": opts.Address, "Namespace": opts.Namespace, "Workload": opts.Workload, "Instance": opts.Instance,
@@ -88,7 +88,7 @@ func (r *Reporter) count(queued, inFlight int, arrived uint64) {
 	}
 }
 
-// Begin counts a request that has arrived, until end is called.
+// Begin counts a request in flight, until end is called.
 func (r *Reporter) Begin() (end func()) {
 	r.count(0, 1, 1)
 	return sync.OnceFunc(func() { r.count(0, -1, 0) })
@@ -124,11 +124,11 @@ func (r *Reporter) StreamServerInterceptor() grpc.StreamServerInterceptor {
 	}
 }
 
-// Run reports until ctx ends, and then takes back what it has reported.
+// Run reports until ctx ends, and then withdraws its report.
 func (r *Reporter) Run(ctx context.Context) error {
 	options := append([]grpc.DialOption{
 		grpc.WithTransportCredentials(r.opts.Credentials),
-		// A node that dies says nothing; without this its connection would be kept for minutes.
+		// The connection to a node that died would otherwise be kept for minutes.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`),
 	}, r.opts.DialOptions...)
@@ -136,7 +136,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reporter: %w", err)
 	}
-	defer func() { _ = conn.Close() }() // what mattered has been answered
+	defer func() { _ = conn.Close() }() // the last report has its response
 	client, pause := demandv1.NewDemandServiceClient(conn), firstRetry
 	for {
 		taken, err := r.stream(ctx, client)
@@ -156,11 +156,11 @@ func (r *Reporter) Run(ctx context.Context) error {
 	}
 }
 
-// stream reports over one stream until it breaks; taken says whether a report was.
+// stream reports over one stream until it breaks. taken: a report was accepted.
 func (r *Reporter) stream(ctx context.Context, client demandv1.DemandServiceClient) (taken bool, err error) {
 	streaming, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	// What is under way when ctx ends has a second to come to its end.
+	// A report in flight when ctx ends has a second to complete.
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, cancel) })()
 	if r.opts.Token != "" {
 		streaming = metadata.AppendToOutgoingContext(streaming, "authorization", "Bearer "+r.opts.Token)
@@ -189,13 +189,12 @@ func (r *Reporter) stream(ctx context.Context, client demandv1.DemandServiceClie
 	}
 }
 
-// report sends the present counts and waits for the answer, for no longer than a
-// heartbeat.
+// report sends the present counts and waits for the response, at most a heartbeat.
 func (r *Reporter) report(cancel context.CancelFunc, stream demandv1.DemandService_ReportClient, ttl time.Duration) error {
 	late := time.AfterFunc(heartbeat, cancel)
 	defer late.Stop()
 	if err := stream.Send(r.present(ttl)); err != nil {
-		_, err = stream.Recv() // it knows why
+		_, err = stream.Recv() // returns the cause
 		return err
 	}
 	answer, err := stream.Recv()

@@ -37,7 +37,7 @@ func newScaler(t *testing.T) *scaler {
 	require.NoError(t, os.WriteFile(path, []byte(token+" asr\n"), 0o600))
 	tokens, err := push.ReadTokens(path, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
-	s := &scaler{t: t, address: "127.0.0.1:0", tokens: tokens, store: push.NewStore(nil), window: metricsource.NewWindow(0)}
+	s := &scaler{t: t, address: "127.0.0.1:0", tokens: tokens, store: push.NewStore(push.Options{}), window: metricsource.NewWindow(0)}
 	query, err := metricsource.ParseQuery(`{__name__=~"demand_queued_requests|demand_inflight_requests|demand_requests_total"}`)
 	require.NoError(t, err)
 	group := s.store.Open(push.Config{

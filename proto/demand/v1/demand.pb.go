@@ -10,13 +10,12 @@
 package demandv1
 
 import (
-	reflect "reflect"
-	sync "sync"
-	unsafe "unsafe"
-
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	reflect "reflect"
+	sync "sync"
+	unsafe "unsafe"
 )
 
 const (
@@ -26,20 +25,20 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Outcome is what became of a report.
+// Outcome of a report.
 type Outcome int32
 
 const (
 	Outcome_OUTCOME_UNSPECIFIED Outcome = 0
-	// It stands.
+	// The report was accepted.
 	Outcome_OUTCOME_TAKEN Outcome = 1
-	// A newer one of the same instance is known.
+	// The report is superseded by a newer one of the same instance.
 	Outcome_OUTCOME_STALE Outcome = 2
-	// It is wrong in itself.
+	// The report is invalid.
 	Outcome_OUTCOME_INVALID Outcome = 3
-	// The caller may not report for this namespace.
+	// The caller has no right to report for this namespace.
 	Outcome_OUTCOME_FORBIDDEN Outcome = 4
-	// There are too many reporters, or too much in the report.
+	// A quota is exceeded: of reporters, series or bytes.
 	Outcome_OUTCOME_EXHAUSTED Outcome = 5
 )
 
@@ -98,15 +97,15 @@ type ReportRequest struct {
 	// Name of the workload that the demand is for: the scale target, such as the
 	// Deployment of the inference servers.
 	Workload string `protobuf:"bytes,2,opt,name=workload,proto3" json:"workload,omitempty"`
-	// What reports, unique for the workload: a pod's name.
+	// Name of the reporter, unique for the workload: a pod's name.
 	Instance string `protobuf:"bytes,3,opt,name=instance,proto3" json:"instance,omitempty"`
-	// Larger than that of any report before of this instance, over its restarts
-	// too: nanoseconds since 1970 will do. A report that is not newer changes nothing.
+	// Larger than in every earlier report of this instance, also after it restarts:
+	// nanoseconds since 1970 will do. A report that is not newer changes nothing.
 	Sequence uint64 `protobuf:"varint,4,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// For how long the report stands, from 1s to 10m. Report again before that, also
-	// when nothing has changed. Zero takes back what the instance has reported.
+	// When the report expires, from 1s to 10m. Report again before that, also
+	// when nothing has changed. Zero withdraws the reports of the instance.
 	TimeToLive *durationpb.Duration `protobuf:"bytes,5,opt,name=time_to_live,json=timeToLive,proto3" json:"time_to_live,omitempty"`
-	// All series that the instance has. One that is left out has ended.
+	// All series of the instance. A series that is left out has ended.
 	Samples       []*Sample `protobuf:"bytes,6,rep,name=samples,proto3" json:"samples,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -192,13 +191,12 @@ type Sample struct {
 	Labels map[string]string `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// From 0 to 10^15.
 	Value float64 `protobuf:"fixed64,3,opt,name=value,proto3" json:"value,omitempty"`
-	// Between replicas of the scaler: for how much longer this series stands, of an
-	// instance that reports its series one by one, as OpenTelemetry's exporters do.
+	// Between replicas of the scaler, for a series received as OTLP: the rest of its
+	// time to live. Such a series expires by itself.
 	TimeToLive *durationpb.Duration `protobuf:"bytes,4,opt,name=time_to_live,json=timeToLive,proto3" json:"time_to_live,omitempty"`
-	// And how long ago it was said, and at what moment by the clock of who said it, in
-	// nanoseconds since 1970: the latest word counts.
-	Age           *durationpb.Duration `protobuf:"bytes,5,opt,name=age,proto3" json:"age,omitempty"`
-	Moment        uint64               `protobuf:"varint,6,opt,name=moment,proto3" json:"moment,omitempty"`
+	// Between replicas of the scaler, for a series received as OTLP: the time of its
+	// point by the exporter's clock, in nanoseconds since 1970. The newest point counts.
+	Moment        uint64 `protobuf:"varint,6,opt,name=moment,proto3" json:"moment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -261,13 +259,6 @@ func (x *Sample) GetTimeToLive() *durationpb.Duration {
 	return nil
 }
 
-func (x *Sample) GetAge() *durationpb.Duration {
-	if x != nil {
-		return x.Age
-	}
-	return nil
-}
-
 func (x *Sample) GetMoment() uint64 {
 	if x != nil {
 		return x.Moment
@@ -278,10 +269,10 @@ func (x *Sample) GetMoment() uint64 {
 // ReportResponse answers one report.
 type ReportResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// That of the report.
+	// Sequence of the report.
 	Sequence uint64  `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	Outcome  Outcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=demand.v1.Outcome" json:"outcome,omitempty"`
-	// What is wrong with a report that was not taken, and what is allowed.
+	// Why a report was refused, and what is allowed.
 	Error         string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -350,18 +341,17 @@ const file_demand_v1_demand_proto_rawDesc = "" +
 	"\bsequence\x18\x04 \x01(\x04R\bsequence\x12;\n" +
 	"\ftime_to_live\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"timeToLive\x12+\n" +
-	"\asamples\x18\x06 \x03(\v2\x11.demand.v1.SampleR\asamples\"\xa6\x02\n" +
+	"\asamples\x18\x06 \x03(\v2\x11.demand.v1.SampleR\asamples\"\x84\x02\n" +
 	"\x06Sample\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
 	"\x06labels\x18\x02 \x03(\v2\x1d.demand.v1.Sample.LabelsEntryR\x06labels\x12\x14\n" +
 	"\x05value\x18\x03 \x01(\x01R\x05value\x12;\n" +
 	"\ftime_to_live\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"timeToLive\x12+\n" +
-	"\x03age\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03age\x12\x16\n" +
+	"timeToLive\x12\x16\n" +
 	"\x06moment\x18\x06 \x01(\x04R\x06moment\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"p\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01J\x04\b\x05\x10\x06R\x03age\"p\n" +
 	"\x0eReportResponse\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12,\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x12.demand.v1.OutcomeR\aoutcome\x12\x14\n" +
@@ -403,15 +393,14 @@ var file_demand_v1_demand_proto_depIdxs = []int32{
 	2, // 1: demand.v1.ReportRequest.samples:type_name -> demand.v1.Sample
 	4, // 2: demand.v1.Sample.labels:type_name -> demand.v1.Sample.LabelsEntry
 	5, // 3: demand.v1.Sample.time_to_live:type_name -> google.protobuf.Duration
-	5, // 4: demand.v1.Sample.age:type_name -> google.protobuf.Duration
-	0, // 5: demand.v1.ReportResponse.outcome:type_name -> demand.v1.Outcome
-	1, // 6: demand.v1.DemandService.Report:input_type -> demand.v1.ReportRequest
-	3, // 7: demand.v1.DemandService.Report:output_type -> demand.v1.ReportResponse
-	7, // [7:8] is the sub-list for method output_type
-	6, // [6:7] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	0, // 4: demand.v1.ReportResponse.outcome:type_name -> demand.v1.Outcome
+	1, // 5: demand.v1.DemandService.Report:input_type -> demand.v1.ReportRequest
+	3, // 6: demand.v1.DemandService.Report:output_type -> demand.v1.ReportResponse
+	6, // [6:7] is the sub-list for method output_type
+	5, // [5:6] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_demand_v1_demand_proto_init() }

@@ -11,7 +11,6 @@ package demandv1
 
 import (
 	context "context"
-
 	grpc "google.golang.org/grpc"
 	codes "google.golang.org/grpc/codes"
 	status "google.golang.org/grpc/status"
@@ -30,11 +29,11 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// DemandService takes reports of demand.
+// DemandService accepts reports of demand.
 type DemandServiceClient interface {
-	// Report takes reports for as long as the client has some. Each gets one answer,
-	// in order; a report that is refused does not end the stream. A caller without
-	// the right to report at all gets UNAUTHENTICATED.
+	// Report accepts reports until the client closes the stream. Each report gets one
+	// response, in order; a report that is refused does not end the stream. A caller
+	// without the right to report at all gets UNAUTHENTICATED.
 	Report(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ReportRequest, ReportResponse], error)
 }
 
@@ -63,11 +62,11 @@ type DemandService_ReportClient = grpc.BidiStreamingClient[ReportRequest, Report
 // All implementations must embed UnimplementedDemandServiceServer
 // for forward compatibility.
 //
-// DemandService takes reports of demand.
+// DemandService accepts reports of demand.
 type DemandServiceServer interface {
-	// Report takes reports for as long as the client has some. Each gets one answer,
-	// in order; a report that is refused does not end the stream. A caller without
-	// the right to report at all gets UNAUTHENTICATED.
+	// Report accepts reports until the client closes the stream. Each report gets one
+	// response, in order; a report that is refused does not end the stream. A caller
+	// without the right to report at all gets UNAUTHENTICATED.
 	Report(grpc.BidiStreamingServer[ReportRequest, ReportResponse]) error
 	mustEmbedUnimplementedDemandServiceServer()
 }
