@@ -81,6 +81,12 @@ func functions(b *bench) error {
 	if err != nil {
 		return err
 	}
+	relay, err := b.goBench("./metricsource/push", "^BenchmarkEdge$", "300x")
+	if err != nil {
+		return err
+	}
+	own, peer := relay.of("Edge", "own-µs"), relay.of("Edge", "peer-µs")
+	b.table.row("a report at another replica to a window of this one, p50", fmt.Sprintf("%.0f µs", peer), fmt.Sprintf("of a report at this one %.0f µs", own), peer/own, atMost(3))
 	b.table.alone("1000 reporters, 10 reports a second of each", fmt.Sprintf("%s, %.0f MiB of Go's heap and stacks", cores(reporters.of("Reporters", "cores")), reporters.of("Reporters", "MiB")))
 	return nil
 }
