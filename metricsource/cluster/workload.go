@@ -12,6 +12,8 @@ var (
 	// ErrNotFound: there is no such ScaledObject, or it names a scale target
 	// that does not exist.
 	ErrNotFound = errors.New("not found")
+	// ErrForbidden: the API server refuses to let the scaler read it.
+	ErrForbidden = errors.New("forbidden")
 	// ErrNotSynced: the cluster's first listing has not ended yet.
 	ErrNotSynced = errors.New("not synced with the cluster yet")
 )

@@ -18,7 +18,7 @@ func (c *Cluster) Secret(ctx context.Context, namespace, name string) (cluster.S
 	case apierrors.IsNotFound(err):
 		return cluster.Secret{}, cluster.ErrNotFound
 	case apierrors.IsForbidden(err):
-		return cluster.Secret{}, fmt.Errorf("not allowed to read it; grant the scaler's service account the verb get on secrets in namespace %s", namespace)
+		return cluster.Secret{}, fmt.Errorf("%w; grant the scaler's service account the verb get on secrets in namespace %s", cluster.ErrForbidden, namespace)
 	case err != nil:
 		return cluster.Secret{}, fmt.Errorf("reading it from the cluster: %w", err)
 	}

@@ -35,5 +35,5 @@ func TestSecret(t *testing.T) {
 	require.NotErrorIs(t, err, cluster.ErrNotFound, "not known is not gone")
 	answer = apierrors.NewForbidden(schema.GroupResource{Resource: "secrets"}, "token", nil)
 	_, err = c.Secret(t.Context(), "ns", "token")
-	require.EqualError(t, err, "not allowed to read it; grant the scaler's service account the verb get on secrets in namespace ns")
+	require.EqualError(t, err, "forbidden; grant the scaler's service account the verb get on secrets in namespace ns")
 }

@@ -30,8 +30,8 @@ const (
 // errSecret: a Secret cannot be used as it is, whatever the cluster answers next.
 var errSecret = errors.New("Secret")
 
-// Secrets reads Secrets from the API server. A Secret that does not exist is
-// cluster.ErrNotFound.
+// Secrets reads Secrets from the API server. The error of a Secret that does not exist is
+// cluster.ErrNotFound, and of one that may not be read cluster.ErrForbidden.
 type Secrets interface {
 	Secret(ctx context.Context, namespace, name string) (cluster.Secret, error)
 }
@@ -43,11 +43,11 @@ type Source struct {
 	namespace string
 	auth, ca  string // names; empty for none
 
-	mu         sync.Mutex
-	readAt     time.Time
-	refreshing bool
-	loaded     *loaded
-	err        error // of the last reading
+	mu      sync.Mutex
+	readAt  time.Time
+	reading chan struct{} // closed at the end of the one under way; nil: none is
+	loaded  *loaded
+	err     error // of the last reading
 }
 
 // loaded is one reading of the Secrets.
@@ -88,43 +88,55 @@ func (s *Source) For(named func(*url.URL) *url.URL) func(context.Context, *url.U
 	}
 }
 
-// load returns the last reading. Only the first one makes a request wait: later ones are
-// made beside the requests, so that a slow API server delays none.
+// load returns the last good reading. A request waits only while there has been none:
+// Secrets are read beside the requests, so that a slow API server delays none.
 func (s *Source) load(ctx context.Context) (*loaded, error) {
+	loaded, err, reading := s.last(ctx)
+	if loaded == nil && reading != nil {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-reading:
+			loaded, err, _ = s.last(ctx)
+		}
+	}
+	if loaded == nil {
+		return nil, err
+	}
+	return loaded, nil
+}
+
+// last returns the last good reading, the error of the last one, and the end of the one
+// under way; nil if there is none. It starts one that is due.
+func (s *Source) last(ctx context.Context) (*loaded, error, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	age := time.Since(s.readAt)
-	due := age >= refreshEvery || s.err != nil && age >= retryEvery
-	switch {
-	case !due || s.refreshing:
-	case s.loaded == nil:
-		s.take(s.read(ctx))
-	default:
-		s.refreshing = true
+	if s.reading == nil && (age >= refreshEvery || s.err != nil && age >= retryEvery) {
+		s.reading = make(chan struct{})
 		go s.refresh(context.WithoutCancel(ctx))
 	}
-	if s.loaded == nil {
-		return nil, s.err
-	}
-	return s.loaded, nil
+	return s.loaded, s.err, s.reading
 }
 
 func (s *Source) refresh(ctx context.Context) {
 	loaded, err := s.read(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.refreshing = false
 	s.take(loaded, err)
+	close(s.reading)
+	s.reading = nil
 }
 
-// take keeps a reading. The last good one survives an API server that does not answer,
-// and not a Secret that was deleted or made useless. The caller holds the lock.
+// take keeps a reading. The last good one survives an API server that does not answer. It
+// does not survive a Secret that was deleted, made useless or forbidden. The caller holds
+// the lock.
 func (s *Source) take(l *loaded, err error) {
 	s.readAt, s.err = time.Now(), err
 	switch {
 	case err == nil && (s.loaded == nil || !slices.EqualFunc(s.loaded.secrets, l.secrets, equal)):
 		s.loaded = l
-	case errors.Is(err, errSecret) || errors.Is(err, cluster.ErrNotFound):
+	case errors.Is(err, errSecret) || errors.Is(err, cluster.ErrNotFound) || errors.Is(err, cluster.ErrForbidden):
 		s.loaded = nil
 	}
 }

@@ -2,7 +2,7 @@
 // sources, decides as their evidence changes, and publishes each decision to what acts
 // on it.
 //
-// The way of one number: a source writes a window and calls wake; Trigger.evaluate
+// The way of one number: a source writes a window and calls evaluateSoon; Trigger.evaluate
 // observes the sources, gathers the evidence, decides and publishes.
 package evaluator
 
@@ -45,8 +45,8 @@ const (
 	costly    = time.Second
 	busyShare = 4
 	maxGap    = time.Minute
-	// gather is how long the readings of one tick are collected before a decision.
-	gather = 5 * time.Millisecond
+	// batchDelay is how long the readings of one tick are collected before a decision.
+	batchDelay = 5 * time.Millisecond
 	// firstPass is how long readiness waits for targets that do not answer.
 	firstPass = 10 * time.Second
 	// sweepInterval is how often unused triggers are closed.
@@ -121,7 +121,7 @@ type Evaluator struct {
 
 	closing   sync.WaitGroup
 	declaring sync.Mutex // one change of a ScaledObject at a time, so that the newest is last
-	declared  sync.Once  // the ScaledObjects that existed before the first sync
+	firstSync sync.Once  // opens what was declared before it
 	syncedAt  atomic.Pointer[time.Time]
 	ready     atomic.Bool
 }
@@ -189,9 +189,9 @@ func (e *Evaluator) Close() {
 	}
 }
 
-// wake has a trigger evaluated after the given time, or later if it was evaluated only
-// just now.
-func (e *Evaluator) wake(t *Trigger, after time.Duration) {
+// evaluateSoon has a trigger evaluated after the given time, or later if it was evaluated
+// only just now.
+func (e *Evaluator) evaluateSoon(t *Trigger, after time.Duration) {
 	at := time.Now().Add(after)
 	if earliest := t.earliest(); at.Before(earliest) {
 		at = earliest
@@ -199,19 +199,18 @@ func (e *Evaluator) wake(t *Trigger, after time.Duration) {
 	e.queue.By(t, at)
 }
 
-// Changed must be called when a ScaledObject, or its workload, may have changed. It is
-// quick.
+// Changed must be called when a ScaledObject, or its workload, may have changed: by the
+// informers, which it does not make wait for evaluations or plans.
 func (e *Evaluator) Changed(namespace, name string) {
 	o := cluster.NamespacedName{Namespace: namespace, Name: name}
 	e.declare(o)
 	for _, t := range e.triggers.of(o) {
 		t.sources.changed.Store(true)
-		e.wake(t, 0)
+		e.evaluateSoon(t, 0)
 	}
 }
 
 // InventoryChanged must be called when the nodes, or what they hold, may have changed.
-// It is quick.
 func (e *Evaluator) InventoryChanged() { e.broker.InventoryChanged() }
 
 // declare opens the triggers that the ScaledObject declares, so that they have evidence
@@ -228,7 +227,7 @@ func (e *Evaluator) declare(o cluster.NamespacedName) {
 		// error goes to KEDA's call.
 		_, _ = e.open(o, t.Metadata, true)
 	}
-	for _, t := range e.triggers.declare(o, so.Triggers) {
+	for _, t := range e.triggers.markDeclared(o, so.Triggers) {
 		e.wakeFollowers(t)
 	}
 	if err != nil {
@@ -259,7 +258,7 @@ func (e *Evaluator) Ready() error {
 		if !c.Synced() {
 			return cluster.ErrNotSynced
 		}
-		e.declared.Do(func() { // later ones come by Changed
+		e.firstSync.Do(func() { // later ones come by Changed
 			for _, so := range c.ScaledObjects() {
 				e.declare(cluster.NamespacedName{Namespace: so.Namespace, Name: so.Name})
 			}

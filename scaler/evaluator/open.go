@@ -60,12 +60,14 @@ func (e *Evaluator) open(o cluster.NamespacedName, metadata map[string]string, d
 
 // start makes a new trigger one of the open ones.
 func (e *Evaluator) start(t *Trigger) (*Trigger, error) {
-	t.assume()
-	if err := e.triggers.add(t); err != nil {
+	if err := t.start(e.triggers.add); err != nil {
 		t.close()
 		return nil, err
 	}
-	e.wake(t, 0)
+	// The ScaledObject may have changed since it was looked at, before the trigger was
+	// there to be told.
+	e.triggers.setDeclared(t, e.isDeclared(t.object, t.metadata))
+	e.evaluateSoon(t, 0)
 	e.opts.Logger.Info("trigger opened", append(t.attributes(), "declared", t.declared.Load())...)
 	return t, nil
 }
@@ -81,7 +83,10 @@ func (e *Evaluator) isDeclared(o cluster.NamespacedName, metadata map[string]str
 // answerable is an error if this scaler cannot answer the trigger: it runs without
 // Kubernetes, and the trigger needs it.
 func (e *Evaluator) answerable(t *trigger.Trigger) error {
-	if e.opts.Cluster != nil && (t.Prometheus == nil || e.opts.Prometheus != nil) {
+	if t.Prometheus != nil && e.opts.Prometheus == nil {
+		return fmt.Errorf("prometheusAddress: %q; this scaler does not query Prometheus servers", t.Prometheus.Address)
+	}
+	if e.opts.Cluster != nil {
 		return nil
 	}
 	without := func(key, value, lacks string) error {

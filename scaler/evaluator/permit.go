@@ -13,10 +13,10 @@ import (
 // of its metadata could not reach. Link-local, multicast and unspecified addresses are
 // never dialled; without Kubernetes, all others are. It is safe for concurrent use.
 type permit struct {
-	cluster   Cluster // nil without Kubernetes
-	allow     []netip.Prefix
-	tenant    string
-	workloads atomic.Pointer[map[netip.Addr]bool] // the workload's pods
+	cluster Cluster // nil without Kubernetes
+	allow   []netip.Prefix
+	tenant  string
+	ownPods atomic.Pointer[map[netip.Addr]bool] // of the workload
 }
 
 func newPermit(opts Options, namespace string) *permit {
@@ -26,7 +26,7 @@ func newPermit(opts Options, namespace string) *permit {
 // allowOnly makes the pods those that workload permits.
 func (p *permit) allowOnly(pods []cluster.Pod) {
 	own := addresses(pods)
-	p.workloads.Store(&own)
+	p.ownPods.Store(&own)
 }
 
 // workload permits the workload's own pods, and what the operator of this scaler allows.
@@ -34,7 +34,7 @@ func (p *permit) workload(addr netip.Addr) error {
 	if err := never(addr); err != nil {
 		return err
 	}
-	if own := p.workloads.Load(); p.cluster == nil || own != nil && (*own)[addr] || p.allowed(addr) {
+	if own := p.ownPods.Load(); p.cluster == nil || own != nil && (*own)[addr] || p.allowed(addr) {
 		return nil
 	}
 	return fmt.Errorf("address %s is refused: it is no pod of this workload, and --upstream-allow does not name it", addr)

@@ -159,24 +159,39 @@ func (r *registry) unused(now time.Time) (unused []*Trigger) {
 	return unused
 }
 
-// declare records which triggers of the ScaledObject it declares now, and returns those
-// for which that changed.
-func (r *registry) declare(o cluster.NamespacedName, declared []cluster.ScaledObjectTrigger) (changed []*Trigger) {
+// markDeclared records which triggers of the ScaledObject it declares now, and returns
+// those for which that changed.
+func (r *registry) markDeclared(o cluster.NamespacedName, declared []cluster.ScaledObjectTrigger) (changed []*Trigger) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, t := range r.byObject[o] {
-		is := declares(declared, t.metadata)
-		if t.declared.Swap(is) == is {
-			continue
-		}
-		changed = append(changed, t)
-		if is {
-			r.undeclared--
-		} else {
-			r.undeclared++
+		if r.mark(t, declares(declared, t.metadata)) {
+			changed = append(changed, t)
 		}
 	}
 	return changed
+}
+
+// setDeclared records whether a trigger is declared, if it is still open.
+func (r *registry) setDeclared(t *Trigger, declared bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.byObject[t.object][t.key] == t {
+		r.mark(t, declared)
+	}
+}
+
+// mark reports whether that is a change. The caller holds the lock.
+func (r *registry) mark(t *Trigger, declared bool) bool {
+	switch was := t.declared.Swap(declared); {
+	case was == declared:
+		return false
+	case declared:
+		r.undeclared--
+	default:
+		r.undeclared++
+	}
+	return true
 }
 
 // declares reports whether one of a ScaledObject's triggers has these metadata.
@@ -205,7 +220,7 @@ func (r *registry) of(o cluster.NamespacedName) []*Trigger {
 }
 
 // effective returns the triggers of a ScaledObject that size its workload: those that it
-// declares, or all if it declares none of them.
+// declares, or all if it declares none of them. The broker has the same rule for claims.
 func (r *registry) effective(o cluster.NamespacedName) []*Trigger {
 	all := r.of(o)
 	if slices.ContainsFunc(all, func(t *Trigger) bool { return t.declared.Load() }) {

@@ -67,3 +67,33 @@ func TestTriggersOfOneLabel(t *testing.T) {
 		return
 	}
 }
+
+// forgetful is a cluster whose ScaledObject is deleted after it was looked at once.
+type forgetful struct {
+	Cluster
+	metadata map[string]string
+	asked    int
+}
+
+func (c *forgetful) ScaledObject(string, string) (cluster.ScaledObject, error) {
+	if c.asked++; c.asked > 1 {
+		return cluster.ScaledObject{}, cluster.ErrNotFound
+	}
+	return cluster.ScaledObject{Triggers: []cluster.ScaledObjectTrigger{{Metadata: c.metadata}}}, nil
+}
+
+func (*forgetful) Workload(string, string) (cluster.Workload, error) {
+	return cluster.Workload{}, cluster.ErrNotFound
+}
+
+// A ScaledObject is deleted while a call opens its trigger: the trigger must not stay
+// declared, for no event comes that would correct it.
+func TestDeclarationThatEndsDuringOpening(t *testing.T) {
+	metadata := map[string]string{"engine": "lightning-asr"}
+	e := New(Options{Cluster: &forgetful{metadata: metadata}, Scraper: scrape.New(scrape.Options{})})
+	t.Cleanup(e.Close)
+	opened, err := e.Lookup(fleet.Namespace, fleet.Name, metadata)
+	require.NoError(t, err)
+	require.False(t, opened.declared.Load())
+	require.Equal(t, 1, e.triggers.undeclared)
+}

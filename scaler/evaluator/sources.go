@@ -100,7 +100,7 @@ func (s *sources) openPods(secrets *credentials.Source, wake func(time.Duration)
 		Want:     t.Want,
 		Window:   s.window,
 		Permit:   s.permit.workload,
-		OnRead:   func() { wake(gather) },
+		OnRead:   func() { wake(batchDelay) },
 	}), t}
 }
 
@@ -129,9 +129,9 @@ func (p polled) set(targets []target) {
 	p.Set(all)
 }
 
-// follow asks the cluster for the workload if it may have changed, and points the
-// sources at it. findCycle is an error if the workload follows itself.
-func (s *sources) follow(findCycle func() error) error {
+// update asks the cluster for the workload if it may have changed, and points the sources
+// at it. findCycle is an error if the workload follows itself.
+func (s *sources) update(findCycle func() error) error {
 	if !s.changed.Swap(false) {
 		return nil
 	}
@@ -148,7 +148,7 @@ func (s *sources) follow(findCycle func() error) error {
 	if s.pods != nil {
 		s.pods.set(s.targets())
 	}
-	s.upstream.follow()
+	s.upstream.update()
 	return nil
 }
 
@@ -180,9 +180,9 @@ func (s *sources) observe(now time.Time) evidence.Observation {
 	s.tried = true
 	if s.pods != nil {
 		o.Pods = evidence.Samples{Window: s.window, Statuses: s.statuses(now)}
-		for _, st := range o.Pods.Statuses {
-			s.tried = s.tried && !st.Tried.IsZero()
-		}
+	}
+	for _, st := range slices.Concat(o.Pods.Statuses, o.Upstream.Statuses) {
+		s.tried = s.tried && !st.Tried.IsZero()
 	}
 	o.Departed = s.departed // after statuses, which adds to it
 	if p, ok := s.pods.(polled); ok {

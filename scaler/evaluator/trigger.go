@@ -94,8 +94,8 @@ func newTrigger(e *Evaluator, o cluster.NamespacedName, key string, metadata map
 	t.life, t.end = context.WithCancel(context.Background())
 	t.declared.Store(declared)
 	t.used.Store(time.Now().UnixNano())
-	t.claimant = e.broker.Open(o, spec.Capacity, func(after time.Duration) { e.wake(t, after) })
-	t.sources = openSources(e.opts, o, spec, func(after time.Duration) { e.wake(t, after) })
+	t.claimant = e.broker.Open(o, spec.Capacity, func(after time.Duration) { e.evaluateSoon(t, after) })
+	t.sources = openSources(e.opts, o, spec, func(after time.Duration) { e.evaluateSoon(t, after) })
 	t.subscribers = []subscriber{claims{t}, &faults{trigger: t}, &capacityEvents{trigger: t}, followers{t}, t.streams}
 	return t
 }
@@ -138,17 +138,21 @@ func (t *Trigger) isSettled() bool {
 	}
 }
 
-// assume publishes the answer of a trigger of which nothing has been read.
-func (t *Trigger) assume() {
+// start points the sources at the workload, and registers the trigger. Its first answer is
+// that of a trigger of which nothing has been read. Capacity is left to the first
+// evaluation: an informer may be waiting.
+func (t *Trigger) start(register func(*Trigger) error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	a := &Answer{At: time.Now()}
-	var o evidence.Observation
-	if o, a.Err = t.observe(a.At); a.Err == nil {
+	if a.Err = t.sources.update(t.findCycle); a.Err == nil {
+		o := t.sources.observe(a.At)
+		o.Leader = t.leader(false)
 		d, _ := decision.Decide(evidence.Known(t.spec, o, a.At), t.memory)
 		a.Decision = &d
 	}
 	t.store(nil, a)
+	return register(t)
 }
 
 // evaluate observes the sources, gathers the evidence, decides and publishes.
@@ -181,11 +185,11 @@ func (t *Trigger) evaluate(ctx context.Context) {
 
 // observe points the sources at the present workload, and returns what they show.
 func (t *Trigger) observe(now time.Time) (evidence.Observation, error) {
-	if err := t.sources.follow(t.findCycle); err != nil {
+	if err := t.sources.update(t.findCycle); err != nil {
 		return evidence.Observation{}, err
 	}
 	o := t.sources.observe(now)
-	o.Leader = t.leader()
+	o.Leader = t.leader(true)
 	o.Capacity = t.claimant.Capacity(o.Workload)
 	return o, nil
 }

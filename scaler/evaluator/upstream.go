@@ -54,7 +54,7 @@ func openUpstream(s *sources, secrets *credentials.Source, wake func(time.Durati
 		Window:      u.window,
 		Permit:      s.permit.namespace,
 		Verify:      true,
-		OnRead:      func() { wake(gather) },
+		OnRead:      func() { wake(batchDelay) },
 		Credentials: secrets.For(u.named),
 	})
 	return u
@@ -73,9 +73,9 @@ func (u *upstream) close() {
 	}
 }
 
-// follow points the reading at the present endpoints, and the reports at the present
+// update points the reading at the present endpoints, and the reports at the present
 // workload.
-func (u *upstream) follow() {
+func (u *upstream) update() {
 	if u == nil {
 		return
 	}

@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -130,10 +131,13 @@ func (g *gathering) answered(ctx context.Context, name string, remote metricsour
 
 // expired is the error of a query whose last result is too old to use; nil if it is not.
 func expired(st metricsource.Status, staleAfter time.Duration, now time.Time) error {
-	if st.Err != nil && (st.Answered.IsZero() || now.Sub(st.Answered) > staleAfter) {
+	switch {
+	case !st.Answered.IsZero() && now.Sub(st.Answered) <= staleAfter:
+		return nil
+	case st.Err != nil:
 		return st.Err
 	}
-	return nil
+	return fmt.Errorf("no result for %s", now.Sub(st.Answered).Round(time.Second))
 }
 
 // countedUpstream reports whether the upstream exports the series that the query is

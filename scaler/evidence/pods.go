@@ -52,7 +52,7 @@ func PodOf(t *trigger.Trigger, p cluster.Pod, st metricsource.Status, now time.T
 // Ended reports whether a pod's last samples are not worth keeping: it terminates, has
 // been tried, and does not answer.
 func Ended(t *trigger.Trigger, p cluster.Pod, st metricsource.Status, now time.Time) bool {
-	return p.Terminating && !st.Tried.IsZero() && !PodOf(t, p, st, now).State.Speaks()
+	return p.Terminating && !st.Tried.IsZero() && !Pod(t, p.Name, false, st, now).State.Speaks()
 }
 
 // Pod is the state of a target: how far its samples can be believed. The zero Status is

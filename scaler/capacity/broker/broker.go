@@ -2,8 +2,8 @@
 // Each trigger claims the replicas that it asks for; the broker plans anew when the
 // inventory or a claim has changed, and calls back those whose answer that changes.
 //
-// A plan is made outside the locks that claims, evaluations and informers take: a large
-// cluster delays none of them.
+// A plan is made, and compared with the answers, outside the locks that claims,
+// evaluations and informers take. Only the first plan makes an evaluation wait.
 package broker
 
 import (
@@ -71,7 +71,7 @@ type Broker struct {
 
 	planning sync.Mutex // held while a plan is made
 	planner  capacity.Planner
-	unbound  map[cluster.NamespacedName]unbound
+	waiting  map[cluster.NamespacedName]wait
 
 	plan atomic.Pointer[shares] // nil before the first one
 }
@@ -89,11 +89,12 @@ type shares struct {
 func New(inventory func() (*cluster.Inventory, error), fixedNodes bool) *Broker {
 	return &Broker{
 		inventory: inventory, fixedNodes: fixedNodes, dirty: make(chan struct{}, 1),
-		claimants: map[cluster.NamespacedName]map[*Claimant]struct{}{}, unbound: map[cluster.NamespacedName]unbound{},
+		claimants: map[cluster.NamespacedName]map[*Claimant]struct{}{}, waiting: map[cluster.NamespacedName]wait{},
 	}
 }
 
-// Open adds a trigger of the ScaledObject, which claims nothing yet. It must be closed.
+// Open returns the claimant of a trigger of the ScaledObject. It counts from its first Set,
+// until it is closed.
 // notify is called when a plan changes the trigger's answer, with how long the next
 // evaluation may wait. It must be quick.
 func (b *Broker) Open(object cluster.NamespacedName, asks trigger.Capacity, notify func(after time.Duration)) *Claimant {
@@ -103,19 +104,26 @@ func (b *Broker) Open(object cluster.NamespacedName, asks trigger.Capacity, noti
 // Set replaces the trigger's claim by that of a decision.
 func (c *Claimant) Set(d *decision.Decision, declared bool) {
 	if !d.Input.Capacity.Asked {
+		c.Close()
 		return
 	}
 	claim := Claim{Asks: c.asks, Declared: declared, Replicas: d.Demanded}
 	if d.Active {
 		claim.Replicas = max(claim.Replicas, 1)
 	}
-	after, outdated := c.set(claim, answer{d.Demanded, d.Limited, d.Input.Capacity})
-	if outdated {
-		c.notify(after)
+	a := answer{d.Demanded, d.Limited, d.Input.Capacity}
+	c.set(claim, a)
+	// A plan that was made since the evaluation began has compared itself with the
+	// answer before this one.
+	if p := c.broker.plan.Load(); p != nil && c.read.Load() != p {
+		share, known := p.of(c.object)
+		if after, affected := c.broker.affects(p, c.asks, a, share, known); affected {
+			c.notify(after)
+		}
 	}
 }
 
-func (c *Claimant) set(claim Claim, a answer) (after time.Duration, outdated bool) {
+func (c *Claimant) set(claim Claim, a answer) {
 	b := c.broker
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -128,12 +136,6 @@ func (c *Claimant) set(claim Claim, a answer) (after time.Duration, outdated boo
 		b.outdate()
 	}
 	c.answer = a
-	// A plan that was made since the evaluation began has compared itself with the
-	// answer before this one.
-	if current := b.plan.Load(); current != nil && c.read.Load() != current {
-		return b.affects(current, c)
-	}
-	return 0, false
 }
 
 // Close withdraws the claim.
@@ -206,38 +208,39 @@ func (b *Broker) Run(ctx context.Context) {
 // Replan makes a plan now, and notifies the triggers that it affects.
 func (b *Broker) Replan() {
 	p := b.replan()
-	type call struct {
-		notify func(time.Duration)
-		after  time.Duration
-	}
-	var calls []call
-	b.mu.Lock()
-	for _, triggers := range b.claimants {
-		for c := range triggers {
-			if after, affected := b.affects(p, c); affected {
-				calls = append(calls, call{c.notify, after})
+	for o, triggers := range b.answers() {
+		share, known := p.of(o)
+		for c, a := range triggers {
+			if after, affected := b.affects(p, c.asks, a, share, known); affected {
+				c.notify(after)
 			}
 		}
 	}
-	b.mu.Unlock()
-	for _, c := range calls {
-		c.notify(c.after)
+}
+
+// answers returns the last answers of all triggers that claim, by ScaledObject.
+func (b *Broker) answers() map[cluster.NamespacedName]map[*Claimant]answer {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := make(map[cluster.NamespacedName]map[*Claimant]answer, len(b.claimants))
+	for o, triggers := range b.claimants {
+		all[o] = make(map[*Claimant]answer, len(triggers))
+		for c := range triggers {
+			all[o][c] = c.answer
+		}
 	}
+	return all
 }
 
 // affects reports whether the plan changes a trigger's answer, or only its explanation,
-// which may wait. The caller holds the lock.
-func (b *Broker) affects(p *shares, c *Claimant) (after time.Duration, affected bool) {
-	if c.claim == nil {
-		return 0, false
-	}
-	share, known := p.of(c.object)
-	was := c.answer.capacity
-	short := known && c.answer.demanded > share.Replicas
+// which may wait. share is the plan's for the trigger's ScaledObject, if known.
+func (b *Broker) affects(p *shares, asks trigger.Capacity, a answer, share capacity.Room, known bool) (after time.Duration, affected bool) {
+	was := a.capacity
+	short := known && a.demanded > share.Replicas
 	differs := known != (was.Asked && was.Err == "") || was.Replicas != share.Replicas
-	limitChanged := short && was.Limits() != (b.observed(p, c.asks, share) == "")
+	limitChanged := short && was.Limits() != (b.observed(p, asks, share) == "")
 	switch {
-	case limitChanged, differs && (short || c.answer.limited):
+	case limitChanged, differs && (short || a.limited):
 		return 0, true
 	case differs:
 		return explanationDelay, true

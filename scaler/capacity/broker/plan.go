@@ -11,8 +11,8 @@ import (
 	"github.com/inference-scaler/inference-scaler/scaler/trigger"
 )
 
-// unbound is since when a workload has had replicas that no node has taken.
-type unbound struct {
+// wait is since when a workload has had replicas that no node has taken.
+type wait struct {
 	bound, replicas int
 	since           time.Time
 }
@@ -21,6 +21,24 @@ type unbound struct {
 func (b *Broker) replan() *shares {
 	b.planning.Lock()
 	defer b.planning.Unlock()
+	return b.makePlan()
+}
+
+// present returns the present plan. It makes the first one.
+func (b *Broker) present() *shares {
+	if p := b.plan.Load(); p != nil {
+		return p
+	}
+	b.planning.Lock()
+	defer b.planning.Unlock()
+	if p := b.plan.Load(); p != nil { // made by another evaluation meanwhile
+		return p
+	}
+	return b.makePlan()
+}
+
+// makePlan makes a plan. The caller holds planning.
+func (b *Broker) makePlan() *shares {
 	claims := b.claims()
 	p := &shares{made: time.Now()}
 	inventory, err := b.inventory()
@@ -63,21 +81,21 @@ func (b *Broker) workloads(inventory *cluster.Inventory, claims map[cluster.Name
 			continue
 		}
 		cw.Claim = claimed(w, of)
-		if b.updateUnbound(o, w, now) && now.Sub(b.unbound[o].since) >= unboundLimit {
-			cw.Claim = min(cw.Claim, b.unbound[o].bound)
+		if b.updateWait(o, w, now) && now.Sub(b.waiting[o].since) >= unboundLimit {
+			cw.Claim = min(cw.Claim, b.waiting[o].bound)
 		}
 		all = append(all, cw)
 	}
-	for o := range b.unbound {
+	for o := range b.waiting {
 		if _, ok := claims[o]; !ok {
-			delete(b.unbound, o)
+			delete(b.waiting, o)
 		}
 	}
 	return all
 }
 
 // effective leaves out the claims of triggers that the ScaledObject does not declare,
-// unless it declares none.
+// unless it declares none. The evaluator has the same rule for the triggers themselves.
 func effective(claims []Claim) []Claim {
 	declared := func(c Claim) bool { return c.Declared }
 	if !slices.ContainsFunc(claims, declared) {
@@ -86,16 +104,16 @@ func effective(claims []Claim) []Claim {
 	return slices.DeleteFunc(slices.Clone(claims), func(c Claim) bool { return !c.Declared })
 }
 
-// updateUnbound records how long none of a workload's unbound replicas has been bound;
+// updateWait records how long none of a workload's unbound replicas has been bound;
 // false if all are. The caller holds planning.
-func (b *Broker) updateUnbound(o cluster.NamespacedName, w *cluster.Workload, now time.Time) bool {
+func (b *Broker) updateWait(o cluster.NamespacedName, w *cluster.Workload, now time.Time) bool {
 	bound := w.Bound()
 	if bound >= w.Replicas {
-		delete(b.unbound, o)
+		delete(b.waiting, o)
 		return false
 	}
-	if was, ok := b.unbound[o]; !ok || was.bound != bound || was.replicas != w.Replicas {
-		b.unbound[o] = unbound{bound, w.Replicas, now}
+	if was, ok := b.waiting[o]; !ok || was.bound != bound || was.replicas != w.Replicas {
+		b.waiting[o] = wait{bound, w.Replicas, now}
 	}
 	return true
 }
@@ -106,7 +124,7 @@ func (b *Broker) expired() bool {
 	b.planning.Lock()
 	defer b.planning.Unlock()
 	p := b.plan.Load()
-	for _, u := range b.unbound {
+	for _, u := range b.waiting {
 		if at := u.since.Add(unboundLimit); at.After(p.made) && !at.After(time.Now()) {
 			return true
 		}
@@ -169,10 +187,7 @@ func (b *Broker) capacity(w *cluster.Workload, asks trigger.Capacity) (decision.
 	if !holds {
 		return decision.Capacity{Asked: required, Err: "its pods request no GPU; wanted: a request, or gpusPerReplica"}, nil
 	}
-	p := b.plan.Load()
-	if p == nil {
-		p = b.replan()
-	}
+	p := b.present()
 	if p.plan == nil {
 		return decision.Capacity{Asked: true, Err: p.err.Error()}, p
 	}

@@ -20,8 +20,9 @@ func (t *Trigger) leaderName() (cluster.NamespacedName, bool) {
 	return cluster.NamespacedName{Namespace: t.object.Namespace, Name: f.Name}, true
 }
 
-// leader is the evidence of the workload that the trigger follows.
-func (t *Trigger) leader() decision.Leader {
+// leader is the evidence of the workload that the trigger follows; with what the GPUs can
+// hold of it, or without.
+func (t *Trigger) leader(capacity bool) decision.Leader {
 	f, e := t.spec.Follow, t.evaluator
 	if f == nil {
 		return decision.Leader{}
@@ -43,6 +44,9 @@ func (t *Trigger) leader() decision.Leader {
 	}
 	if w.ScaledObject != "" && !w.Paused {
 		in.Wanted = e.wanted(&w)
+	}
+	if !capacity {
+		return in
 	}
 	// Replicas that no GPU can hold will not run, and need no API server.
 	if c := e.broker.Capacity(&w, e.capacityOf(&w)); c.Limits() {
@@ -93,7 +97,7 @@ func (e *Evaluator) wanted(w *cluster.Workload) int {
 func (e *Evaluator) wakeFollowers(t *Trigger) {
 	if w := t.answer.Load().Workload; w != nil {
 		for _, f := range e.triggers.followersOf(cluster.NamespacedName{Namespace: t.object.Namespace, Name: w.Name}) {
-			e.wake(f, 0)
+			e.evaluateSoon(f, 0)
 		}
 	}
 }
