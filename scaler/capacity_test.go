@@ -79,7 +79,7 @@ func TestNoMoreThanTheGPUsHold(t *testing.T) {
 		require.Equal(t, 100.0, *e.Demand)
 		require.True(t, e.Capacity.Limited)
 		require.Equal(t, 8, *e.Capacity.Replicas)
-		require.Equal(t, "1 nvidia.com/gpu a replica: 1 bound, and 7 more fit on 7 free", e.Capacity.Why)
+		require.Equal(t, "1 nvidia.com/gpu per replica: 1 bound, and 7 more fit on 7 free devices", e.Capacity.Why)
 		require.Equal(t, "capacity", e.Steps[len(e.Steps)-1].Rule)
 		expected := `
 			# HELP inference_scaler_trigger_capacity_limited 1 while the GPUs can hold fewer replicas than are asked for, and fewer are decided on.
@@ -98,7 +98,7 @@ func TestNoMoreThanTheGPUsHold(t *testing.T) {
 		// Nothing is told twice, and the load's ups and downs are no news.
 		a.set(asr(110))
 		w.pass(10 * time.Second)
-		require.Equal(t, []string{"limited to 8 replicas: 1 nvidia.com/gpu a replica: 1 bound, and 7 more fit on 7 free"}, w.recorder.take("CapacityLimited"))
+		require.Equal(t, []string{"limited to 8 replicas: 1 nvidia.com/gpu per replica: 1 bound, and 7 more fit on 7 free devices"}, w.recorder.take("CapacityLimited"))
 
 		// A foreign pod takes two GPUs: told at once, without a reading in between.
 		w.cluster.hold(2)
@@ -108,7 +108,7 @@ func TestNoMoreThanTheGPUsHold(t *testing.T) {
 		w.pass(150 * time.Millisecond)
 		require.Empty(t, w.recorder.take("CapacityLimited"), "an event a minute")
 		w.pass(time.Minute)
-		require.Equal(t, []string{"limited to 7 replicas: 1 nvidia.com/gpu a replica: 1 bound, and 6 more fit on 6 free"}, w.recorder.take("CapacityLimited"))
+		require.Equal(t, []string{"limited to 7 replicas: 1 nvidia.com/gpu per replica: 1 bound, and 6 more fit on 6 free devices"}, w.recorder.take("CapacityLimited"))
 
 		w.cluster.provide(40)
 		w.pass(150 * time.Millisecond)
@@ -160,7 +160,7 @@ func TestWhenCapacityIsNoLimit(t *testing.T) {
 		"off":                         {map[string]string{"gpuCapacity": "off"}, cluster.NodeAutoscaler{}, oneGPU, nil, 20, ""},
 		"no GPUs":                     {nil, cluster.NodeAutoscaler{}, &cluster.PodTemplate{}, nil, 20, ""},
 		"no GPUs, and clamp":          {map[string]string{"gpuCapacity": "clamp"}, cluster.NodeAutoscaler{}, &cluster.PodTemplate{}, nil, 20, "its pods request no GPU; wanted: a request, or gpusPerReplica"},
-		"GPUs that are not requested": {map[string]string{"gpusPerReplica": "2"}, cluster.NodeAutoscaler{}, &cluster.PodTemplate{}, nil, 4, "2 nvidia.com/gpu a replica"},
+		"GPUs that are not requested": {map[string]string{"gpusPerReplica": "2"}, cluster.NodeAutoscaler{}, &cluster.PodTemplate{}, nil, 4, "2 nvidia.com/gpu per replica"},
 		"nodes are not listed":        {nil, cluster.NodeAutoscaler{}, oneGPU, errors.New("nodes: not allowed"), 20, "not known, and so no limit: nodes: not allowed"},
 		"no template":                 {map[string]string{"gpuCapacity": "clamp"}, cluster.NodeAutoscaler{}, nil, nil, 20, "the pods of a Deployment have no template that is read"},
 	} {
@@ -205,7 +205,7 @@ func TestTwoFleetsShare(t *testing.T) {
 		b.set(asr(100))
 		w.pass(1500 * time.Millisecond)
 		require.Equal(t, 5.0, w.value(leading)/5, "half of what is free, and its own")
-		require.Equal(t, "1 nvidia.com/gpu a replica: 1 bound, and 4 more fit on 8 free, of which others have a share of 4", w.why().Capacity.Why)
+		require.Equal(t, "1 nvidia.com/gpu per replica: 1 bound, and 4 more fit on 8 free devices; 4 free devices are granted to other workloads", w.why().Capacity.Why)
 
 		// It has been given them, and lets go of them; then the other one may have them all.
 		a.set(asr(1))

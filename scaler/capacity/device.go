@@ -8,23 +8,25 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 )
 
-// Device is what makes a replica's room scarce.
+// Device is the accelerator that limits the number of replicas.
 type Device struct {
 	Resource   string // "nvidia.com/gpu"
 	PerReplica int64
-	// Requested: the pods request it; else they hold it without a word to the scheduler.
+	// Requested: the pod template requests it. Otherwise only the trigger declares it, and
+	// the scheduler does not know that the pods use it.
 	Requested bool
 }
 
-// accelerators are the resources that are taken for GPUs, by the beginnings of their names.
+// accelerators are the name prefixes of the resources that count as GPUs.
 var accelerators = []string{"nvidia.com/gpu", "nvidia.com/mig-", "amd.com/gpu", "gpu.intel.com/"}
 
-// defaultResource is what pods hold that are said to hold GPUs, and request none.
+// defaultResource is used for pods that request no GPU when the trigger sets gpusPerReplica
+// and no gpuResource.
 const defaultResource = "nvidia.com/gpu"
 
-// DeviceOf says which devices a replica holds: resource and perReplica are what its
-// trigger says of it, empty and 0 where it says nothing. A PerReplica of 0 means none.
-// What the pods request goes before what a trigger says they hold.
+// DeviceOf returns the devices of a replica. resource and perReplica come from the trigger's
+// gpuResource and gpusPerReplica; empty and 0 if not set. The template's requests take
+// precedence over them. A PerReplica of 0 means that a replica holds no device.
 func DeviceOf(t *cluster.PodTemplate, resource string, perReplica int64) Device {
 	if resource != "" {
 		if n := t.Requests[resource]; n > 0 {
@@ -49,7 +51,7 @@ func DeviceOf(t *cluster.PodTemplate, resource string, perReplica int64) Device 
 
 func (d Device) String() string { return fmt.Sprintf("%d %s", d.PerReplica, d.Resource) }
 
-// needs is all that a replica takes of a node.
+// needs returns all resources that a replica takes of a node.
 func (d Device) needs(t *cluster.PodTemplate) cluster.Resources {
 	needs := make(cluster.Resources, len(t.Requests)+1)
 	for name, n := range t.Requests {

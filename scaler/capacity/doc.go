@@ -1,13 +1,15 @@
-// Package capacity says how many replicas of a workload the cluster can hold, and
-// shares what is free among the workloads that want it. It is pure: nodes, pods and
-// quotas go in as package metricsource describes them, and numbers come out.
+// Package capacity computes how many replicas of a workload the cluster can hold, and
+// shares the free devices among the workloads that claim them. It is pure: its input is
+// the inventory of package cluster, its output is a Plan.
 //
-// The way of one number: device.go says what a replica needs; fit.go, on which nodes
-// it may run and how many of it go on what is free there; share.go hands what is free
-// to the workloads that claim it, one replica at a time; room.go says what came of it.
+// A replica count is computed in four steps:
+//   - device.go: the devices that a replica needs,
+//   - fit.go: the nodes that it may run on,
+//   - share.go: the free devices granted to each claim, one replica at a time,
+//   - allocation.go: the result for one workload.
 //
-// Counted as the kube-scheduler does are requests (all of them, of pods that
-// terminate too), readiness, cordons, taints, node selectors and affinities, host
-// ports and anti-affinities by host name, and ResourceQuotas besides. What else may
-// decide, such as preemption, a Room names as Unknown.
+// The package counts what the kube-scheduler counts: resource requests (those of
+// terminating pods too), node readiness, cordons, taints, node selectors and affinities,
+// host ports, and anti-affinities by host name. It also counts ResourceQuotas.
+// An Allocation lists in Unknown what is not modelled, such as preemption.
 package capacity

@@ -14,41 +14,40 @@ import (
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 )
 
-// nodesFor remembers on which nodes a pod of a template may run, for as long as they
-// and the template stay what they are.
-type nodesFor struct {
-	*placer // nil before the first update
-	specs   []*cluster.NodeSpec
-	nodes   []bool // may it
-	used    bool
+// eligibleNodes caches which nodes a pod of a template may run on. An entry is valid
+// until its node or the template changes.
+type eligibleNodes struct {
+	*matcher // nil before the first update
+	specs    []*cluster.NodeSpec
+	eligible []bool // by index of specs
+	used     bool
 }
 
-// update looks again at the nodes that are new or have changed; both lists are ordered
-// by name.
-func (f *nodesFor) update(t *cluster.PodTemplate, specs []*cluster.NodeSpec) {
-	if f.placer == nil || f.template != t {
-		f.placer, f.specs, f.nodes = newPlacer(t), nil, nil
-	} else if same(f.specs, specs) {
+// update evaluates the nodes that are new or have changed. Both lists are ordered by name.
+func (f *eligibleNodes) update(t *cluster.PodTemplate, specs []*cluster.NodeSpec) {
+	if f.matcher == nil || f.template != t {
+		f.matcher, f.specs, f.eligible = newMatcher(t), nil, nil
+	} else if sameSlice(f.specs, specs) {
 		return
 	}
-	old, was := f.specs, f.nodes
-	may := make([]bool, len(specs))
+	old, cached := f.specs, f.eligible
+	eligible := make([]bool, len(specs))
 	at := 0
 	for i, n := range specs {
 		for at < len(old) && old[at].Name < n.Name {
 			at++
 		}
 		if at < len(old) && old[at] == n {
-			may[i] = was[at]
+			eligible[i] = cached[at]
 		} else {
-			may[i] = f.may(n)
+			eligible[i] = f.accepts(n)
 		}
 	}
-	f.specs, f.nodes = specs, may
+	f.specs, f.eligible = specs, eligible
 }
 
-// same reports whether both are one list, and not only equal.
-func same(a, b []*cluster.NodeSpec) bool {
+// sameSlice reports whether both are the same slice. Equal contents are not enough.
+func sameSlice(a, b []*cluster.NodeSpec) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
@@ -60,42 +59,42 @@ func specsOf(nodes []*cluster.Node) []*cluster.NodeSpec {
 	return specs
 }
 
-// placer decides which nodes a pod of a template may run on, whatever runs there.
-type placer struct {
+// matcher decides which nodes a pod of a template may run on, regardless of the pods there.
+type matcher struct {
 	template *cluster.PodTemplate
 	affinity nodeaffinity.RequiredNodeAffinity
 }
 
-func newPlacer(t *cluster.PodTemplate) *placer {
+func newMatcher(t *cluster.PodTemplate) *matcher {
 	a := &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: t.NodeAffinity}}
-	return &placer{t, nodeaffinity.NewRequiredNodeAffinity(t.NodeSelector, a)}
+	return &matcher{t, nodeaffinity.NewRequiredNodeAffinity(t.NodeSelector, a)}
 }
 
-func (p *placer) may(n *cluster.NodeSpec) bool {
-	if !n.Ready || n.Unschedulable && !p.tolerates(&corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}) {
+func (m *matcher) accepts(n *cluster.NodeSpec) bool {
+	if !n.Ready || n.Unschedulable && !m.tolerates(&corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}) {
 		return false
 	}
-	return p.tolerateAll(n.Taints) && p.wants(n)
+	return m.toleratesAll(n.Taints) && m.selects(n)
 }
 
-// wants reports whether the template's selectors match a node.
-func (p *placer) wants(n *cluster.NodeSpec) bool {
-	ok, err := p.affinity.Match(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.Name, Labels: n.Labels}})
+// selects reports whether the template's node selector and node affinity match a node.
+func (m *matcher) selects(n *cluster.NodeSpec) bool {
+	ok, err := m.affinity.Match(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.Name, Labels: n.Labels}})
 	return ok && err == nil
 }
 
-func (p *placer) tolerates(taint *corev1.Taint) bool {
-	return schedulinghelper.TolerationsTolerateTaint(logr.Discard(), p.template.Tolerations, taint, true)
+func (m *matcher) tolerates(taint *corev1.Taint) bool {
+	return schedulinghelper.TolerationsTolerateTaint(logr.Discard(), m.template.Tolerations, taint, true)
 }
 
-// tolerateAll looks at the taints that keep a pod away, and not at mere preferences. One
-// named after a resource that the pod requests is tolerated: where such taints are in use
-// admission adds that to pods (ExtendedResourceToleration), and templates lack it.
-func (p *placer) tolerateAll(taints []corev1.Taint) bool {
+// toleratesAll reports whether the pod tolerates all taints except PreferNoSchedule ones.
+// A taint whose key is a resource that the pod requests counts as tolerated: the admission
+// plugin ExtendedResourceToleration adds that toleration to pods, and not to templates.
+func (m *matcher) toleratesAll(taints []corev1.Taint) bool {
 	for i := range taints {
 		switch t := &taints[i]; {
-		case t.Effect == corev1.TaintEffectPreferNoSchedule, p.tolerates(t):
-		case t.Effect == corev1.TaintEffectNoSchedule && p.template.Requests[t.Key] > 0:
+		case t.Effect == corev1.TaintEffectPreferNoSchedule, m.tolerates(t):
+		case t.Effect == corev1.TaintEffectNoSchedule && m.template.Requests[t.Key] > 0:
 		default:
 			return false
 		}
@@ -103,12 +102,12 @@ func (p *placer) tolerateAll(taints []corev1.Taint) bool {
 	return true
 }
 
-// joins reports whether nodes of a pool may be ones that the pod may run on.
-func (p *placer) joins(pool *cluster.NodePool) bool {
-	if !p.tolerateAll(pool.Taints) {
+// matchesPool reports whether the pod may run on nodes that the pool adds.
+func (m *matcher) matchesPool(pool *cluster.NodePool) bool {
+	if !m.toleratesAll(pool.Taints) {
 		return false
 	}
-	for key, value := range p.template.NodeSelector {
+	for key, value := range m.template.NodeSelector {
 		if has, ok := pool.Labels[key]; ok && has != value {
 			return false
 		}
@@ -119,43 +118,43 @@ func (p *placer) joins(pool *cluster.NodePool) bool {
 	return true
 }
 
-// shyPod is a pod that keeps others away, and its node.
-type shyPod struct {
+// repellingPod is a pod with required anti-affinity terms, and its node.
+type repellingPod struct {
 	*cluster.BoundPod
 	node *cluster.Node
 }
 
-func shyPods(nodes []*cluster.Node) (all []shyPod) {
+func repellingPods(nodes []*cluster.Node) (all []repellingPod) {
 	for _, n := range nodes {
 		for _, p := range n.Pods {
 			if len(p.Repels) > 0 {
-				all = append(all, shyPod{p, n})
+				all = append(all, repellingPod{p, n})
 			}
 		}
 	}
 	return all
 }
 
-// conflicts reports, by node, where a pod of the template is kept away by those that
-// run there; nil: nowhere. lonely: one that runs keeps the next one away.
-func conflicts(namespace string, t *cluster.PodTemplate, nodes []*cluster.Node, shy []shyPod) (blocked []bool, lonely bool) {
+// conflicts returns the nodes whose pods prevent a pod of the template from running there;
+// nil if there are none. onePerNode: two pods of the template cannot share a node.
+func conflicts(namespace string, t *cluster.PodTemplate, nodes []*cluster.Node, repelling []repellingPod) (blocked []bool, onePerNode bool) {
 	block := func(i int) {
 		if blocked == nil {
 			blocked = make([]bool, len(nodes))
 		}
 		blocked[i] = true
 	}
-	away := map[[2]string]bool{} // where pods that repel it are: a topology key and its value
-	for _, p := range shy {
+	repelled := map[[2]string]bool{} // topology keys and values of the pods that repel it
+	for _, p := range repelling {
 		for _, term := range p.Repels {
 			if value, ok := p.node.Labels[term.TopologyKey]; ok && repels(&term, p.Namespace, namespace, t.Labels) {
-				away[[2]string{term.TopologyKey, value}] = true
+				repelled[[2]string{term.TopologyKey, value}] = true
 			}
 		}
 	}
-	for where := range away {
+	for topology := range repelled {
 		for i, n := range nodes {
-			if n.Labels[where[0]] == where[1] {
+			if n.Labels[topology[0]] == topology[1] {
 				block(i)
 			}
 		}
@@ -165,7 +164,7 @@ func conflicts(namespace string, t *cluster.PodTemplate, nodes []*cluster.Node, 
 	}
 	for i, n := range nodes {
 		if slices.ContainsFunc(n.Pods, func(p *cluster.BoundPod) bool {
-			return clash(t.Ports, p.Ports) || avoids(t, namespace, p.Namespace, p.Labels)
+			return portsConflict(t.Ports, p.Ports) || avoids(t, namespace, p.Namespace, p.Labels)
 		}) {
 			block(i)
 		}
@@ -173,15 +172,17 @@ func conflicts(namespace string, t *cluster.PodTemplate, nodes []*cluster.Node, 
 	return blocked, len(t.Ports) > 0 || avoids(t, namespace, namespace, t.Labels)
 }
 
-// avoids reports whether a pod of the template runs on no node where such a pod runs.
+// avoids reports whether the template's anti-affinity keeps its pods off nodes that run a
+// pod with these labels. from is the namespace of the template, namespace that of the pod.
 func avoids(t *cluster.PodTemplate, from, namespace string, of map[string]string) bool {
 	return slices.ContainsFunc(t.Repels, func(term corev1.PodAffinityTerm) bool {
 		return term.TopologyKey == corev1.LabelHostname && repels(&term, from, namespace, of)
 	})
 }
 
-// repels reports whether a term of a pod in one namespace keeps a pod of another away.
-// What of terms is not modelled (a selector of namespaces) repels nothing here.
+// repels reports whether an anti-affinity term of a pod in namespace from matches a pod with
+// these labels in the other namespace. A namespaceSelector that selects by labels is not
+// modelled, and matches nothing.
 func repels(term *corev1.PodAffinityTerm, from, namespace string, of map[string]string) bool {
 	switch {
 	case term.NamespaceSelector != nil:
@@ -200,8 +201,8 @@ func repels(term *corev1.PodAffinityTerm, from, namespace string, of map[string]
 	return err == nil && selector.Matches(labels.Set(of))
 }
 
-// clash reports whether two pods want the same port of a node.
-func clash(a, b []cluster.HostPort) bool {
+// portsConflict reports whether two pods use the same host port.
+func portsConflict(a, b []cluster.HostPort) bool {
 	for _, p := range a {
 		for _, q := range b {
 			if p.Port == q.Port && strings.EqualFold(p.Protocol, q.Protocol) && (p.IP == q.IP || p.IP == "" || q.IP == "") {

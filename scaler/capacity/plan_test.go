@@ -13,7 +13,7 @@ import (
 
 const gpu = "nvidia.com/gpu"
 
-// nodeOf is a node with that many GPUs, and what others hold of them.
+// nodeOf returns a node with that many GPUs, of which other pods hold some.
 func nodeOf(name string, gpus, held int64) *cluster.Node {
 	return &cluster.Node{
 		NodeSpec: &cluster.NodeSpec{
@@ -24,7 +24,8 @@ func nodeOf(name string, gpus, held int64) *cluster.Node {
 	}
 }
 
-// workloadOf wants that many replicas of so many GPUs each; its pods are bound to those nodes.
+// workloadOf returns a workload that claims replicas of so many GPUs each. It has one pod
+// bound to each of the nodes.
 func workloadOf(name string, gpus int64, claim int, nodes ...string) Workload {
 	w := Workload{
 		Workload: &cluster.Workload{
@@ -40,19 +41,19 @@ func workloadOf(name string, gpus int64, claim int, nodes ...string) Workload {
 	return w
 }
 
-func rooms(t *testing.T, inv *cluster.Inventory, workloads ...Workload) []Room {
+func allocations(t *testing.T, inv *cluster.Inventory, workloads ...Workload) []Allocation {
 	var p Planner
 	plan := p.Plan(inv, workloads)
-	var all []Room
+	var all []Allocation
 	for _, w := range workloads {
-		r, ok := plan.Room(w.Namespace, w.ScaledObject)
+		r, ok := plan.Allocation(w.Namespace, w.ScaledObject)
 		require.True(t, ok)
 		all = append(all, r)
 	}
 	return all
 }
 
-func replicas(all []Room) (out []int) {
+func replicas(all []Allocation) (out []int) {
 	for _, r := range all {
 		out = append(out, r.Replicas)
 	}
@@ -73,7 +74,7 @@ func TestFit(t *testing.T) {
 		"a node that is not ready":      {1, func(_ *Workload, n []*cluster.Node) { n[0].Ready = false }, 2},
 		"a cordoned node":               {1, func(_ *Workload, n []*cluster.Node) { n[0].Unschedulable = true }, 2},
 		"a tainted node":                {1, func(_ *Workload, n []*cluster.Node) { n[0].Taints = []corev1.Taint{taint} }, 2},
-		"a preference is no obstacle": {1, func(_ *Workload, n []*cluster.Node) {
+		"a PreferNoSchedule taint": {1, func(_ *Workload, n []*cluster.Node) {
 			n[0].Taints = []corev1.Taint{{Key: "x", Effect: corev1.TaintEffectPreferNoSchedule}}
 		}, 10},
 		"a tolerated taint": {1, func(w *Workload, n []*cluster.Node) {
@@ -86,18 +87,18 @@ func TestFit(t *testing.T) {
 		"a node affinity": {1, func(w *Workload, n []*cluster.Node) {
 			w.Template.NodeAffinity = affinity(corev1.NodeSelectorOpNotIn, "b")
 		}, 8},
-		"CPU runs out first":        {1, func(w *Workload, n []*cluster.Node) { w.Template.Requests["cpu"] = 30_000 }, 4},
-		"pods run out first":        {1, func(_ *Workload, n []*cluster.Node) { n[0].Allocatable["pods"] = 3 }, 5},
-		"more held than there is":   {1, func(_ *Workload, n []*cluster.Node) { n[0].Held[gpu] = 20 }, 2},
-		"no such resource anywhere": {1, func(w *Workload, _ []*cluster.Node) { w.Template.Requests["amd.com/gpu"] = 1 }, 0},
-		"one pod a node, by its ports": {1, func(w *Workload, n []*cluster.Node) {
+		"CPU runs out first":          {1, func(w *Workload, n []*cluster.Node) { w.Template.Requests["cpu"] = 30_000 }, 4},
+		"pods run out first":          {1, func(_ *Workload, n []*cluster.Node) { n[0].Allocatable["pods"] = 3 }, 5},
+		"more held than allocatable":  {1, func(_ *Workload, n []*cluster.Node) { n[0].Held[gpu] = 20 }, 2},
+		"a resource that no node has": {1, func(w *Workload, _ []*cluster.Node) { w.Template.Requests["amd.com/gpu"] = 1 }, 0},
+		"one pod per node by host port": {1, func(w *Workload, n []*cluster.Node) {
 			w.Template.Ports = []cluster.HostPort{{Protocol: "TCP", Port: 80}}
 		}, 2},
-		"a port that another has": {1, func(w *Workload, n []*cluster.Node) {
+		"a host port in use": {1, func(w *Workload, n []*cluster.Node) {
 			w.Template.Ports = []cluster.HostPort{{Protocol: "TCP", Port: 80}}
 			n[0].Pods = []*cluster.BoundPod{{Ports: []cluster.HostPort{{IP: "1.2.3.4", Protocol: "TCP", Port: 80}}}}
 		}, 1},
-		"one pod a node, by anti-affinity": {1, func(w *Workload, n []*cluster.Node) { w.Template.Repels = apart("w") }, 2},
+		"one pod per node by anti-affinity": {1, func(w *Workload, n []*cluster.Node) { w.Template.Repels = apart("w") }, 2},
 		"a pod that it avoids": {1, func(w *Workload, n []*cluster.Node) {
 			w.Template.Repels = apart("x")
 			n[0].Pods = []*cluster.BoundPod{{Namespace: "ns", Labels: map[string]string{"app": "x"}}}
@@ -117,10 +118,10 @@ func TestFit(t *testing.T) {
 			if tc.change != nil {
 				tc.change(&w, nodes)
 			}
-			r := rooms(t, &cluster.Inventory{Nodes: nodes}, w)[0]
+			r := allocations(t, &cluster.Inventory{Nodes: nodes}, w)[0]
 			require.Equal(t, tc.want, r.Replicas, r.String())
 			w.Claim = 100
-			require.Equal(t, tc.want, rooms(t, &cluster.Inventory{Nodes: nodes}, w)[0].Replicas, "claimed, it is the same")
+			require.Equal(t, tc.want, allocations(t, &cluster.Inventory{Nodes: nodes}, w)[0].Replicas, "a claim does not change the number")
 		})
 	}
 }
@@ -135,7 +136,7 @@ func apart(app string) []corev1.PodAffinityTerm {
 	return []corev1.PodAffinityTerm{{TopologyKey: corev1.LabelHostname, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": app}}}}
 }
 
-func TestWhatIsBoundFits(t *testing.T) {
+func TestBoundPodsAlwaysCount(t *testing.T) {
 	w := workloadOf("w", 1, 10, "a", "a", "gone")
 	w.Pods = append(w.Pods,
 		cluster.Pod{Name: "leaving", Phase: "Running", Node: "a", Terminating: true},
@@ -143,14 +144,14 @@ func TestWhatIsBoundFits(t *testing.T) {
 		cluster.Pod{Name: "pending", Phase: "Pending"})
 	node := nodeOf("a", 4, 3)
 	node.Ready = false
-	r := rooms(t, &cluster.Inventory{Nodes: []*cluster.Node{node}}, w)[0]
-	require.Equal(t, Room{Replicas: 3, Bound: 3, Device: w.Device}, r, "a node that is not ready gives nothing back")
+	r := allocations(t, &cluster.Inventory{Nodes: []*cluster.Node{node}}, w)[0]
+	require.Equal(t, Allocation{Replicas: 3, Bound: 3, Device: w.Device}, r, "a node that is not ready offers no free devices")
 }
 
-// While a workload's pods are replaced, those that leave hold what those that come need:
-// it is as large as it was, and no larger.
-func TestARolloutTakesNothingAway(t *testing.T) {
-	leaving := func(w *Workload, pods ...int) {
+// Terminating pods hold the devices that their replacements need. A rollout must neither
+// shrink nor grow the workload.
+func TestRolloutKeepsReplicas(t *testing.T) {
+	terminate := func(w *Workload, pods ...int) {
 		for _, i := range pods {
 			w.Pods[i].Terminating = true
 		}
@@ -159,27 +160,27 @@ func TestARolloutTakesNothingAway(t *testing.T) {
 		change func(w *Workload, n *cluster.Node)
 		want   int
 	}{
-		"one after the other":             {func(w *Workload, _ *cluster.Node) { leaving(w, 3) }, 4},
-		"all at once":                     {func(w *Workload, _ *cluster.Node) { leaving(w, 0, 1, 2, 3) }, 4},
-		"of a fleet that shrinks":         {func(w *Workload, _ *cluster.Node) { leaving(w, 2, 3); w.Replicas = 2 }, 2},
-		"that is to grow":                 {func(w *Workload, _ *cluster.Node) { leaving(w, 3); w.Replicas = 9 }, 4},
-		"on a node that is to be emptied": {func(w *Workload, n *cluster.Node) { leaving(w, 3); n.Unschedulable = true }, 3},
+		"one pod":             {func(w *Workload, _ *cluster.Node) { terminate(w, 3) }, 4},
+		"all pods at once":    {func(w *Workload, _ *cluster.Node) { terminate(w, 0, 1, 2, 3) }, 4},
+		"during a scale-down": {func(w *Workload, _ *cluster.Node) { terminate(w, 2, 3); w.Replicas = 2 }, 2},
+		"during a scale-up":   {func(w *Workload, _ *cluster.Node) { terminate(w, 3); w.Replicas = 9 }, 4},
+		"on a cordoned node":  {func(w *Workload, n *cluster.Node) { terminate(w, 3); n.Unschedulable = true }, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, n := workloadOf("w", 1, 9, "a", "a", "a", "a"), nodeOf("a", 4, 4)
 			tc.change(&w, n)
-			require.Equal(t, tc.want, rooms(t, &cluster.Inventory{Nodes: []*cluster.Node{n}}, w)[0].Replicas)
+			require.Equal(t, tc.want, allocations(t, &cluster.Inventory{Nodes: []*cluster.Node{n}}, w)[0].Replicas)
 		})
 	}
 }
 
-// Replicas that were given and whose pods wait will be bound before any new ones are
-// made: they go first, however much their workload has.
-func TestWhatWasGivenIsBoundFirst(t *testing.T) {
-	given := workloadOf("a", 1, 6, "full", "full", "full")
-	given.Replicas = 5
+// The scheduler binds pods that exist before pods of replicas that are granted now. So
+// replicas in spec.replicas precede others, whatever their workload has already.
+func TestReplicasInSpecPrecedeNewOnes(t *testing.T) {
+	resized := workloadOf("a", 1, 6, "full", "full", "full")
+	resized.Replicas = 5
 	inv := &cluster.Inventory{Nodes: []*cluster.Node{nodeOf("a", 3, 0), nodeOf("full", 8, 8)}}
-	require.Equal(t, []int{5, 1}, replicas(rooms(t, inv, given, workloadOf("b", 1, 3))))
+	require.Equal(t, []int{5, 1}, replicas(allocations(t, inv, resized, workloadOf("b", 1, 3))))
 }
 
 func TestPodsWithoutARequest(t *testing.T) {
@@ -188,17 +189,17 @@ func TestPodsWithoutARequest(t *testing.T) {
 	w.Device = DeviceOf(w.Template, "", 2)
 	require.Equal(t, Device{gpu, 2, false}, w.Device)
 	inv := &cluster.Inventory{Nodes: []*cluster.Node{nodeOf("a", 8, 1)}}
-	require.Equal(t, []int{3, 2}, replicas(rooms(t, inv, w, workloadOf("llm", 1, 0, "a"))[:2]), "a silent pod holds what its trigger says")
+	require.Equal(t, []int{3, 2}, replicas(allocations(t, inv, w, workloadOf("llm", 1, 0, "a"))[:2]), "a pod without a request holds what its trigger declares")
 
 	inv.Nodes[0].Allocatable[gpu] = 0
-	require.Equal(t, "nvidia.com/gpu, which no node advertises", rooms(t, inv, w)[0].Unknown)
+	require.Equal(t, "no node advertises nvidia.com/gpu", allocations(t, inv, w)[0].Unknown)
 }
 
 func TestDeviceOf(t *testing.T) {
 	of := func(requests cluster.Resources) *cluster.PodTemplate {
 		return &cluster.PodTemplate{Requests: requests}
 	}
-	require.Equal(t, Device{gpu, 2, true}, DeviceOf(of(cluster.Resources{gpu: 2, "cpu": 1}), "", 8), "a request goes first")
+	require.Equal(t, Device{gpu, 2, true}, DeviceOf(of(cluster.Resources{gpu: 2, "cpu": 1}), "", 8), "a request takes precedence")
 	require.Equal(t, Device{"nvidia.com/mig-1g.5gb", 1, true}, DeviceOf(of(cluster.Resources{"nvidia.com/mig-1g.5gb": 1}), "", 0))
 	require.Equal(t, Device{"amd.com/gpu", 4, true}, DeviceOf(of(cluster.Resources{"amd.com/gpu": 4}), "", 0))
 	require.Equal(t, Device{"habana.ai/gaudi", 8, true}, DeviceOf(of(cluster.Resources{"habana.ai/gaudi": 8}), "habana.ai/gaudi", 0))
@@ -214,46 +215,46 @@ func TestQuota(t *testing.T) {
 		Requests: cluster.Resources{gpu: 9}, Requested: cluster.Resources{gpu: 4},
 	}
 	inv := &cluster.Inventory{Nodes: []*cluster.Node{nodeOf("a", 100, 2)}, Quotas: []*cluster.Quota{quota}}
-	r := rooms(t, inv, w)[0]
-	require.Equal(t, 4, r.Replicas, "one is bound, one is paid for, and the quota leaves two")
-	require.Equal(t, "2 nvidia.com/gpu a replica: 1 bound, and ResourceQuota gpus leaves 3 more", r.String())
+	r := allocations(t, inv, w)[0]
+	require.Equal(t, 4, r.Replicas, "one is bound, the quota counts one pending pod, and allows two more")
+	require.Equal(t, "2 nvidia.com/gpu per replica: 1 bound, and ResourceQuota gpus allows 3 more", r.String())
 	other := workloadOf("v", 2, 10)
-	require.Equal(t, []int{2, 2}, replicas(rooms(t, inv, w, other)), "and they share what it leaves")
+	require.Equal(t, []int{2, 2}, replicas(allocations(t, inv, w, other)), "workloads share the rest of a quota")
 	quota.Unmodelled, quota.Requests[gpu] = "has scopes", 0
-	r = rooms(t, inv, w)[0]
+	r = allocations(t, inv, w)[0]
 	require.Equal(t, "ResourceQuota gpus (has scopes)", r.Unknown)
-	require.Equal(t, 50, r.Replicas, "a quota that may count other pods is no limit")
+	require.Equal(t, 50, r.Replicas, "a quota with scopes is not a limit")
 	inv.Quotas, inv.NoQuotas = nil, map[string]string{"ns": "not allowed"}
-	require.Equal(t, "ResourceQuotas (not allowed)", rooms(t, inv, w)[0].Unknown)
+	require.Equal(t, "ResourceQuotas (not allowed)", allocations(t, inv, w)[0].Unknown)
 	inv.NoQuotas = map[string]string{"": "not allowed"}
-	require.Equal(t, "ResourceQuotas (not allowed)", rooms(t, inv, w)[0].Unknown)
+	require.Equal(t, "ResourceQuotas (not allowed)", allocations(t, inv, w)[0].Unknown)
 	inv.NoQuotas = map[string]string{"other": "not allowed"}
-	require.Empty(t, rooms(t, inv, w)[0].Unknown)
+	require.Empty(t, allocations(t, inv, w)[0].Unknown)
 }
 
-// What pods hold without a request is their trigger's word, which nobody in another
-// namespace takes, nor does the scheduler.
-func TestSilentPodsKeepNothingFromOtherNamespaces(t *testing.T) {
-	silent := workloadOf("silent", 1024, 100, "a")
-	silent.Namespace = "elsewhere"
-	silent.Template = &cluster.PodTemplate{Priority: 1000, Requests: cluster.Resources{"cpu": 1, "pods": 1}}
-	silent.Device.Requested = false
+// A trigger declares the devices of pods that request none. The scheduler does not know
+// them, so workloads of other namespaces must not subtract them.
+func TestUnrequestedDevicesCountOnlyInTheirNamespace(t *testing.T) {
+	unrequested := workloadOf("unrequested", 1024, 100, "a")
+	unrequested.Namespace = "elsewhere"
+	unrequested.Template = &cluster.PodTemplate{Priority: 1000, Requests: cluster.Resources{"cpu": 1, "pods": 1}}
+	unrequested.Device.Requested = false
 	inv := &cluster.Inventory{Nodes: []*cluster.Node{nodeOf("a", 8, 1)}}
-	require.Equal(t, 8, rooms(t, inv, workloadOf("v", 1, 8, "a"), silent)[0].Replicas)
-	silent.Device.PerReplica = 1
-	require.Equal(t, []int{8, 7}, replicas(rooms(t, inv, workloadOf("v", 1, 8, "a"), silent)), "nor does a claim of theirs")
+	require.Equal(t, 8, allocations(t, inv, workloadOf("v", 1, 8, "a"), unrequested)[0].Replicas)
+	unrequested.Device.PerReplica = 1
+	require.Equal(t, []int{8, 7}, replicas(allocations(t, inv, workloadOf("v", 1, 8, "a"), unrequested)), "nor are granted ones subtracted")
 }
 
-// A template is not a pod: admission tolerates taints that are named after a resource that
-// is requested, and a webhook may select other nodes.
-func TestWhatTemplatesLack(t *testing.T) {
+// Pods differ from their template: admission adds tolerations for taints named after a
+// requested resource, and a webhook may change the node selector.
+func TestAdmissionChangesPods(t *testing.T) {
 	n := nodeOf("a", 8, 0)
 	n.Taints = []corev1.Taint{{Key: gpu, Effect: corev1.TaintEffectNoSchedule}}
 	inv := &cluster.Inventory{Nodes: []*cluster.Node{n}}
-	require.Equal(t, 8, rooms(t, inv, workloadOf("w", 1, 9))[0].Replicas)
-	odd := workloadOf("w", 1, 9, "a")
-	odd.Template.NodeSelector = map[string]string{"pool": "cpu"}
-	require.Equal(t, "what has its pods run on nodes that its template does not select", rooms(t, inv, odd)[0].Unknown)
+	require.Equal(t, 8, allocations(t, inv, workloadOf("w", 1, 9))[0].Replicas)
+	mismatched := workloadOf("w", 1, 9, "a")
+	mismatched.Template.NodeSelector = map[string]string{"pool": "cpu"}
+	require.Equal(t, "pods that run on nodes which the pod template does not select", allocations(t, inv, mismatched)[0].Unknown)
 }
 
 func TestPreemptionIsNotCounted(t *testing.T) {
@@ -261,11 +262,11 @@ func TestPreemptionIsNotCounted(t *testing.T) {
 	n.Pods = []*cluster.BoundPod{{Namespace: "batch", Priority: -10, Requests: cluster.Resources{gpu: 4}}}
 	inv := &cluster.Inventory{Nodes: []*cluster.Node{n}}
 	w := workloadOf("w", 1, 9)
-	require.Equal(t, "preemption of pods of lower priority, on 1 nodes", rooms(t, inv, w)[0].Unknown)
+	require.Equal(t, "preemption of pods of lower priority on 1 nodes", allocations(t, inv, w)[0].Unknown)
 	w.Template.PreemptsNever = true
-	require.Empty(t, rooms(t, inv, w)[0].Unknown)
+	require.Empty(t, allocations(t, inv, w)[0].Unknown)
 	w.Template.PreemptsNever, w.Template.Priority = false, -10
-	require.Empty(t, rooms(t, inv, w)[0].Unknown)
+	require.Empty(t, allocations(t, inv, w)[0].Unknown)
 }
 
 func TestPools(t *testing.T) {
@@ -273,17 +274,17 @@ func TestPools(t *testing.T) {
 	w.Pools = true
 	pool := cluster.NodePool{Name: "p", Left: cluster.Resources{gpu: 16}, Labels: map[string]string{"team": "a"}, Allowed: map[string][]string{"zone": {"x", "y"}}}
 	inv := &cluster.Inventory{Nodes: []*cluster.Node{nodeOf("a", 4, 0)}, Autoscaler: cluster.NodeAutoscaler{Found: "Karpenter", Pools: []cluster.NodePool{pool}}}
-	require.Equal(t, 5, rooms(t, inv, w)[0].Replicas)
+	require.Equal(t, 5, allocations(t, inv, w)[0].Replicas)
 	v := workloadOf("v", 4, 3)
 	v.Pools = true
 	w.Claim = 10
-	require.Equal(t, []int{3, 2}, replicas(rooms(t, inv, v, w)), "they share what is to come as well")
+	require.Equal(t, []int{3, 2}, replicas(allocations(t, inv, v, w)), "workloads share future nodes too")
 	w.Template.NodeSelector = map[string]string{"team": "b"}
-	require.Equal(t, 0, rooms(t, inv, w)[0].Replicas)
+	require.Equal(t, 0, allocations(t, inv, w)[0].Replicas)
 	w.Template.NodeSelector = map[string]string{"zone": "z"}
-	require.Equal(t, 0, rooms(t, inv, w)[0].Replicas)
+	require.Equal(t, 0, allocations(t, inv, w)[0].Replicas)
 	w.Template.NodeSelector, w.Pools = nil, false
-	require.Equal(t, 1, rooms(t, inv, w)[0].Replicas, "clamped to what is there")
+	require.Equal(t, 1, allocations(t, inv, w)[0].Replicas, "without pools only existing nodes count")
 }
 
 func TestShare(t *testing.T) {
@@ -292,62 +293,62 @@ func TestShare(t *testing.T) {
 	}
 	urgent := workloadOf("urgent", 1, 6)
 	urgent.Template.Priority = 10
-	asked := workloadOf("b", 1, 1)
-	asked.Replicas = 1
+	resized := workloadOf("b", 1, 1)
+	resized.Replicas = 1
 	for name, tc := range map[string]struct {
 		free      int64
 		workloads []Workload
 		want      []int
 	}{
-		"halves":                         {8, []Workload{workloadOf("a", 1, 10), workloadOf("b", 1, 10)}, []int{4, 4}},
-		"what one does not want":         {8, []Workload{workloadOf("a", 1, 2), workloadOf("b", 1, 10)}, []int{2, 6}},
-		"room to spare is everybody's":   {8, []Workload{workloadOf("a", 1, 2), workloadOf("b", 1, 3)}, []int{5, 6}},
-		"in GPUs, not in replicas":       {8, []Workload{workloadOf("a", 1, 10), workloadOf("b", 4, 10)}, []int{4, 1}},
-		"by priority first":              {8, []Workload{workloadOf("a", 1, 10), urgent}, []int{2, 6}},
-		"nobody loses what is bound":     {2, []Workload{workloadOf("a", 1, 10, "full", "full", "full", "full", "full", "full"), workloadOf("b", 1, 10)}, []int{6, 2}},
-		"the last one by name":           {1, []Workload{workloadOf("a", 1, 1), workloadOf("b", 1, 1)}, []int{1, 0}},
-		"or to whom it was given before": {1, []Workload{workloadOf("a", 1, 1), asked}, []int{0, 1}},
+		"halves":                           {8, []Workload{workloadOf("a", 1, 10), workloadOf("b", 1, 10)}, []int{4, 4}},
+		"one claims less than half":        {8, []Workload{workloadOf("a", 1, 2), workloadOf("b", 1, 10)}, []int{2, 6}},
+		"unclaimed devices count for both": {8, []Workload{workloadOf("a", 1, 2), workloadOf("b", 1, 3)}, []int{5, 6}},
+		"fair in GPUs, not in replicas":    {8, []Workload{workloadOf("a", 1, 10), workloadOf("b", 4, 10)}, []int{4, 1}},
+		"priority first":                   {8, []Workload{workloadOf("a", 1, 10), urgent}, []int{2, 6}},
+		"bound pods keep their GPUs":       {2, []Workload{workloadOf("a", 1, 10, "full", "full", "full", "full", "full", "full"), workloadOf("b", 1, 10)}, []int{6, 2}},
+		"a tie, by name":                   {1, []Workload{workloadOf("a", 1, 1), workloadOf("b", 1, 1)}, []int{1, 0}},
+		"a tie, by spec.replicas":          {1, []Workload{workloadOf("a", 1, 1), resized}, []int{0, 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.Equal(t, tc.want, replicas(rooms(t, inv(tc.free), tc.workloads...)))
+			require.Equal(t, tc.want, replicas(allocations(t, inv(tc.free), tc.workloads...)))
 			tc.workloads[0], tc.workloads[1] = tc.workloads[1], tc.workloads[0]
 			tc.want[0], tc.want[1] = tc.want[1], tc.want[0]
-			require.Equal(t, tc.want, replicas(rooms(t, inv(tc.free), tc.workloads...)), "in whatever order they are told of")
+			require.Equal(t, tc.want, replicas(allocations(t, inv(tc.free), tc.workloads...)), "in any order")
 		})
 	}
 }
 
-func TestRoomSaysWhatItIsMadeOf(t *testing.T) {
+func TestAllocationString(t *testing.T) {
 	inv := &cluster.Inventory{Nodes: []*cluster.Node{nodeOf("a", 8, 2)}}
-	all := rooms(t, inv, workloadOf("a", 2, 9, "a"), workloadOf("b", 1, 2))
-	require.Equal(t, "2 nvidia.com/gpu a replica: 1 bound, and 2 more fit on 6 free, of which others have a share of 2", all[0].String())
-	require.Equal(t, "1 nvidia.com/gpu a replica: 0 bound, and 2 more fit on 6 free, of which others have a share of 4", all[1].String())
+	all := allocations(t, inv, workloadOf("a", 2, 9, "a"), workloadOf("b", 1, 2))
+	require.Equal(t, "2 nvidia.com/gpu per replica: 1 bound, and 2 more fit on 6 free devices; 2 free devices are granted to other workloads", all[0].String())
+	require.Equal(t, "1 nvidia.com/gpu per replica: 0 bound, and 2 more fit on 6 free devices; 4 free devices are granted to other workloads", all[1].String())
 	inv.Nodes[0].Held[gpu] = 8
-	require.Equal(t, "2 nvidia.com/gpu a replica: 1 bound, and nothing free", rooms(t, inv, workloadOf("a", 2, 9, "a"))[0].String())
+	require.Equal(t, "2 nvidia.com/gpu per replica: 1 bound, and no free devices", allocations(t, inv, workloadOf("a", 2, 9, "a"))[0].String())
 }
 
-func TestPlannerForgetsAndRemembers(t *testing.T) {
+func TestPlannerCache(t *testing.T) {
 	var p Planner
 	w := workloadOf("w", 1, 4)
 	nodes := []*cluster.Node{nodeOf("a", 2, 0), nodeOf("c", 2, 0)}
-	room := func(nodes ...*cluster.Node) int {
-		r, _ := p.Plan(&cluster.Inventory{Nodes: nodes}, []Workload{w}).Room("ns", "w")
-		return r.Replicas
+	replicas := func(nodes ...*cluster.Node) int {
+		a, _ := p.Plan(&cluster.Inventory{Nodes: nodes}, []Workload{w}).Allocation("ns", "w")
+		return a.Replicas
 	}
-	require.Equal(t, 4, room(nodes...))
-	require.Equal(t, 7, room(nodes[0], nodeOf("b", 3, 0), nodes[1]), "a node has come in between")
-	require.Equal(t, 2, room(nodes[1]), "others have gone")
+	require.Equal(t, 4, replicas(nodes...))
+	require.Equal(t, 7, replicas(nodes[0], nodeOf("b", 3, 0), nodes[1]), "a node was added")
+	require.Equal(t, 2, replicas(nodes[1]), "nodes were removed")
 	cordoned := nodeOf("c", 2, 0)
 	cordoned.Unschedulable = true
-	require.Equal(t, 0, room(cordoned), "one has changed")
-	require.Equal(t, 4, room(nodes...))
+	require.Equal(t, 0, replicas(cordoned), "a node has changed")
+	require.Equal(t, 4, replicas(nodes...))
 	template := *w.Template
 	template.NodeSelector = map[string]string{corev1.LabelHostname: "a"}
 	changed := *w.Workload
 	changed.Template = &template
 	w.Workload = &changed
-	require.Equal(t, 2, room(nodes...), "the template has changed")
-	_, ok := p.Plan(&cluster.Inventory{}, nil).Room("ns", "w")
+	require.Equal(t, 2, replicas(nodes...), "the template has changed")
+	_, ok := p.Plan(&cluster.Inventory{}, nil).Allocation("ns", "w")
 	require.False(t, ok)
 	require.Empty(t, p.nodes)
 }

@@ -13,7 +13,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// drawState draws a cluster, odd ones too, and workloads that want room in it.
+// drawState generates a cluster, with extreme amounts too, and workloads that claim devices.
 func drawState(t *rapid.T) (*cluster.Inventory, []Workload) {
 	amounts := rapid.OneOf(rapid.Int64Range(0, 16), rapid.SampledFrom([]int64{-1, math.MinInt64, math.MaxInt64, 1 << 50}))
 	inv := &cluster.Inventory{}
@@ -57,8 +57,8 @@ func drawState(t *rapid.T) (*cluster.Inventory, []Workload) {
 	return inv, workloads
 }
 
-// Whatever the cluster looks like: no panic, nothing negative, nothing that is bound is
-// lost, and never more shares than is free.
+// checkPlan checks the invariants of every plan: no panic, no negative number, bound pods
+// keep their devices, and the grants never exceed the free devices.
 func checkPlan(t *rapid.T) {
 	inv, workloads := drawState(t)
 	var p Planner
@@ -66,7 +66,7 @@ func checkPlan(t *rapid.T) {
 	shares := int64(0)
 	headroom := int64(0)
 	for _, w := range workloads {
-		r, ok := plan.Room(w.Namespace, w.ScaledObject)
+		r, ok := plan.Allocation(w.Namespace, w.ScaledObject)
 		require.True(t, ok)
 		require.GreaterOrEqual(t, r.Bound, 0)
 		require.GreaterOrEqual(t, r.Replicas, r.Bound, r.String())
@@ -74,9 +74,9 @@ func checkPlan(t *rapid.T) {
 		require.GreaterOrEqual(t, r.Claimed, int64(0))
 		m := plan.index[object{w.Namespace, w.ScaledObject}]
 		require.GreaterOrEqual(t, m.granted, 0)
-		require.LessOrEqual(t, m.granted, max(0, w.Claim-r.Bound), "nobody is given more than it claims")
+		require.LessOrEqual(t, m.granted, max(0, w.Claim-r.Bound), "grants do not exceed the claim")
 		if m.bound+m.granted < w.Claim {
-			require.Equal(t, r.Bound+m.granted+r.Replacing, r.Replicas, "whoever wants more has all that there is for it")
+			require.Equal(t, r.Bound+m.granted+r.Replacing, r.Replicas, "an unmet claim gets all that fits")
 		}
 		shares += int64(m.granted) * w.Device.PerReplica
 		headroom += min(max(w.Headroom, 0), 1<<20)
@@ -84,15 +84,15 @@ func checkPlan(t *rapid.T) {
 	free := headroom
 	for i, offered := range plan.offered[gpu] {
 		free += min(max(offered, 0), 1<<20)
-		require.GreaterOrEqual(t, plan.free[gpu][i], min(offered, 0), "no place gives more than it has")
+		require.GreaterOrEqual(t, plan.free[gpu][i], min(offered, 0), "grants do not exceed the free devices of a place")
 	}
 	require.LessOrEqual(t, shares, free)
 
 	again := (&Planner{}).Plan(inv, workloads)
 	for _, w := range workloads {
-		r, _ := plan.Room(w.Namespace, w.ScaledObject)
-		other, _ := again.Room(w.Namespace, w.ScaledObject)
-		require.Equal(t, r, other, "two scalers agree without talking")
+		r, _ := plan.Allocation(w.Namespace, w.ScaledObject)
+		other, _ := again.Allocation(w.Namespace, w.ScaledObject)
+		require.Equal(t, r, other, "the plans of two scalers are equal")
 	}
 }
 
@@ -100,10 +100,9 @@ func TestPlanHolds(t *testing.T) { rapid.Check(t, checkPlan) }
 
 func FuzzPlan(f *testing.F) { f.Fuzz(rapid.MakeFuzz(checkPlan)) }
 
-// TestSharesSettle lets workloads of constant demand follow their answers as KEDA and
-// the scheduler would, in random order: they come to rest, and nobody who could have
-// had more goes without.
-func TestSharesSettle(t *testing.T) {
+// TestPlansConverge applies plans as KEDA and the scheduler do, in random order, to workloads
+// of constant demand. The replica counts must converge, and every claim that fits must be met.
+func TestPlansConverge(t *testing.T) {
 	for seed := range uint64(300) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		inv := &cluster.Inventory{}
@@ -116,20 +115,20 @@ func TestSharesSettle(t *testing.T) {
 			workloads = append(workloads, &w)
 		}
 		var p Planner
-		still := 0
-		for step := 0; still < 200; step++ {
-			require.Less(t, step, 20_000, "seed %d flaps", seed)
-			if follow(rng, &p, inv, workloads) {
-				still = 0
+		unchanged := 0
+		for step := 0; unchanged < 200; step++ {
+			require.Less(t, step, 20_000, "seed %d does not converge", seed)
+			if advance(rng, &p, inv, workloads) {
+				unchanged = 0
 			} else {
-				still++
+				unchanged++
 			}
 		}
 		plan := p.Plan(inv, values(workloads))
 		for _, w := range workloads {
-			r, _ := plan.Room("ns", w.ScaledObject)
+			r, _ := plan.Allocation("ns", w.ScaledObject)
 			require.Equal(t, min(w.Claim, r.Replicas), w.Replicas, "seed %d", seed)
-			require.Equal(t, w.Replicas, r.Bound, "seed %d: no pod is left waiting", seed)
+			require.Equal(t, w.Replicas, r.Bound, "seed %d: no pod is pending", seed)
 		}
 	}
 }
@@ -141,19 +140,19 @@ func values(workloads []*Workload) (all []Workload) {
 	return all
 }
 
-// follow has one thing happen, and reports whether anything changed: a workload is
-// given the replicas of its answer, or the scheduler binds one of its pods.
-func follow(rng *rand.Rand, p *Planner, inv *cluster.Inventory, workloads []*Workload) bool {
+// advance applies one step and reports whether it changed anything. KEDA sets spec.replicas
+// of a workload, or the scheduler binds one of its pods.
+func advance(rng *rand.Rand, p *Planner, inv *cluster.Inventory, workloads []*Workload) bool {
 	w := workloads[rng.IntN(len(workloads))]
 	next := *w.Workload
 	changed := false
 	if rng.IntN(2) == 0 {
-		r, _ := p.Plan(inv, values(workloads)).Room("ns", w.ScaledObject)
+		r, _ := p.Plan(inv, values(workloads)).Allocation("ns", w.ScaledObject)
 		changed = next.Replicas != min(w.Claim, r.Replicas)
 		next.Replicas = min(w.Claim, r.Replicas)
 	}
 	next.Pods = append([]cluster.Pod(nil), w.Pods...)
-	for len(next.Pods) > next.Replicas { // the last to come is the first to go
+	for len(next.Pods) > next.Replicas { // the newest pod terminates first
 		last := next.Pods[len(next.Pods)-1]
 		next.Pods = next.Pods[:len(next.Pods)-1]
 		changed = true

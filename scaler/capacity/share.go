@@ -7,7 +7,7 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 )
 
-// share grants one replica at a time to the claim that comes first.
+// share grants one replica at a time to the first claim in the order of compare.
 func (p *Plan) share() {
 	queue := &claims{}
 	for _, m := range p.members {
@@ -26,23 +26,23 @@ func (p *Plan) share() {
 	}
 }
 
-// grant gives a workload room for one more replica, if there is any.
+// grant grants a workload one more replica; false if none fits.
 func (p *Plan) grant(m *member) bool {
-	left, _ := p.affords(m)
-	if left+int64(m.prepaid) <= 0 {
+	left, _ := p.quotaLeft(m)
+	if left+int64(m.pendingPods) <= 0 {
 		return false
 	}
 	place := p.place(m)
 	switch {
 	case place >= 0:
 		for _, n := range m.needs {
-			if m.silent != nil && n.name == m.Device.Resource && !m.Device.Requested {
-				m.silent[place] += n.amount
+			if m.unrequested != nil && n.name == m.Device.Resource && !m.Device.Requested {
+				m.unrequested[place] += n.amount
 			} else {
 				n.free[place] -= n.amount
 			}
 		}
-		if m.lonely {
+		if m.onePerNode {
 			if m.occupied == nil {
 				m.occupied = map[int]bool{}
 			}
@@ -53,47 +53,47 @@ func (p *Plan) grant(m *member) bool {
 	default:
 		return false
 	}
-	p.pay(m)
+	p.charge(m)
 	m.granted++
 	return true
 }
 
-// place is where the next replica goes: to the node with most devices free, or else to
-// the pool; negative: nowhere.
+// place returns where the next replica goes: the node with most free devices, or else the
+// pool with most; negative if none fits.
 func (p *Plan) place(m *member) int {
 	nodes := len(p.inventory.Nodes)
-	if !m.full {
-		if i := m.roomiest(p.free[m.Device.Resource], 0, nodes); i >= 0 {
+	if !m.nodesFull {
+		if i := m.mostFree(p.free[m.Device.Resource], 0, nodes); i >= 0 {
 			return i
 		}
-		m.full = true // nothing comes free while there is sharing
+		m.nodesFull = true // for good: grants only take devices
 	}
-	return m.roomiest(p.free[m.Device.Resource], nodes, len(m.may))
+	return m.mostFree(p.free[m.Device.Resource], nodes, len(m.eligible))
 }
 
-func (m *member) roomiest(devices []int64, from, to int) int {
+func (m *member) mostFree(devices []int64, from, to int) int {
 	best, most := -1, int64(0)
 	for i := from; i < to; i++ {
-		if free := devices[i] - m.taken(i); m.may[i] && free > most && m.holds(i) > 0 {
+		if free := devices[i] - m.unrequestedAt(i); m.eligible[i] && free > most && m.fits(i) > 0 {
 			best, most = i, free
 		}
 	}
 	return best
 }
 
-// holds is how many replicas go on what is free at a place.
-func (m *member) holds(place int) int64 {
+// fits returns how many replicas fit into the free amounts of a place.
+func (m *member) fits(place int) int64 {
 	if m.occupied[place] {
 		return 0
 	}
 	most := unlimited
-	if m.lonely {
+	if m.onePerNode {
 		most = 1
 	}
 	for _, n := range m.needs {
 		free := n.free[place]
 		if n.name == m.Device.Resource {
-			free -= m.taken(place)
+			free -= m.unrequestedAt(place)
 		}
 		if most = min(most, free/n.amount); most <= 0 {
 			return 0
@@ -102,15 +102,16 @@ func (m *member) holds(place int) int64 {
 	return most
 }
 
-// taken is what pods of the namespace hold of its devices at a place, without a request.
-func (m *member) taken(place int) int64 {
-	if m.silent == nil {
+// unrequestedAt returns how many of the devices at a place the namespace's pods use without
+// requesting them.
+func (m *member) unrequestedAt(place int) int64 {
+	if m.unrequested == nil {
 		return 0
 	}
-	return m.silent[place]
+	return m.unrequested[place]
 }
 
-// claims are the workloads that ask for more, the one that comes first in front.
+// claims is a heap of the workloads that claim more replicas than they have.
 type claims []*member
 
 func (c claims) Len() int           { return len(c) }
@@ -124,12 +125,12 @@ func (c *claims) Pop() any {
 	return last
 }
 
-// compare orders claims: by priority, by who has been given the next replica already, by
-// the devices that each would have without it, and then by what never changes.
+// compare orders claims: by priority, by whether the next replica is in spec.replicas
+// already, by the devices held so far, and then by constant properties.
 func (m *member) compare(o *member) int {
 	return cmp.Or(
 		cmp.Compare(o.Template.Priority, m.Template.Priority),
-		cmp.Compare(o.given(), m.given()),
+		cmp.Compare(o.awaitsBinding(), m.awaitsBinding()),
 		cmp.Compare(m.devices(), o.devices()),
 		cmp.Compare(m.Device.PerReplica, o.Device.PerReplica),
 		cmp.Compare(m.Namespace, o.Namespace),
@@ -139,16 +140,16 @@ func (m *member) compare(o *member) int {
 
 func (m *member) devices() int64 { return int64(m.bound+m.granted) * amount(m.Device.PerReplica) }
 
-// given is 1 where the workload has been given the next replica already, and only its
-// pod is not bound yet.
-func (m *member) given() int {
+// awaitsBinding returns 1 if the next replica is in spec.replicas already and only its pod is
+// not bound yet.
+func (m *member) awaitsBinding() int {
 	if m.Replicas > m.bound+m.granted {
 		return 1
 	}
 	return 0
 }
 
-// budget is what a quota leaves.
+// budget is the unused part of a ResourceQuota.
 type budget struct {
 	name             string
 	requests, limits cluster.Resources
@@ -174,12 +175,13 @@ func left(hard, used cluster.Resources) cluster.Resources {
 	return out
 }
 
-// affords is how many more pods the quotas leave room for, and which one leaves least.
-func (p *Plan) affords(m *member) (most int64, quota string) {
+// quotaLeft returns how many more pods the ResourceQuotas allow, and the one that allows
+// the fewest.
+func (p *Plan) quotaLeft(m *member) (most int64, quota string) {
 	most = unlimited
 	for _, b := range p.quotas[m.Namespace] {
 		if b.unmodelled != "" {
-			continue // nobody knows whether it counts these pods
+			continue // it may not count these pods
 		}
 		for name, left := range b.requests {
 			if n := m.Template.Requests[name]; n > 0 && left/n < most {
@@ -195,10 +197,10 @@ func (p *Plan) affords(m *member) (most int64, quota string) {
 	return max(most, 0), quota
 }
 
-// pay takes a replica out of the quotas, unless its pod is there already.
-func (p *Plan) pay(m *member) {
-	if m.prepaid > 0 {
-		m.prepaid--
+// charge subtracts a replica from the ResourceQuotas, unless they count its pod already.
+func (p *Plan) charge(m *member) {
+	if m.pendingPods > 0 {
+		m.pendingPods--
 		return
 	}
 	for _, b := range p.quotas[m.Namespace] {

@@ -313,7 +313,7 @@ func TestQuota(t *testing.T) {
 	s.apply(fmt.Sprintf(quota, 3))
 	s.wait("the scaler knows the quota", func() error {
 		e, err := f.explained()
-		if err == nil && (e.Capacity.Replicas != 3 || !strings.Contains(e.Capacity.Why, "ResourceQuota gpus leaves 2 more")) {
+		if err == nil && (e.Capacity.Replicas != 3 || !strings.Contains(e.Capacity.Why, "ResourceQuota gpus allows 2 more")) {
 			err = fmt.Errorf("%d: %s", e.Capacity.Replicas, e.Capacity.Why)
 		}
 		return err

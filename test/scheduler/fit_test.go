@@ -29,10 +29,10 @@ import (
 // clusters is how many are compared.
 const clusters = 1000
 
-// TestRoomIsWhatTheSchedulerFills draws clusters, and has the scheduler's filters place
-// pods of the workload, one after the other and each on any node that passes, until
-// none does: as many as there is said to be room for.
-func TestRoomIsWhatTheSchedulerFills(t *testing.T) {
+// TestAllocationEqualsWhatTheSchedulerPlaces generates clusters. The scheduler's own filters
+// place pods of the workload one by one, each on any node that passes, until no node does.
+// Their number must equal that of the plan.
+func TestAllocationEqualsWhatTheSchedulerPlaces(t *testing.T) {
 	s := newScheduler(t)
 	some, limits := 0, map[int]int{}
 	for seed := range uint64(clusters) {
@@ -42,15 +42,15 @@ func TestRoomIsWhatTheSchedulerFills(t *testing.T) {
 		if workload.Device.PerReplica == 0 {
 			continue // drawn as an init container's, which is no one's device
 		}
-		room, _ := (&capacity.Planner{}).Plan(inventoryOf(c), []capacity.Workload{workload}).Room(namespace, "so")
+		allocation, _ := (&capacity.Planner{}).Plan(inventoryOf(c), []capacity.Workload{workload}).Allocation(namespace, "so")
 		placed := s.fill(t, d, c, workload)
-		require.Equal(t, placed, room.Replicas-room.Bound, "seed %d: the scheduler placed %d, counted were %s", seed, placed, room)
+		require.Equal(t, placed, allocation.Replicas-allocation.Bound, "seed %d: the scheduler placed %d, the plan counted %s", seed, placed, allocation)
 		if placed > 0 {
 			some++
 		}
 		limits[min(placed, 3)]++
 	}
-	t.Logf("%d clusters, of which %d had room; by pods placed (3: more): %v", clusters, some, limits)
+	t.Logf("%d clusters, %d of them with free capacity; by pods placed (3: 3 or more): %v", clusters, some, limits)
 	require.Greater(t, some, clusters/4)
 }
 

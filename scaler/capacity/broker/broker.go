@@ -234,7 +234,7 @@ func (b *Broker) answers() map[cluster.NamespacedName]map[*Claimant]answer {
 
 // affects reports whether the plan changes a trigger's answer, or only its explanation,
 // which may wait. share is the plan's for the trigger's ScaledObject, if known.
-func (b *Broker) affects(p *shares, asks trigger.Capacity, a answer, share capacity.Room, known bool) (after time.Duration, affected bool) {
+func (b *Broker) affects(p *shares, asks trigger.Capacity, a answer, share capacity.Allocation, known bool) (after time.Duration, affected bool) {
 	was := a.capacity
 	short := known && a.demanded > share.Replicas
 	differs := known != (was.Asked && was.Err == "") || was.Replicas != share.Replicas
@@ -248,9 +248,9 @@ func (b *Broker) affects(p *shares, asks trigger.Capacity, a answer, share capac
 	return 0, false
 }
 
-func (p *shares) of(o cluster.NamespacedName) (capacity.Room, bool) {
+func (p *shares) of(o cluster.NamespacedName) (capacity.Allocation, bool) {
 	if p.plan == nil {
-		return capacity.Room{}, false
+		return capacity.Allocation{}, false
 	}
-	return p.plan.Room(o.Namespace, o.Name)
+	return p.plan.Allocation(o.Namespace, o.Name)
 }

@@ -191,7 +191,7 @@ func (b *Broker) capacity(w *cluster.Workload, asks trigger.Capacity) (decision.
 	if p.plan == nil {
 		return decision.Capacity{Asked: true, Err: p.err.Error()}, p
 	}
-	share, shared := p.plan.Room(w.Namespace, w.ScaledObject)
+	share, shared := p.plan.Allocation(w.Namespace, w.ScaledObject)
 	if !shared {
 		share = p.plan.Leftover(cw)
 	}
@@ -205,7 +205,7 @@ func (b *Broker) capacity(w *cluster.Workload, asks trigger.Capacity) (decision.
 }
 
 // observed says why the capacity is no limit; empty if it is one.
-func (b *Broker) observed(p *shares, asks trigger.Capacity, share capacity.Room) string {
+func (b *Broker) observed(p *shares, asks trigger.Capacity, share capacity.Allocation) string {
 	a := p.autoscaler
 	switch {
 	case asks.Mode == trigger.CapacityClamp:
