@@ -147,21 +147,21 @@ func TestWhenCapacityIsNoLimit(t *testing.T) {
 		want     float64 // replicas of 20 that are asked for, with room for 8
 		why      string  // what is said of it
 	}{
-		"auto, no autoscaler":         {nil, cluster.NodeAutoscaler{}, oneGPU, nil, 8, "there is room for 8"},
-		"auto, nobody knows":          {nil, cluster.NodeAutoscaler{Unknown: "not allowed"}, oneGPU, nil, 20, "no limit, as it is not known whether nodes will be added: not allowed"},
-		"auto, a cluster-autoscaler":  {nil, cluster.NodeAutoscaler{Found: "the cluster-autoscaler"}, oneGPU, nil, 20, "no limit, as nodes may be added (the cluster-autoscaler), and gpuHeadroom"},
-		"auto, an exhausted one":      {nil, cluster.NodeAutoscaler{Found: "x", Exhausted: true}, oneGPU, nil, 8, "there is room for 8"},
-		"auto, with headroom":         {map[string]string{"gpuHeadroom": "4"}, cluster.NodeAutoscaler{Found: "x"}, oneGPU, nil, 12, "there is room for 12"},
-		"auto, a pool with a limit":   {nil, pools(cluster.Resources{gpu: 5}), oneGPU, nil, 13, "there is room for 13"},
+		"auto, no autoscaler":         {nil, cluster.NodeAutoscaler{}, oneGPU, nil, 8, "the cluster can hold 8"},
+		"auto, nobody knows":          {nil, cluster.NodeAutoscaler{Unknown: "not allowed"}, oneGPU, nil, 20, "not a limit: it is not known whether nodes will be added: not allowed"},
+		"auto, a cluster-autoscaler":  {nil, cluster.NodeAutoscaler{Found: "the cluster-autoscaler"}, oneGPU, nil, 20, "not a limit: nodes may be added (the cluster-autoscaler), and gpuHeadroom"},
+		"auto, an exhausted one":      {nil, cluster.NodeAutoscaler{Found: "x", Exhausted: true}, oneGPU, nil, 8, "the cluster can hold 8"},
+		"auto, with headroom":         {map[string]string{"gpuHeadroom": "4"}, cluster.NodeAutoscaler{Found: "x"}, oneGPU, nil, 12, "the cluster can hold 12"},
+		"auto, a pool with a limit":   {nil, pools(cluster.Resources{gpu: 5}), oneGPU, nil, 13, "the cluster can hold 13"},
 		"auto, a pool without":        {nil, pools(nil), oneGPU, nil, 20, ""},
-		"auto, not all is counted":    {nil, cluster.NodeAutoscaler{}, &unmodelled, nil, 20, "no limit, as not all that decides is counted: resource claims (DRA)"},
+		"auto, not all is counted":    {nil, cluster.NodeAutoscaler{}, &unmodelled, nil, 20, "not a limit: not all that decides is counted: resource claims (DRA)"},
 		"clamp, all the same":         {map[string]string{"gpuCapacity": "clamp"}, pools(nil), &unmodelled, nil, 8, "not counted: resource claims (DRA)"},
-		"observe":                     {map[string]string{"gpuCapacity": "observe"}, cluster.NodeAutoscaler{}, oneGPU, nil, 20, "no limit, as gpuCapacity is observe"},
+		"observe":                     {map[string]string{"gpuCapacity": "observe"}, cluster.NodeAutoscaler{}, oneGPU, nil, 20, "not a limit: gpuCapacity is observe"},
 		"off":                         {map[string]string{"gpuCapacity": "off"}, cluster.NodeAutoscaler{}, oneGPU, nil, 20, ""},
 		"no GPUs":                     {nil, cluster.NodeAutoscaler{}, &cluster.PodTemplate{}, nil, 20, ""},
 		"no GPUs, and clamp":          {map[string]string{"gpuCapacity": "clamp"}, cluster.NodeAutoscaler{}, &cluster.PodTemplate{}, nil, 20, "its pods request no GPU; wanted: a request, or gpusPerReplica"},
 		"GPUs that are not requested": {map[string]string{"gpusPerReplica": "2"}, cluster.NodeAutoscaler{}, &cluster.PodTemplate{}, nil, 4, "2 nvidia.com/gpu per replica"},
-		"nodes are not listed":        {nil, cluster.NodeAutoscaler{}, oneGPU, errors.New("nodes: not allowed"), 20, "not known, and so no limit: nodes: not allowed"},
+		"nodes are not listed":        {nil, cluster.NodeAutoscaler{}, oneGPU, errors.New("nodes: not allowed"), 20, "unknown, and so not a limit: nodes: not allowed"},
 		"no template":                 {map[string]string{"gpuCapacity": "clamp"}, cluster.NodeAutoscaler{}, nil, nil, 20, "the pods of a Deployment have no template that is read"},
 	} {
 		t.Run(name, func(t *testing.T) {

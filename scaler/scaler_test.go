@@ -407,8 +407,8 @@ func TestWhyOfAnOutdatedDecision(t *testing.T) {
 		require.Equal(t, 26.0, w.value(metadata))
 		var text strings.Builder
 		require.NoError(t, explain.Text(&text, w.evaluator.Explanations(func(string, string) bool { return true })))
-		require.NotContains(t, text.String(), "no answer")
+		require.NotContains(t, text.String(), "no decision:")
 		require.Contains(t, text.String(), "outdated  no decision can be made now: ScaledObject asr/fleet: not found; KEDA gets the last one\n")
-		require.Contains(t, text.String(), "answer    26/5: 6 replicas")
+		require.Contains(t, text.String(), "decision  26/5: 6 replicas")
 	})
 }

@@ -14,14 +14,14 @@ import (
 
 var now = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
-// fleet is an input with so many answering pods and replicas, and target 5.
+// fleet returns an Input with one answering pod per load, and a target of 5.
 func fleet(loads ...float64) Input {
 	in := Input{
 		Now:      now,
 		Policy:   Policy{Target: 5, Hold: 20 * time.Second},
 		Replicas: len(loads),
-		Load:     Reading{Asked: true},
-		InFlight: Reading{Asked: true},
+		Load:     Reading{Configured: true},
+		InFlight: Reading{Configured: true},
 	}
 	for i, load := range loads {
 		name := fmt.Sprintf("pod-%d", i)
@@ -50,56 +50,56 @@ func TestTheGuidesExamples(t *testing.T) {
 		load float64
 		want int
 	}{
-		"12 active on ASR":    {12, 3},
-		"11 waiting on vLLM":  {11, 3},
-		"a queue of 25":       {25, 5},
-		"nothing":             {0, 0},
-		"exactly one target":  {5, 1},
-		"a thousandth above":  {5.001, 2},
-		"less than KEDA says": {5.0004, 1}, // KEDA prints %.3f
+		"12 active on ASR":   {12, 3},
+		"11 waiting on vLLM": {11, 3},
+		"a queue of 25":      {25, 5},
+		"nothing":            {0, 0},
+		"exactly one target": {5, 1},
+		"a thousandth above": {5.001, 2},
+		"below a thousandth": {5.0004, 1}, // KEDA prints %.3f
 	} {
 		d := decide(fleet(tc.load))
 		require.Equal(t, tc.want, d.Replicas, name)
-		require.Equal(t, float64(hpa.Milli(tc.load))/1000, d.Value, "%s: an untouched load is passed on as it is", name)
+		require.Equal(t, float64(hpa.Milli(tc.load))/1000, d.Value, "%s: a load without other rules is passed on unchanged", name)
 		require.Equal(t, []string{"load"}, rules(d), name)
 	}
 }
 
-func TestLoadOfPodsAndOfTheFleetJoin(t *testing.T) {
+func TestPodAndFleetWideLoadsAdd(t *testing.T) {
 	in := fleet(3, 4)
 	in.Load.Values = append(in.Load.Values, Value{"", 6})
 	require.Equal(t, 13.0, decide(in).Value)
 }
 
-func TestAbsentPodsKeepTheFleet(t *testing.T) {
+func TestUnknownPodsKeepTheFleet(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*Input)
 		want   float64
 	}{
-		"a silent pod's last load stands": {func(in *Input) { in.Pods[1].State = Silent }, 12},
-		"ready, and not read yet":         {func(in *Input) { in.Pods[1].State = Unread; in.Load.Values = in.Load.Values[:1] }, 10},
-		"still starting":                  {func(in *Input) { in.Pods[1].State = Starting; in.Load.Values = in.Load.Values[:1] }, 6},
-		"faulty":                          {func(in *Input) { in.Pods[1].State = Faulty; in.Load.Values = in.Load.Values[:1] }, 10},
-		"not above what there is":         {func(in *Input) { in.Pods[1].State = Unread; in.Load.Values = in.Load.Values[:1]; in.Replicas = 1 }, 6},
-		"infinite":                        {func(in *Input) { in.Load.Values[1].Value = math.Inf(1) }, 10},
-		"negative":                        {func(in *Input) { in.Load.Values[1].Value = -1 }, 10},
+		"a silent pod's last load is kept": {func(in *Input) { in.Pods[1].State = Silent }, 12},
+		"ready, and not read yet":          {func(in *Input) { in.Pods[1].State = Unread; in.Load.Values = in.Load.Values[:1] }, 10},
+		"still starting":                   {func(in *Input) { in.Pods[1].State = Starting; in.Load.Values = in.Load.Values[:1] }, 6},
+		"faulty":                           {func(in *Input) { in.Pods[1].State = Faulty; in.Load.Values = in.Load.Values[:1] }, 10},
+		"not above the current replicas":   {func(in *Input) { in.Pods[1].State = Unread; in.Load.Values = in.Load.Values[:1]; in.Replicas = 1 }, 6},
+		"infinite":                         {func(in *Input) { in.Load.Values[1].Value = math.Inf(1) }, 10},
+		"negative":                         {func(in *Input) { in.Load.Values[1].Value = -1 }, 10},
 		"all silent, all at zero": {func(in *Input) {
 			in.Pods[0].State, in.Pods[1].State = Silent, Silent
 			in.Load.Values[0].Value, in.Load.Values[1].Value = 0, 0
 		}, 10},
 		"nothing known":    {func(in *Input) { in.Load.Values = nil; in.Pods[0].State, in.Pods[1].State = Unread, Unread }, 10},
 		"no pod there":     {func(in *Input) { in.Load.Values, in.Pods = nil, nil }, 10},
-		"the query failed": {func(in *Input) { in.Load = Reading{Asked: true, Err: "boom"} }, 10},
-		"nothing known, and the query makes it a zero": {func(in *Input) {
+		"the query failed": {func(in *Input) { in.Load = Reading{Configured: true, Err: "boom"} }, 10},
+		"nothing known, and the query returns 0": {func(in *Input) {
 			in.Load.Values = []Value{{"", 0}}
 			in.Pods[0].State, in.Pods[1].State = Starting, Starting
 		}, 10},
-		"an empty result":                       {func(in *Input) { in.Load.Values = nil }, 10},
-		"idle pods":                             {func(in *Input) { in.Load.Values = nil; in.Pods[0].State, in.Pods[1].State = Idle, Idle }, 0},
-		"nothing runs":                          {func(in *Input) { in.Load.Values, in.Pods, in.Replicas = nil, nil, 0 }, 0},
-		"NaN asks for nothing":                  {func(in *Input) { in.Load.Values[1].Value = math.NaN() }, 6},
-		"beyond any fleet":                      {func(in *Input) { in.Load.Values[1].Value = 1e300 }, MaxReplicas * 5},
-		"a pod that answers as little as it is": {func(in *Input) { in.Load.Values[1].Value = 0 }, 6},
+		"an empty result":     {func(in *Input) { in.Load.Values = nil }, 10},
+		"idle pods":           {func(in *Input) { in.Load.Values = nil; in.Pods[0].State, in.Pods[1].State = Idle, Idle }, 0},
+		"nothing runs":        {func(in *Input) { in.Load.Values, in.Pods, in.Replicas = nil, nil, 0 }, 0},
+		"NaN is ignored":      {func(in *Input) { in.Load.Values[1].Value = math.NaN() }, 6},
+		"beyond any fleet":    {func(in *Input) { in.Load.Values[1].Value = 1e300 }, MaxReplicas * 5},
+		"a current load of 0": {func(in *Input) { in.Load.Values[1].Value = 0 }, 6},
 	} {
 		in := fleet(6, 6)
 		tc.change(&in)
@@ -107,7 +107,7 @@ func TestAbsentPodsKeepTheFleet(t *testing.T) {
 	}
 }
 
-func TestNothingKnownFallsBackToTheLastAnswer(t *testing.T) {
+func TestUnknownLoadFallsBackToTheLastValue(t *testing.T) {
 	in := fleet(20, 3)
 	in.Policy.Hold = 0
 	_, memory := Decide(in, Memory{})
@@ -117,7 +117,7 @@ func TestNothingKnownFallsBackToTheLastAnswer(t *testing.T) {
 	require.True(t, d.Active)
 }
 
-func TestAggregateNeverFallsWhileAPodIsUnknown(t *testing.T) {
+func TestFleetWideLoadNeverFallsWhileAPodIsUnknown(t *testing.T) {
 	in := fleet(0, 0, 0)
 	in.Policy.Hold = 0
 	in.Load.Values = []Value{{"", 40}}
@@ -135,27 +135,27 @@ func TestSaturation(t *testing.T) {
 	busy := func(change func(*Input)) Decision {
 		in := fleet(0, 0, 0, 0)
 		in.Policy.SaturationTarget = 0.8
-		in.Saturation = Reading{Asked: true, Values: []Value{{"pod-0", 0.7}, {"pod-1", 0.6}, {"pod-2", 0.5}, {"pod-3", 0.2}}}
+		in.Saturation = Reading{Configured: true, Values: []Value{{"pod-0", 0.7}, {"pod-1", 0.6}, {"pod-2", 0.5}, {"pod-3", 0.2}}}
 		change(&in)
 		return decide(in)
 	}
 	require.Equal(t, 3, busy(func(*Input) {}).Replicas, "2.0 / 0.8 = 2.5")
-	require.Equal(t, 2, busy(func(in *Input) { in.Replicas = 2 }).Replicas, "a brake, not a reason to grow")
+	require.Equal(t, 2, busy(func(in *Input) { in.Replicas = 2 }).Replicas, "it keeps replicas, and adds none")
 	require.Equal(t, 3, busy(func(in *Input) { in.Replicas = 2; in.Policy.SaturationAdds = true }).Replicas)
-	require.Equal(t, 4, busy(func(in *Input) { in.Saturation.Values = in.Saturation.Values[:3] }).Replicas, "what does not say may be full")
+	require.Equal(t, 4, busy(func(in *Input) { in.Saturation.Values = in.Saturation.Values[:3] }).Replicas, "a pod without a value counts as full")
 	require.Equal(t, 3, busy(func(in *Input) {
 		in.Saturation.Values = in.Saturation.Values[:3]
 		in.Pods[3].State = Idle
 	}).Replicas)
-	require.Equal(t, 3, busy(func(in *Input) { in.Saturation.Values = []Value{{"", 0.5}} }).Replicas, "an average counts for each pod")
-	require.Equal(t, 5, busy(func(in *Input) { in.Load.Values[0].Value = 21 }).Replicas, "the larger wins")
+	require.Equal(t, 3, busy(func(in *Input) { in.Saturation.Values = []Value{{"", 0.5}} }).Replicas, "an average applies to each pod")
+	require.Equal(t, 5, busy(func(in *Input) { in.Load.Values[0].Value = 21 }).Replicas, "the larger applies")
 }
 
 func TestLatency(t *testing.T) {
 	slow := func(seconds float64, change func(*Input)) Decision {
 		in := fleet(1, 1)
 		in.Policy.LatencyTarget = 500 * time.Millisecond
-		in.Latency = Reading{Asked: true, Values: []Value{{"", seconds}}}
+		in.Latency = Reading{Configured: true, Values: []Value{{"", seconds}}}
 		change(&in)
 		return decide(in)
 	}
@@ -167,10 +167,10 @@ func TestLatency(t *testing.T) {
 	require.Equal(t, 4, slow(0.9, func(in *Input) {
 		in.Replicas = 4
 		in.Pods = append(in.Pods, Pod{Name: "new", State: Starting}, Pod{Name: "newer", State: Starting})
-	}).Replicas, "pods still loading count towards what was asked for: no cascade")
+	}).Replicas, "loading pods are not asked for again")
 }
 
-func TestLatencyIsOfTheReplicasItWasMeasuredOn(t *testing.T) {
+func TestLatencyMultipliesTheReplicasItWasMeasuredOn(t *testing.T) {
 	in := fleet(1)
 	in.Policy.LatencyTarget, in.Policy.LatencyLookback, in.Policy.Hold = time.Second, 10*time.Second, 0
 	memory := Memory{}
@@ -182,14 +182,14 @@ func TestLatencyIsOfTheReplicasItWasMeasuredOn(t *testing.T) {
 		why     string
 	}{
 		{0, 1, 5, 5, "five times the objective on one replica"},
-		{3 * time.Second, 5, 5, 5, "four more are ready: the latency is still the one's"},
-		{5 * time.Second, 5, 6, 6, "what came for the one shows a little later"},
-		{5 * time.Second, 5, 6, 30, "after the look-back it is the five's own"},
-		{time.Second, 3, 1, 3, "fewer: from now on"},
-		{time.Second, 0, 4, 1, "none is ready: nothing to multiply; the load stands"},
-		{time.Second, 1, 4, 4, "one is back"},
-		{-time.Hour, 4, 2, 2, "a clock that goes back"},
-		{10 * time.Second, 4, 2, 8, "and what it left behind is forgotten as ever"},
+		{3 * time.Second, 5, 5, 5, "four more are ready: the latency is still that of one"},
+		{5 * time.Second, 5, 6, 6, "requests of the one pod may still end"},
+		{5 * time.Second, 5, 6, 30, "after the lookback it is that of five"},
+		{time.Second, 3, 1, 3, "fewer apply at once"},
+		{time.Second, 0, 4, 1, "none is ready: only the load counts"},
+		{time.Second, 1, 4, 4, "one is ready again"},
+		{-time.Hour, 4, 2, 2, "the clock was set back"},
+		{10 * time.Second, 4, 2, 8, "counts in the future are dropped"},
 	} {
 		in.Now = in.Now.Add(step.after)
 		in.Replicas = max(step.ready, 1)
@@ -197,23 +197,23 @@ func TestLatencyIsOfTheReplicasItWasMeasuredOn(t *testing.T) {
 		for i := range in.Replicas {
 			in.Pods = append(in.Pods, Pod{Name: fmt.Sprint("pod-", i), State: Answering, Ready: i < step.ready})
 		}
-		in.Latency = Reading{Asked: true, Values: []Value{{"", step.latency}}}
+		in.Latency = Reading{Configured: true, Values: []Value{{"", step.latency}}}
 		var d Decision
 		d, memory = Decide(in, memory)
 		require.Equal(t, step.want, d.Replicas, step.why)
 	}
 }
 
-func TestLatencyOfTheUnknownMakesNoFleetGrow(t *testing.T) {
+func TestLastLatencyDoesNotMakeTheFleetGrow(t *testing.T) {
 	in := fleet(1, 1, 1, 1)
 	in.Policy.LatencyTarget, in.Policy.Hold = time.Second, 0
-	in.Latency = Reading{Asked: true, Values: []Value{{"", 3}}}
+	in.Latency = Reading{Configured: true, Values: []Value{{"", 3}}}
 	d, memory := Decide(in, Memory{})
 	require.Equal(t, 12, d.Replicas)
 	in.Pods[0].State, in.Latency.Values[0].Value = Silent, 0.01
 	for range 5 {
 		d, memory = Decide(in, memory)
-		require.Equal(t, 12, d.Replicas, "it keeps what was asked for, and asks for no more")
+		require.Equal(t, 12, d.Replicas, "the last value is kept, and not multiplied again")
 		for len(in.Pods) < d.Replicas {
 			in.Pods = append(in.Pods, Pod{Name: fmt.Sprint("new-", len(in.Pods)), State: Answering, Ready: true})
 		}
@@ -225,13 +225,13 @@ func TestFillingWindow(t *testing.T) {
 	in := fleet(2, 2, 2)
 	in.Filling = true
 	d := decide(in)
-	require.Equal(t, 15.0, d.Value, "what was summed up over half a window is too little")
+	require.Equal(t, 15.0, d.Value, "a sum over half a window is too small")
 	require.True(t, d.Active)
 	in.Load.Values[0].Value = 20
-	require.Equal(t, 24.0, decide(in).Value, "a reason to grow is one all the same")
+	require.Equal(t, 24.0, decide(in).Value, "a higher load still applies")
 }
 
-func TestWhatIsMadeUpIsNotHeld(t *testing.T) {
+func TestHoldIgnoresAdditionsForUnknownPods(t *testing.T) {
 	in := fleet(1, 1, 1)
 	in.Pods[2].State, in.Load.Values = Unread, in.Load.Values[:2]
 	d, memory := Decide(in, Memory{})
@@ -255,9 +255,9 @@ func TestHoldKeepsThePeak(t *testing.T) {
 	require.Equal(t, "hold", d.Steps[len(d.Steps)-1].Rule)
 	require.Equal(t, 40.0, at(20.9, 5))
 	require.Equal(t, 9.0, at(21.5, 5))
-	require.Equal(t, 5.0, at(41, 1), "an answer is as long remembered as it stood")
+	require.Equal(t, 5.0, at(41, 1), "the hold of 5 starts when it was last measured")
 	require.Equal(t, 1.0, at(65.5, 1))
-	require.Equal(t, 2.0, at(0, 2), "a clock that goes back leaves nothing standing")
+	require.Equal(t, 2.0, at(0, 2), "peaks in the future are dropped")
 	for i := range 10_000 {
 		at(100+float64(i)/100, float64(10_000-i))
 	}
@@ -278,7 +278,7 @@ func TestActive(t *testing.T) {
 		"unknown pod":                 {func(in *Input) { in.InFlight.Values[0].Value = 0; in.Pods[0].State = Silent }, true},
 		"starting pod":                {func(in *Input) { in.InFlight.Values = nil; in.Pods[0].State = Starting }, true},
 		"not asked":                   {func(in *Input) { in.InFlight = Reading{} }, true},
-		"failed":                      {func(in *Input) { in.InFlight = Reading{Asked: true, Err: "boom"} }, true},
+		"failed":                      {func(in *Input) { in.InFlight = Reading{Configured: true, Err: "boom"} }, true},
 		"found nothing":               {func(in *Input) { in.InFlight.Values = nil }, true},
 		"NaN":                         {func(in *Input) { in.InFlight.Values[0].Value = math.NaN() }, true},
 		"a terminating pod's 0": {func(in *Input) {
@@ -286,10 +286,10 @@ func TestActive(t *testing.T) {
 			in.Pods[0].Ready = false
 			in.Pods = append(in.Pods, Pod{Name: "new"})
 		}, true},
-		"a terminating pod's work":      {func(in *Input) { in.Pods[0].Ready = false }, true},
-		"no pod, and no word before":    {func(in *Input) { in.InFlight.Values, in.Pods = nil, nil }, true},
-		"idle":                          {func(in *Input) { in.InFlight.Values = nil; in.Pods[0].State = Idle }, false},
-		"late request at zero replicas": {func(in *Input) { in.Replicas = 0 }, false},
+		"a terminating pod's work":        {func(in *Input) { in.Pods[0].Ready = false }, true},
+		"no pod, and no earlier decision": {func(in *Input) { in.InFlight.Values, in.Pods = nil, nil }, true},
+		"idle":                            {func(in *Input) { in.InFlight.Values = nil; in.Pods[0].State = Idle }, false},
+		"late request at zero replicas":   {func(in *Input) { in.Replicas = 0 }, false},
 	} {
 		in := fleet(60)
 		tc.change(&in)
@@ -299,10 +299,10 @@ func TestActive(t *testing.T) {
 	}
 }
 
-// The pods of an idle fleet terminate and vanish before the scale target is known
-// to be at zero: that is no reason to wake it. A fleet that was woken stays awake
-// until a ready pod has told of its work, however long the pod takes to come.
-func TestWakingAndGoingToSleep(t *testing.T) {
+// The pods of an idle fleet may end before spec.replicas is seen to be 0. This must not
+// activate the workload. An activated workload stays active until a ready pod reports its
+// work, however long the pod takes to start.
+func TestActivityAroundZeroReplicas(t *testing.T) {
 	none := []Pod(nil)
 	starting := []Pod{{Name: "new", State: Starting}}
 	unready := []Pod{{Name: "new", State: Answering}}
@@ -315,14 +315,14 @@ func TestWakingAndGoingToSleep(t *testing.T) {
 		work     float64
 		want     bool
 	}{
-		"idle, and going":             {{1, ready, 0, false}, {1, leaving, 0, false}, {1, none, 0, false}, {0, none, 0, false}},
-		"working, and going":          {{1, ready, 1, true}, {1, leaving, 1, true}, {1, none, 0, true}, {0, none, 0, false}},
-		"idle, with a late request":   {{1, ready, 0, false}, {1, leaving, 1, true}, {0, leaving, 1, false}},
-		"woken":                       {{0, none, 0, false}, {1, none, 0, true}, {1, starting, 0, true}, {1, unready, 0, true}, {1, ready, 0, false}},
-		"woken while the last drains": {{0, leaving, 0, false}, {1, leaving, 0, true}, {1, both, 0, true}, {1, starting, 0, true}, {1, ready, 2, true}},
-		"first seen":                  {{1, none, 0, true}, {1, starting, 0, true}, {1, ready, 0, false}},
-		"replaced while working":      {{1, ready, 3, true}, {1, starting, 0, true}, {1, ready, 0, false}},
-		"replaced while idle":         {{1, ready, 0, false}, {1, starting, 0, false}, {1, ready, 1, true}},
+		"idle, scaled down":                   {{1, ready, 0, false}, {1, leaving, 0, false}, {1, none, 0, false}, {0, none, 0, false}},
+		"busy, scaled down":                   {{1, ready, 1, true}, {1, leaving, 1, true}, {1, none, 0, true}, {0, none, 0, false}},
+		"idle, with a late request":           {{1, ready, 0, false}, {1, leaving, 1, true}, {0, leaving, 1, false}},
+		"activated":                           {{0, none, 0, false}, {1, none, 0, true}, {1, starting, 0, true}, {1, unready, 0, true}, {1, ready, 0, false}},
+		"activated while the last pod drains": {{0, leaving, 0, false}, {1, leaving, 0, true}, {1, both, 0, true}, {1, starting, 0, true}, {1, ready, 2, true}},
+		"first seen":                          {{1, none, 0, true}, {1, starting, 0, true}, {1, ready, 0, false}},
+		"replaced while busy":                 {{1, ready, 3, true}, {1, starting, 0, true}, {1, ready, 0, false}},
+		"replaced while idle":                 {{1, ready, 0, false}, {1, starting, 0, false}, {1, ready, 1, true}},
 	} {
 		var memory Memory
 		for i, s := range steps {
@@ -341,7 +341,7 @@ func TestWakingAndGoingToSleep(t *testing.T) {
 	}
 }
 
-func TestDecideLeavesItsInputAlone(t *testing.T) {
+func TestDecideDoesNotModifyItsInput(t *testing.T) {
 	in := fleet(6, math.Inf(1))
 	memory := Memory{Peaks: []Peak{{now, 3}, {now, 2}}}
 	Decide(in, memory)
@@ -349,8 +349,8 @@ func TestDecideLeavesItsInputAlone(t *testing.T) {
 	require.Equal(t, []Peak{{now, 3}, {now, 2}}, memory.Peaks)
 }
 
-// A query that is answered from more than the pods' samples tells of work though
-// there be no pod, wakes, and is a fault where it finds nothing.
+// An independent query may report work without a pod, and activates the workload at zero
+// replicas. An empty result is a fault.
 func TestIndependentQueries(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*Input)
@@ -380,8 +380,8 @@ func TestIndependentQueries(t *testing.T) {
 	} {
 		in := fleet(12)
 		in.Replicas = 3
-		in.Load = Reading{Asked: true, Independent: true, Values: []Value{{"", 12}}}
-		in.InFlight = Reading{Asked: true, Independent: true, Values: []Value{{"", 12}}}
+		in.Load = Reading{Configured: true, Independent: true, Values: []Value{{"", 12}}}
+		in.InFlight = Reading{Configured: true, Independent: true, Values: []Value{{"", 12}}}
 		tc.change(&in)
 		d, _ := Decide(in, Memory{})
 		require.Equal(t, tc.value, d.Value, name)

@@ -1,7 +1,7 @@
-// Package decision turns what is known of a workload into the number that KEDA
-// is told, rule by rule, and says why. It is pure: the moment is an argument,
-// and what a decision remembers of those before it goes in and comes out.
+// Package decision computes the metric value of a trigger, rule by rule, and records the
+// reason of each step. It is pure: the time, the evidence and the Memory of earlier
+// decisions are arguments.
 //
-// Zero is a measurement; absence is not zero. Whatever is missing may keep a
-// fleet from shrinking and never makes it shrink.
+// A measured zero differs from a missing measurement. Missing data may keep a fleet from
+// shrinking. It never makes a fleet shrink.
 package decision

@@ -2,28 +2,30 @@ package decision
 
 import "time"
 
-// HandOver follows work from an upstream's queue to the pods. Both are read at
-// moments of their own, so that a request on its way is seen twice by a plain sum
-// (in the queue as it was, and on the pod as it is), or not at all.
+// HandOver tracks work on its way from an upstream queue to the pods. Queue and pods are
+// read at different times, so a plain sum may count a request twice (in the old queue and
+// on a new pod) or not at all.
 //
-// What a queue has lost is in transit until every pod has been read since; what
-// pods have gained came out of what is in transit, and then out of the queue as it
-// was read last, until that is read again. So the sum does not rise or fall for a
-// request that moves; where others come and go meanwhile, it errs by less than what
-// moves between two readings. The zero HandOver has seen nothing.
+// Work that left the queue is in transit until every pod has been read again. Work that
+// pods gained is subtracted from the work in transit, then from the last known queue until
+// the queue is read again. So a request that moves does not change the sum. The error is
+// less than the work that moves between two readings.
+//
+// Example: a queue of 10 is read, then a pod with 8. The sum is 10: 2 queued and 8 on the
+// pod. The zero HandOver has read nothing.
 type HandOver struct {
 	Known        bool
-	Queued, Pods float64 // as read last
-	// Transit has left the queue, and no pod has been seen to have it. Taken is of
-	// the queue as it was read, and has been seen on pods.
+	Queued, Pods float64 // as of the last reading
+	// Transit is the work that left the queue and was not seen on a pod. Taken is the part
+	// of Queued that was seen on pods since the queue was read.
 	Transit, Taken     float64
 	TransitAt, TakenAt time.Time
 }
 
-// moments are when the sources of one side were read: the first and the last of them.
+// moments are the times at which the sources of one side were read.
 type moments struct{ oldest, newest time.Time }
 
-// after returns the hand-over once the queue and the pods have been read.
+// after returns the state after a reading of the queue and the pods.
 func (h HandOver) after(queued, pods float64, upstream, fleet moments) HandOver {
 	if !h.Known {
 		return HandOver{Known: true, Queued: queued, Pods: pods}
@@ -36,7 +38,7 @@ func (h HandOver) after(queued, pods float64, upstream, fleet moments) HandOver 
 		h.readQueue(queued, upstream)
 	}
 	if fleet.oldest.IsZero() || fleet.oldest.After(h.TransitAt) {
-		h.Transit = 0 // whoever had it would have said so
+		h.Transit = 0 // every pod has been read since, and reports the work that it got
 	}
 	return h
 }
@@ -52,7 +54,7 @@ func (h *HandOver) readQueue(queued float64, at moments) {
 	}
 	h.Queued = queued
 	if at.oldest.After(h.TakenAt) {
-		h.Taken = 0 // what it was taken from has been read since
+		h.Taken = 0 // the queue has been read since
 	}
 	h.Taken = min(h.Taken, queued)
 }
@@ -69,5 +71,5 @@ func (h *HandOver) readPods(pods float64, at moments) {
 	h.Pods = pods
 }
 
-// upstream is the part of the demand that no pod has been seen to have.
+// upstream returns the work that is not on pods.
 func (h HandOver) upstream() float64 { return h.Queued - h.Taken + h.Transit }

@@ -10,17 +10,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// request is a piece of work: when it came to the queue, to a pod, and its end.
-// A zero moment is one that has not come.
+// request holds the times at which a request was queued, handed to a pod, and done. Zero
+// means not yet.
 type request struct{ queued, handed, done time.Duration }
 
-// line is a queue and pods that take from it, with the requests of all time.
+// line is a queue with pods, and all requests so far.
 type line struct {
 	now      time.Duration
 	requests []*request
 }
 
-// step lets one thing happen: a request arrives, is handed to a pod, or is done.
+// step lets some requests arrive, or be handed to a pod, or end.
 func (l *line) step(r *rand.Rand, arrivals bool) {
 	l.now += time.Duration(1+r.IntN(300)) * time.Millisecond
 	waiting, running := l.waiting(), l.running()
@@ -58,22 +58,22 @@ func (l *line) alive() float64 {
 	return float64(len(l.where(func(q *request) bool { return q.done == 0 })))
 }
 
-// reader reads both sides of a line at moments of their own.
+// reader reads the queue and the pods of a line at different times.
 type reader struct {
 	line            *line
 	handOver        HandOver
 	queued, pods    float64
 	queueAt, podsAt []time.Duration
-	came            float64 // the queue as read before the pods were, and by how much it was seen to grow since
+	seen            float64 // the queue before the last reading of the pods, and its growth since
 }
 
 func (r *reader) read(queue bool) {
 	if queue {
 		before := r.queued
 		r.queued, r.queueAt = float64(len(r.line.waiting())), append(r.queueAt, r.line.now)
-		r.came += max(0, r.queued-before)
+		r.seen += max(0, r.queued-before)
 	} else {
-		r.came = r.queued
+		r.seen = r.queued
 		r.pods, r.podsAt = float64(len(r.line.running())), append(r.podsAt, r.line.now)
 	}
 	moment := func(all []time.Duration) moments {
@@ -85,8 +85,8 @@ func (r *reader) read(queue bool) {
 
 func (r *reader) demand() float64 { return r.pods + r.handOver.upstream() }
 
-// TestHandOverCountsEveryRequestOnce lets requests go from a queue to a pod and
-// away, and reads both at random moments.
+// TestHandOverCountsEveryRequestOnce moves requests from a queue to pods, and reads both at
+// random times.
 func TestHandOverCountsEveryRequestOnce(t *testing.T) {
 	for seed := range uint64(1000) {
 		r := rand.New(rand.NewPCG(seed, 5))
@@ -97,16 +97,15 @@ func TestHandOverCountsEveryRequestOnce(t *testing.T) {
 		}
 		w.read(true)
 
-		// What has left the queue is not counted beside what has come to the pods:
-		// the demand is never more than the pods' and all that was in the queue when
-		// they were read, or has come to it since.
+		// No request counts both in the queue and on a pod. So the demand is at most the
+		// pods' work, the queue when the pods were read, and its growth since.
 		for range 60 {
 			l.step(r, true)
 			w.read(r.IntN(2) == 0)
-			require.LessOrEqual(t, w.demand(), w.pods+w.came, where())
+			require.LessOrEqual(t, w.demand(), w.pods+w.seen, where())
 			require.GreaterOrEqual(t, w.handOver.upstream(), 0.0, where())
 		}
-		// Once nothing happens, it is what there is.
+		// Without further changes the demand equals the number of open requests.
 		for range 2 {
 			for _, queue := range []bool{true, false} {
 				l.now += time.Millisecond
@@ -114,8 +113,8 @@ func TestHandOverCountsEveryRequestOnce(t *testing.T) {
 			}
 		}
 		require.Equal(t, l.alive(), w.demand(), where())
-		// While nothing comes, it never falls but for requests that are done, and
-		// never rises.
+		// Without arrivals the demand never rises, and is at least the number of open
+		// requests.
 		for range 60 {
 			before := w.demand()
 			l.step(r, false)

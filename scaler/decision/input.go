@@ -2,26 +2,25 @@ package decision
 
 import "time"
 
-// Policy is what a trigger asks for.
+// Policy holds the settings of a trigger.
 type Policy struct {
-	Target           float64 // load that one replica should carry, ≥ 0.001, in whole thousandths
-	Activation       float64 // active while work in flight is above it
-	SaturationTarget float64 // 0 to 1; 0 where saturation is not looked at
+	Target           float64 // load per replica, ≥ 0.001, in whole thousandths
+	Activation       float64 // the workload is active while its work in flight exceeds this
+	SaturationTarget float64 // 0 to 1; 0 disables saturation
 	SaturationAdds   bool    // saturation also makes the fleet grow
 	LatencyTarget    time.Duration
-	LatencyLookback  time.Duration // over which the latency is measured
+	LatencyLookback  time.Duration // window of the latency query
 	Hold             time.Duration
 }
 
-// Input is all that a decision looks at.
+// Input is all evidence for one decision.
 type Input struct {
 	Now    time.Time
 	Policy Policy
-	// Replicas is how many the workload has been given: spec.replicas of the
-	// scale target.
+	// Replicas is spec.replicas of the scale target.
 	Replicas int
-	// Filling: the samples do not reach back as far as the queries yet, and what
-	// these sum up over time is too little.
+	// Filling: the samples do not cover the window of the queries yet, so that sums over
+	// time are too small.
 	Filling bool
 	Pods    []Pod
 
@@ -37,65 +36,65 @@ type Input struct {
 
 // Leader is the workload whose replicas size this one.
 type Leader struct {
-	Asked bool
-	Name  string
-	// Err says why nothing is known of it; empty where something is.
+	Configured bool
+	Name       string
+	// Err says why the leader is unknown; empty if it is known.
 	Err string
-	// Void: there is no leader, for the trigger may not follow the one that it names.
-	Void bool
-	// Wanted is what its own decision asks for, within its minReplicaCount and
-	// maxReplicaCount; 0 where nobody decides for it, or it is paused.
-	Wanted int
-	// Replicas is its spec.replicas, and Pods how many of its pods have work, or may
-	// still have some: ready ones, and terminating ones.
+	// Ignored: the trigger must not follow the leader that it names.
+	Ignored bool
+	// Desired is the leader's own decision, within its minReplicaCount and maxReplicaCount;
+	// 0 if no trigger scales it, or if it is paused.
+	Desired int
+	// Replicas is its spec.replicas. Pods counts its ready and its terminating pods, which
+	// are those that may have work.
 	Replicas, Pods int
-	// Ratio is how many of its replicas one of this workload serves; Alone: nothing else sizes this one.
+	// Ratio is how many replicas of the leader one replica of this workload serves.
 	Ratio float64
-	Alone bool
+	// Exclusive: only the leader sizes this workload.
+	Exclusive bool
 }
 
-// Upstream is demand that shows before it reaches a pod: in an API server's
-// queue, a gateway, a broker. It is all there is to see at zero replicas.
+// Upstream is the demand that has not reached a pod: in a queue, a gateway or a broker.
+// At zero replicas it is the only evidence of demand.
 type Upstream struct {
-	Asked bool // the trigger has an upstream, or something reports for its workload
-	// Err says why nothing can be known of it; empty where it can.
+	Configured bool // the trigger names an upstream, or a client pushes demand
+	// Err says why the demand is unknown; empty if it is known.
 	Err string
-	// InFlight: the demand counts work that has reached a pod too; else only what
-	// still waits to be handed to one.
+	// InFlight: the demand includes work on pods. Otherwise it is only the work that waits
+	// for a pod.
 	InFlight bool
-	// Sources are what is read, or reports, as its readings show it.
+	// Sources are the instances that are read or that push.
 	Sources []Pod
 	Demand  Reading
-	// Arrivals are counters of requests, each of a source: one that has grown is
-	// demand, though what arrived is gone again.
+	// Arrivals are request counters, one per source. An increase is demand, even if the
+	// requests have ended since.
 	Arrivals Reading
 }
 
-// Pod is one source of samples, as its readings and the cluster show it.
+// Pod is one source of samples.
 type Pod struct {
 	Name  string
 	State State
-	// Ready to take work: not one that is terminating.
-	Ready bool
-	Age   time.Duration // of its last samples; 0 where there are none
-	Fault string        // why it is in this state
+	Ready bool          // ready for work, and not terminating
+	Age   time.Duration // of its last samples; 0 without samples
+	Fault string        // the reason of its state
 }
 
-// State says how far a pod's samples can be believed.
+// State says whether a pod's samples are current and complete.
 type State int
 
 const (
-	// Starting: it has never answered and is not ready; it carries nothing yet.
+	// Starting: it has never responded and is not ready. It has no load yet.
 	Starting State = iota
-	// Unread: it is ready, but has not answered this scaler yet.
+	// Unread: it is ready, and has not responded to this scaler yet.
 	Unread
-	// Answering with all that its engine should export.
+	// Answering: it responds with all series that its engine should export.
 	Answering
-	// Idle: its engine answers, and exports no load before its first request.
+	// Idle: it responds, and its engine exports no load before its first request.
 	Idle
-	// Silent: it has answered, and does not any more. Its last samples stand.
+	// Silent: it has stopped responding. Its last samples are kept.
 	Silent
-	// Faulty: it answers, and what its engine should export is not there.
+	// Faulty: it responds without some series that its engine should export.
 	Faulty
 )
 
@@ -106,101 +105,100 @@ func States() []State { return []State{Starting, Unread, Answering, Idle, Silent
 
 func (s State) String() string { return states[s] }
 
-// unknown reports whether the pod may carry more than its samples show.
+// unknown reports whether the pod's load may be higher than its samples show.
 func (s State) unknown() bool { return s == Unread || s == Silent || s == Faulty }
 
-// Speaks reports whether the pod answers at all, with what it should or without.
-func (s State) Speaks() bool { return s.answers() || s == Faulty }
+// Responds reports whether the pod responds, with complete metrics or without.
+func (s State) Responds() bool { return s.current() || s == Faulty }
 
-// answers reports whether the pod's samples are its present ones.
-func (s State) answers() bool { return s == Answering || s == Idle }
+// current reports whether the pod's samples are current and complete.
+func (s State) current() bool { return s == Answering || s == Idle }
 
-// Reading is what a query yielded.
+// Reading is the result of a query.
 type Reading struct {
-	Asked  bool // there is such a query
-	Values []Value
-	Err    string // the query failed; empty where it did not
-	// Elsewhere: what the query is about is taken from the upstream, so that an
-	// empty result is none of the pods' fault.
-	Elsewhere bool
-	// Newest is when the newest sample that the result may show was taken: pods are
-	// read on while it is asked for, and their states are of before that. Zero where
-	// the states tell.
+	Configured bool // the trigger has such a query
+	Values     []Value
+	Err        string // why the query failed; empty if it succeeded
+	// FromUpstream: the upstream serves the metrics of the query. An empty result is then
+	// not a fault of the pods.
+	FromUpstream bool
+	// Newest is the time of the newest sample in the result. The states of the pods may be
+	// older, because pods are read while the query runs. Zero if the states are as new.
 	Newest time.Time
-	// Independent: the query is answered from more than the pods' samples, by a
-	// Prometheus. It tells of work though there be no pod, and nothing found is a fault.
+	// Independent: a Prometheus answers the query from any series, not only those of the
+	// pods. It may report work without a pod, and an empty result is a fault.
 	Independent bool
 }
 
 // Value is one element of a query's result.
 type Value struct {
-	Pod   string // or source of an upstream; empty for what belongs to all of them together
+	Pod   string // or the source of an upstream; empty for a fleet-wide value
 	Value float64
 }
 
-// Memory is what a decision leaves for the next one of its trigger. The zero
-// Memory is that of a trigger that has decided nothing. It is a value: a
-// decision changes none that it was given.
+// Memory is the state that a decision leaves for the next one of its trigger. The zero
+// Memory is that of a new trigger. A decision does not modify the Memory that it is given.
 type Memory struct {
-	// Known: something was known once, and Last was the answer then.
-	Known bool
-	Last  float64
-	// Decided: there was a decision before; Active is what it said, and Replicas
-	// what the workload had been given then.
+	// Last is the last value that was based on a known load. HasLast: there is one.
+	HasLast bool
+	Last    float64
+	// Decided: there is an earlier decision. Active and Replicas are its activity, and
+	// spec.replicas at that time.
 	Decided, Active bool
 	Replicas        int
-	// Waking: since the workload left zero replicas, or since this scaler first
-	// saw it, no ready pod has told of its work.
+	// Waking: no ready pod has reported its work since the workload left zero replicas, or
+	// since the scaler first saw it.
 	Waking bool
-	// Peaks of the hold, the greatest and oldest first, each smaller than the one before.
+	// Peaks is the monotonic queue of hold: the oldest and largest first, in decreasing order.
 	Peaks []Peak
-	// The last results without a pod while no pod was unknown.
+	// Load and Latency are the last fleet-wide values while no pod was unknown.
 	Load, Latency Complete
-	// LatencySeen is the latency that was measured last, whoever was unknown.
+	// LatencySeen is the last measured latency, with or without unknown pods.
 	LatencySeen Complete
-	// Upstream: it was known once.
-	Upstream bool
-	HandOver HandOver
-	// Exceeding is what was in flight upstream beyond the pods' own work, when that was known.
-	Exceeding float64
-	// Joined is what the upstream added to the load when it was known.
-	Joined float64
-	// Arrivals are the counters of each source of the upstream, and Arrived what
-	// they have grown by of late.
-	Arrivals map[string]float64
-	Arrived  []Arrival
-	// Led: a leader was known, and LeaderPods are those that it had then and has still.
-	Led        bool
-	LeaderPods int
-	// LeaderSize is what the follower was sized by: what the leader wanted, or had.
-	LeaderSize int
-	// LatencyAsked is how many replicas the latency asked for then, and LatencyAt when.
-	LatencyAsked int
-	LatencyAt    time.Time
-	// Ready are the replicas that were ready while the latency was measured, as far
-	// as later ones were more: the oldest and fewest first. None is 0.
+	// UpstreamKnown: the upstream demand has been known before.
+	UpstreamKnown bool
+	HandOver      HandOver
+	// UpstreamExcess is the last known work in flight upstream beyond that of the pods.
+	UpstreamExcess float64
+	// UpstreamAdded is the last known addition of the upstream to the load.
+	UpstreamAdded float64
+	// ArrivalCounters holds the request counter of each upstream source. RecentArrivals
+	// holds their increases within arrivalExpiry.
+	ArrivalCounters map[string]float64
+	RecentArrivals  []Arrival
+	// LeaderKnown: the leader has been known. LeaderPods are its pods at that time which
+	// still exist.
+	LeaderKnown bool
+	LeaderPods  int
+	// LeaderReplicas is the last known size of the leader.
+	LeaderReplicas int
+	// LatencyReplicas is what the latency last asked for, LatencyAt when it was measured.
+	LatencyReplicas int
+	LatencyAt       time.Time
+	// Ready is a monotonic queue of ready replicas within the window of the latency query:
+	// the oldest and smallest first, in increasing order. Counts of 0 are left out.
 	Ready []Ready
 }
 
-// Ready is how many replicas were ready, and when that was so last.
+// Ready is a number of ready replicas, and the last time that it applied.
 type Ready struct {
 	At    time.Time
 	Count int
 }
 
-// Arrival is how many requests have come, and when.
+// Arrival is a number of requests, and the time of their arrival.
 type Arrival struct {
 	At    time.Time
 	Count float64
 }
 
-// Peak is an answer that stands until it is older than the hold.
+// Peak is a value that hold keeps until it is older than Policy.Hold.
 type Peak struct {
 	At    time.Time
 	Value float64
 }
 
-// Complete is a value that all pods had a part in.
+// Complete is a value to which every pod has contributed.
 type Complete struct {
 	Known bool
 	Value float64

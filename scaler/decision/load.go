@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// load (rule 1) is the sum of what the pods report, and of what belongs to none
-// of them. What is no measurement is left out here; rule 2 makes up for it.
+// load (rule 1) sums the loads of the pods and the fleet-wide load. Invalid values are left
+// out here; rule 2 compensates for them.
 func (d *deciding) load() {
 	d.loads = map[string]float64{}
 	sum, nans := 0.0, 0
@@ -15,7 +15,7 @@ func (d *deciding) load() {
 		case math.IsNaN(v.Value):
 			nans++ // a quantile or a mean without traffic
 		case !finite(v.Value):
-			d.fault(BadValue, "the load is %v%s: no measurement", v.Value, ofPod(v.Pod))
+			d.fault(BadValue, "invalid load %v%s; wanted: a finite number of at least 0", v.Value, ofPod(v.Pod))
 			d.distrust(v.Pod)
 		case v.Pod != "":
 			d.loads[v.Pod] += v.Value
@@ -25,12 +25,12 @@ func (d *deciding) load() {
 			sum += v.Value
 		}
 	}
-	if len(d.in.Load.Values) > 0 || d.anyPod(State.answers) {
+	if len(d.in.Load.Values) > 0 || d.anyPod(State.current) {
 		d.out.Demand = sum
 	}
 	d.step("load", sum, "%s", d.loadWhy(sum))
 	if nans > 0 {
-		d.note("load", "NaN asks for nothing: there was no traffic to measure")
+		d.note("load", "NaN is ignored: there was no traffic to measure")
 	}
 }
 
@@ -38,30 +38,29 @@ func (d *deciding) loadWhy(sum float64) string {
 	reporting := len(d.loads)
 	switch {
 	case reporting > 0 && d.fleetWide > 0:
-		return number(sum-d.fleetWide) + " on " + pods(reporting) + " and " + number(d.fleetWide) + " of the fleet as a whole"
+		return number(sum-d.fleetWide) + " on " + pods(reporting) + " and " + number(d.fleetWide) + " fleet-wide"
 	case reporting > 0:
 		return number(sum) + " on " + pods(reporting)
 	default:
-		return number(sum) + " of the fleet as a whole"
+		return number(sum) + " fleet-wide"
 	}
 }
 
-// distrust makes a pod (or, without a name, all of them) one whose load is not
-// known, without touching the caller's input.
+// distrust marks a pod as Faulty; without a name, all pods. It copies the caller's input.
 func (d *deciding) distrust(pod string) {
 	changed := make([]Pod, len(d.in.Pods))
 	copy(changed, d.in.Pods)
 	for i := range changed {
-		if (pod == "" || changed[i].Name == pod) && changed[i].State.answers() {
-			changed[i].State, changed[i].Fault = Faulty, "its load is no measurement"
+		if (pod == "" || changed[i].Name == pod) && changed[i].State.current() {
+			changed[i].State, changed[i].Fault = Faulty, "its load is not a valid number"
 		}
 	}
 	d.in.Pods = changed
 }
 
-// absent (rule 2) makes up for what is missing, as far as the answer would fall
-// for it: a pod that does not tell its load carries at least the target. It never
-// asks for more than the workload has for that.
+// absent (rule 2) compensates for missing data that would lower the value. A pod with an
+// unknown load counts at least the target. The compensation never exceeds the current
+// replicas.
 func (d *deciding) absent() {
 	d.measured = d.value
 	for _, p := range d.in.Pods {
@@ -72,34 +71,34 @@ func (d *deciding) absent() {
 	d.podFaults(d.in.Pods, Unread, PodUnread)
 	d.podFaults(d.in.Pods, Silent, PodSilent)
 	d.podFaults(d.in.Pods, Faulty, NoSeries)
-	if why := d.blind(); why != "" {
-		d.assume(why)
+	if why := d.unknownLoad(); why != "" {
+		d.fallBack(why)
 		return
 	}
 	d.completeFleetWide()
-	d.makeUp()
-	d.stand()
+	d.addUnknownPods()
+	d.keepReplicas()
 }
 
-// stand keeps the replicas there are while what the load should hold has not been
-// seen yet, by a scaler that has just started.
-func (d *deciding) stand() {
+// keepReplicas keeps the current replicas while a part of the load has not been seen since
+// the scaler started.
+func (d *deciding) keepReplicas() {
 	present := float64(d.in.Replicas) * d.in.Policy.Target
 	if present <= d.value {
 		return
 	}
 	switch {
 	case d.in.Filling:
-		d.step("absent", present, "the window of the samples is still filling; the %d replicas there are stand", d.in.Replicas)
-	case d.upstreamUnknown != "" && !d.memory.Upstream:
-		d.step("absent", present, "the demand upstream is unknown (%s); the %d replicas there are stand", d.upstreamUnknown, d.in.Replicas)
-	case d.upstreamUnknown != "" && d.memory.Joined > d.joined:
-		d.step("absent", min(present, d.value-d.joined+d.memory.Joined), "the demand upstream is unknown (%s); the %s known last stand, up to the %d replicas there are",
-			d.upstreamUnknown, number(d.memory.Joined), d.in.Replicas)
+		d.step("absent", present, "the sample window is not full yet; the current %d replicas are kept", d.in.Replicas)
+	case d.upstreamUnknown != "" && !d.memory.UpstreamKnown:
+		d.step("absent", present, "the upstream demand is unknown (%s); the current %d replicas are kept", d.upstreamUnknown, d.in.Replicas)
+	case d.upstreamUnknown != "" && d.memory.UpstreamAdded > d.upstreamAdded:
+		d.step("absent", min(present, d.value-d.upstreamAdded+d.memory.UpstreamAdded), "the upstream demand is unknown (%s); its last known value of %s is kept, up to the current %d replicas",
+			d.upstreamUnknown, number(d.memory.UpstreamAdded), d.in.Replicas)
 	}
 }
 
-// podFaults reports the pods of one state as one fault, however many they are.
+// podFaults reports all pods of one state as one fault.
 func (d *deciding) podFaults(all []Pod, state State, kind FaultKind) {
 	const named = 3
 	var texts []string
@@ -114,74 +113,73 @@ func (d *deciding) podFaults(all []Pod, state State, kind FaultKind) {
 	}
 	switch {
 	case count > named:
-		d.fault(kind, "%s, and %d pods more", strings.Join(texts, "; "), count-named)
+		d.fault(kind, "%s; and %d more pods", strings.Join(texts, "; "), count-named)
 	case count > 0:
 		d.fault(kind, "%s", strings.Join(texts, "; "))
 	}
 }
 
-// blind says why nothing at all is known of the load; empty if something is.
-func (d *deciding) blind() string {
+// unknownLoad says why the load is unknown; empty if a part of it is known.
+func (d *deciding) unknownLoad() string {
 	if d.in.Load.Independent && d.in.Load.Err == "" {
-		return d.blindQuery()
+		return d.unknownQuery()
 	}
 	if d.in.Replicas == 0 && len(d.in.Pods) == 0 && d.in.Load.Err == "" {
-		return "" // nothing runs, and that is known
+		return "" // nothing runs
 	}
 	if d.in.Load.Err != "" {
 		d.fault(QueryFault, "load: %s", d.in.Load.Err)
 		return "the query failed"
 	}
-	if d.in.Replicas > 0 && len(d.loads) == 0 && !d.anyPod(func(s State) bool { return s.Speaks() || s == Silent }) {
-		if d.waking() && d.in.Upstream.Asked && d.upstreamUnknown == "" {
-			return "" // its pods are starting, and carry nothing yet
+	if d.in.Replicas > 0 && len(d.loads) == 0 && !d.anyPod(func(s State) bool { return s.Responds() || s == Silent }) {
+		if d.waking() && d.in.Upstream.Configured && d.upstreamUnknown == "" {
+			return "" // its pods are starting, and have no load yet
 		}
-		return "no pod tells its load" // whatever the query makes of that
+		return "no pod reports its load" // even if the query returns a value
 	}
-	if len(d.in.Load.Values) > 0 || d.in.Load.Elsewhere {
+	if len(d.in.Load.Values) > 0 || d.in.Load.FromUpstream {
 		return ""
 	}
 	if d.anyPod(func(s State) bool { return s == Answering }) {
-		d.fault(QueryFault, "load: the query found nothing in what the pods export")
-		return "the query found nothing"
+		d.fault(QueryFault, "load: the query returned nothing from the metrics of the pods")
+		return "the query returned nothing"
 	}
 	if d.anyPod(func(s State) bool { return s == Silent || s == Faulty }) {
-		return "no pod tells its load"
+		return "no pod reports its load"
 	}
 	return ""
 }
 
-// blindQuery says why a query that is answered from more than the pods' samples
-// tells nothing of the load.
-func (d *deciding) blindQuery() string {
+// unknownQuery is unknownLoad for an independent query.
+func (d *deciding) unknownQuery() string {
 	for _, v := range d.in.Load.Values {
 		if !finite(v.Value) && !math.IsNaN(v.Value) {
-			return "the load is no measurement"
+			return "the load is not a valid number"
 		}
 	}
 	if len(d.in.Load.Values) == 0 {
-		d.fault(QueryFault, "load: the query found nothing")
-		return "the query found nothing"
+		d.fault(QueryFault, "load: the query returned nothing")
+		return "the query returned nothing"
 	}
 	return ""
 }
 
-// assume answers with what was known last, else with the replicas there are.
-func (d *deciding) assume(why string) {
+// fallBack uses the last known value, or else the current replicas.
+func (d *deciding) fallBack(why string) {
 	present := float64(d.in.Replicas) * d.in.Policy.Target
-	d.out.Demand, d.assumed = math.NaN(), true
+	d.out.Demand, d.fellBack = math.NaN(), true
 	switch last := d.memory.Last; {
-	case d.joined > max(present, last):
-		d.step("absent", d.joined, "%s; the demand upstream stands", why)
-	case d.memory.Known && last > 0:
-		d.step("absent", last, "%s; the last answer stands", why)
+	case d.upstreamAdded > max(present, last):
+		d.step("absent", d.upstreamAdded, "%s; the upstream demand applies", why)
+	case d.memory.HasLast && last > 0:
+		d.step("absent", last, "%s; the last known value is kept", why)
 	default:
-		d.step("absent", present, "%s; the %d replicas there are stand", why, d.in.Replicas)
+		d.step("absent", present, "%s; the current %d replicas are kept", why, d.in.Replicas)
 	}
 }
 
-// completeFleetWide keeps a result that names no pod from falling while a pod
-// that had a part in it is unknown.
+// completeFleetWide keeps the fleet-wide load from falling while a pod is unknown, because
+// that pod may be missing in it.
 func (d *deciding) completeFleetWide() {
 	last := d.memory.Load
 	if d.unknown == 0 {
@@ -190,23 +188,23 @@ func (d *deciding) completeFleetWide() {
 	}
 	if last.Known && d.fleetWide < last.Value {
 		d.step("absent", d.value-d.fleetWide+last.Value,
-			"%s unknown; what the fleet as a whole reports stays at its last complete %s", isAre(d.unknown), number(last.Value))
+			"%s unknown; the fleet-wide load stays at its last complete value of %s", isAre(d.unknown), number(last.Value))
 	}
 }
 
-// makeUp counts the target, at least, for every pod whose load is not known, up
-// to what the workload has been given.
-func (d *deciding) makeUp() {
+// addUnknownPods counts at least the target for every unknown pod, up to the current
+// replicas.
+func (d *deciding) addUnknownPods() {
 	target := d.in.Policy.Target
-	made := d.value
+	sum := d.value
 	for _, p := range d.in.Pods {
 		if p.State.unknown() {
-			made += max(0, target-d.loads[p.Name])
+			sum += max(0, target-d.loads[p.Name])
 		}
 	}
-	made = min(made, float64(d.in.Replicas)*target)
-	if made > d.value {
-		d.step("absent", made, "%s unknown; each counts at least the target of %s, up to the %d replicas there are",
+	sum = min(sum, float64(d.in.Replicas)*target)
+	if sum > d.value {
+		d.step("absent", sum, "%s unknown; each counts at least the target of %s, up to the current %d replicas",
 			isAre(d.unknown), number(target), d.in.Replicas)
 	}
 }

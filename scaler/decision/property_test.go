@@ -13,12 +13,12 @@ import (
 	"github.com/inference-scaler/inference-scaler/scaler/hpa"
 )
 
-// random returns an input that may hold anything.
+// random returns a random Input and Memory, with invalid values too.
 func random(r *rand.Rand) (Input, Memory) {
-	odd := []float64{math.NaN(), math.Inf(1), math.Inf(-1), -3, 1e300, 5e-324, 0}
+	invalid := []float64{math.NaN(), math.Inf(1), math.Inf(-1), -3, 1e300, 5e-324, 0}
 	value := func() float64 {
 		if r.IntN(8) == 0 {
-			return odd[r.IntN(len(odd))]
+			return invalid[r.IntN(len(invalid))]
 		}
 		return math.Floor(r.Float64()*1e5) / 1e3
 	}
@@ -40,8 +40,8 @@ func random(r *rand.Rand) (Input, Memory) {
 	}
 	readings := []*Reading{&in.Load, &in.InFlight, &in.Saturation, &in.Latency}
 	for _, reading := range readings {
-		reading.Asked = r.IntN(4) > 0
-		if reading.Asked && r.IntN(10) == 0 {
+		reading.Configured = r.IntN(4) > 0
+		if reading.Configured && r.IntN(10) == 0 {
 			reading.Err = "boom"
 		}
 	}
@@ -49,17 +49,17 @@ func random(r *rand.Rand) (Input, Memory) {
 		p := Pod{Name: fmt.Sprintf("pod-%d", i), State: State(r.IntN(len(states))), Ready: r.IntN(2) == 0}
 		in.Pods = append(in.Pods, p)
 		for _, reading := range readings {
-			if reading.Asked && reading.Err == "" && (p.State == Answering || p.State == Silent) && r.IntN(6) > 0 {
+			if reading.Configured && reading.Err == "" && (p.State == Answering || p.State == Silent) && r.IntN(6) > 0 {
 				reading.Values = append(reading.Values, Value{p.Name, value()})
 			}
 		}
 	}
 	for _, reading := range readings {
-		if reading.Asked && reading.Err == "" && r.IntN(3) == 0 {
+		if reading.Configured && reading.Err == "" && r.IntN(3) == 0 {
 			reading.Values = append(reading.Values, Value{"", value()})
 		}
 	}
-	if in.Upstream.Asked = r.IntN(2) == 0; in.Upstream.Asked {
+	if in.Upstream.Configured = r.IntN(2) == 0; in.Upstream.Configured {
 		in.Upstream.InFlight = r.IntN(2) == 0
 		if r.IntN(10) == 0 {
 			in.Upstream.Err = "boom"
@@ -68,26 +68,26 @@ func random(r *rand.Rand) (Input, Memory) {
 			p := Pod{Name: fmt.Sprintf("api-%d", i), State: State(r.IntN(len(states))), Age: time.Duration(r.IntN(2000)) * time.Millisecond}
 			in.Upstream.Sources = append(in.Upstream.Sources, p)
 			in.Upstream.Demand.Values = append(in.Upstream.Demand.Values, Value{p.Name, value()})
-			in.Upstream.Arrivals.Asked = true
+			in.Upstream.Arrivals.Configured = true
 			in.Upstream.Arrivals.Values = append(in.Upstream.Arrivals.Values, Value{p.Name, value()})
 		}
 	}
 	in.Load.Independent, in.InFlight.Independent = r.IntN(5) == 0, r.IntN(5) == 0
-	if in.Leader.Asked = r.IntN(4) == 0; in.Leader.Asked {
+	if in.Leader.Configured = r.IntN(4) == 0; in.Leader.Configured {
 		in.Leader = Leader{
-			Asked: true, Name: "leader", Wanted: r.IntN(30), Replicas: r.IntN(30), Pods: r.IntN(30),
-			Ratio: []float64{0.001, 0.5, 1, 2}[r.IntN(4)], Alone: r.IntN(2) == 0,
+			Configured: true, Name: "leader", Desired: r.IntN(30), Replicas: r.IntN(30), Pods: r.IntN(30),
+			Ratio: []float64{0.001, 0.5, 1, 2}[r.IntN(4)], Exclusive: r.IntN(2) == 0,
 		}
 		if r.IntN(5) == 0 {
 			in.Leader.Err = "boom"
 		}
-		if in.Leader.Alone {
+		if in.Leader.Exclusive {
 			in.Policy.Target, in.Load, in.InFlight = in.Leader.Ratio, Reading{}, Reading{}
 		}
 	}
-	memory := Memory{Known: r.IntN(2) == 0, Last: r.Float64() * 50}
+	memory := Memory{HasLast: r.IntN(2) == 0, Last: r.Float64() * 50}
 	memory.Load = Complete{r.IntN(2) == 0, r.Float64() * 50}
-	memory.Led, memory.LeaderPods = r.IntN(2) == 0, r.IntN(30)
+	memory.LeaderKnown, memory.LeaderPods = r.IntN(2) == 0, r.IntN(30)
 	memory.Latency = Complete{r.IntN(2) == 0, r.Float64() * 3}
 	for count := 1; r.IntN(2) == 0; count += 1 + r.IntN(3) {
 		memory.Ready = append(memory.Ready, Ready{in.Now.Add(time.Duration(count-40) * time.Second), count})
@@ -113,17 +113,17 @@ func checkSound(t *testing.T, seed uint64, d Decision) {
 	require.NoError(t, err)
 	require.Equal(t, printed, d.Value, "seed %d: KEDA prints %%.3f", seed)
 	v, target := hpa.Milli(d.Value), hpa.Milli(d.Target)
-	require.Equal(t, int(math.Ceil(float64(v)/float64(target))), d.Replicas, "seed %d: the HPA's own arithmetic", seed)
+	require.Equal(t, int(math.Ceil(float64(v)/float64(target))), d.Replicas, "seed %d: as the HPA computes it", seed)
 	require.LessOrEqual(t, d.Replicas, MaxReplicas, "seed %d", seed)
 	require.NotEmpty(t, d.ActiveWhy, "seed %d", seed)
-	told := 0
+	explained := 0
 	for _, step := range d.Steps {
 		require.Contains(t, Rules, step.Rule, "seed %d", seed)
-		told += step.After.Replicas - step.Before.Replicas
+		explained += step.After.Replicas - step.Before.Replicas
 	}
-	require.Equal(t, d.Replicas, told, "seed %d: the steps tell the whole of it", seed)
+	require.Equal(t, d.Replicas, explained, "seed %d: the steps add up to the result", seed)
 	in := d.Input
-	if in.Replicas > 0 && in.InFlight.Asked && in.InFlight.Err == "" {
+	if in.Replicas > 0 && in.InFlight.Configured && in.InFlight.Err == "" {
 		for _, v := range in.InFlight.Values {
 			if v.Value > in.Policy.Activation {
 				sum := d.InFlight
@@ -142,11 +142,11 @@ func checkMonotone(t *testing.T, seed uint64, in Input, memory Memory, d Decisio
 		more.Load.Values = append([]Value(nil), in.Load.Values...)
 		more.Load.Values[i].Value += 7
 		after, _ := Decide(more, memory)
-		require.GreaterOrEqual(t, after.Replicas, d.Replicas, "seed %d: more load, a smaller answer", seed)
+		require.GreaterOrEqual(t, after.Replicas, d.Replicas, "seed %d: more load gives fewer replicas", seed)
 	}
 }
 
-// A pod goes unknown after a decision that knew it: the next one is no smaller.
+// checkUnknownNeverLowers makes a known pod unknown. The next decision must not be smaller.
 func checkUnknownNeverLowers(t *testing.T, seed uint64, r *rand.Rand, in Input, memory Memory, d Decision) {
 	for i, p := range in.Pods {
 		if p.State != Answering {
@@ -156,9 +156,9 @@ func checkUnknownNeverLowers(t *testing.T, seed uint64, r *rand.Rand, in Input, 
 		lost.Pods = append([]Pod(nil), in.Pods...)
 		lost.Pods[i].State = []State{Silent, Faulty}[r.IntN(2)]
 		after, _ := Decide(lost, memory)
-		require.GreaterOrEqual(t, after.Replicas, d.Replicas, "seed %d: %s went unknown", seed, p.Name)
+		require.GreaterOrEqual(t, after.Replicas, d.Replicas, "seed %d: %s became unknown", seed, p.Name)
 		if d.Active {
-			require.True(t, after.Active, "seed %d: %s went unknown", seed, p.Name)
+			require.True(t, after.Active, "seed %d: %s became unknown", seed, p.Name)
 		}
 	}
 }

@@ -7,17 +7,16 @@ import (
 	"time"
 )
 
-// arrivalStands is for how long a request that came and went is demand: longer
-// than KEDA's default pause between two polls.
-const arrivalStands = time.Minute
+// arrivalExpiry is how long a request that has ended counts as demand: twice KEDA's default
+// polling interval of 30 s.
+const arrivalExpiry = time.Minute
 
-// join (rule 1) adds the demand that shows upstream to the load of the pods: all
-// of it where it is work that still waits to be handed to one, else what exceeds
-// the pods' own work in flight.
-func (d *deciding) join() {
+// upstream (rule 1) adds the upstream demand to the load of the pods. Queued work is added
+// completely. Of work in flight, only the excess over the pods' own work in flight is added.
+func (d *deciding) upstream() {
 	u := d.in.Upstream
-	if !u.Asked {
-		d.memory.Upstream, d.memory.HandOver, d.memory.Exceeding, d.memory.Joined, d.memory.Arrivals, d.memory.Arrived = false, HandOver{}, 0, 0, nil, nil
+	if !u.Configured {
+		d.memory.UpstreamKnown, d.memory.HandOver, d.memory.UpstreamExcess, d.memory.UpstreamAdded, d.memory.ArrivalCounters, d.memory.RecentArrivals = false, HandOver{}, 0, 0, nil, nil
 		return
 	}
 	d.demand = d.upstreamDemand()
@@ -26,13 +25,13 @@ func (d *deciding) join() {
 	d.podFaults(u.Sources, Silent, UpstreamFault)
 	d.podFaults(u.Sources, Faulty, UpstreamFault)
 	if d.upstreamUnknown == "" {
-		d.memory.Upstream = true
+		d.memory.UpstreamKnown = true
 	}
 	d.addUpstream()
 	if d.upstreamUnknown == "" {
-		d.memory.Joined = d.joined
+		d.memory.UpstreamAdded = d.upstreamAdded
 	}
-	if d.joined > 0 || d.memory.Upstream {
+	if d.upstreamAdded > 0 || d.memory.UpstreamKnown {
 		d.out.Demand = d.value
 	}
 }
@@ -43,46 +42,46 @@ func (d *deciding) addUpstream() {
 		d.memory.HandOver = HandOver{}
 		own, known := d.podsInFlight()
 		if !known {
-			d.joined = min(d.demand, d.memory.Exceeding)
-			d.step("upstream", d.value+d.joined, "of %s in flight upstream the %s stand that exceeded those of the pods: what the pods have is not known now",
-				number(d.demand), number(d.joined))
+			d.upstreamAdded = min(d.demand, d.memory.UpstreamExcess)
+			d.step("upstream", d.value+d.upstreamAdded, "the work in flight on pods is unknown; of %s in flight upstream, the last known excess of %s is added",
+				number(d.demand), number(d.upstreamAdded))
 			return
 		}
-		d.joined = max(0, d.demand-own)
-		d.memory.Exceeding = d.joined
-		if d.joined > 0 {
-			d.step("upstream", d.value+d.joined, "%s in flight upstream exceed the %s of the pods", number(d.demand), number(own))
+		d.upstreamAdded = max(0, d.demand-own)
+		d.memory.UpstreamExcess = d.upstreamAdded
+		if d.upstreamAdded > 0 {
+			d.step("upstream", d.value+d.upstreamAdded, "%s in flight upstream, %s of them on pods", number(d.demand), number(own))
 		}
 		return
 	}
-	d.memory.Exceeding = 0
+	d.memory.UpstreamExcess = 0
 	if !d.memory.HandOver.Known && d.anyPod(State.unknown) {
-		// What these pods have was theirs before this scaler could read it.
-		if d.joined = d.demand; d.joined > 0 {
-			d.step("upstream", d.value+d.joined, "%s queued upstream", number(d.joined))
+		// The pods got their work before this scaler read them: nothing is in transit.
+		if d.upstreamAdded = d.demand; d.upstreamAdded > 0 {
+			d.step("upstream", d.value+d.upstreamAdded, "%s queued upstream", number(d.upstreamAdded))
 		}
 		return
 	}
 	h := d.memory.HandOver.after(d.demand, d.value, d.moments(u.Sources, u.Demand.Newest), d.moments(d.in.Pods, d.in.Load.Newest))
-	d.memory.HandOver, d.joined = h, h.upstream()
-	if d.joined > 0 {
-		d.step("upstream", d.value+d.joined, "%s", queuedWhy(h))
+	d.memory.HandOver, d.upstreamAdded = h, h.upstream()
+	if d.upstreamAdded > 0 {
+		d.step("upstream", d.value+d.upstreamAdded, "%s", queuedWhy(h))
 	}
 }
 
 func queuedWhy(h HandOver) string {
 	why := number(h.Queued) + " queued upstream"
 	if h.Taken > 0 {
-		why += ", of which " + number(h.Taken) + " have been seen on pods since"
+		why += ", " + number(h.Taken) + " of them on pods by now"
 	}
 	if h.Transit > 0 {
-		why += ", and " + number(h.Transit) + " on the way from there to a pod"
+		why += ", and " + number(h.Transit) + " in transit to a pod"
 	}
 	return why
 }
 
-// upstreamDemand sums what the upstream reports. Why more of it may be unknown is
-// left in upstreamUnknown.
+// upstreamDemand sums the demand of all sources. It sets upstreamUnknown if the sum may be
+// too small.
 func (d *deciding) upstreamDemand() float64 {
 	u := d.in.Upstream
 	unknown := func(kind FaultKind, format string, args ...any) {
@@ -101,7 +100,7 @@ func (d *deciding) upstreamDemand() float64 {
 		case finite(v.Value):
 			sum += v.Value
 		case !math.IsNaN(v.Value):
-			unknown(BadValue, "the demand is %v: no measurement", v.Value)
+			unknown(BadValue, "invalid demand %v; wanted: a finite number of at least 0", v.Value)
 		}
 	}
 	switch {
@@ -110,34 +109,34 @@ func (d *deciding) upstreamDemand() float64 {
 	case u.Demand.Err != "":
 		unknown(QueryFault, "%s", u.Demand.Err)
 	case len(u.Demand.Values) == 0 && answering:
-		unknown(QueryFault, "the query found nothing in what is exported or reported there")
+		unknown(QueryFault, "the query returned nothing from its metrics or reports")
 	}
 	return min(sum, MaxReplicas*d.in.Policy.Target)
 }
 
-// arrivals notes by how much the counters of requests have grown. A source that
-// was not known before may have counted for days; one that was, and had no such
-// counter, begins at 0. A counter that fell began anew.
+// arrivals records the increase of the request counters. The first value of a new source does
+// not count: its requests may be days old. A known source without the counter counts from 0.
+// A counter that decreases was reset.
 func (d *deciding) arrivals() {
-	u, before := d.in.Upstream, d.memory.Arrivals
-	d.memory.Arrived = slices.DeleteFunc(slices.Clone(d.memory.Arrived), func(a Arrival) bool {
-		return !a.At.Add(arrivalStands).After(d.in.Now) || a.At.After(d.in.Now)
+	u, before := d.in.Upstream, d.memory.ArrivalCounters
+	d.memory.RecentArrivals = slices.DeleteFunc(slices.Clone(d.memory.RecentArrivals), func(a Arrival) bool {
+		return !a.At.Add(arrivalExpiry).After(d.in.Now) || a.At.After(d.in.Now)
 	})
 	defer func() {
-		for _, a := range d.memory.Arrived {
+		for _, a := range d.memory.RecentArrivals {
 			d.arrived += a.Count
 		}
-		if n := len(d.memory.Arrived); n > 0 {
-			d.until(d.memory.Arrived[n-1].At.Add(arrivalStands))
+		if n := len(d.memory.RecentArrivals); n > 0 {
+			d.until(d.memory.RecentArrivals[n-1].At.Add(arrivalExpiry))
 		}
 	}()
-	if !u.Arrivals.Asked || u.Arrivals.Err != "" {
+	if !u.Arrivals.Configured || u.Arrivals.Err != "" {
 		return
 	}
 	counts := map[string]float64{}
 	for _, p := range u.Sources {
 		switch {
-		case p.State.answers():
+		case p.State.current():
 			counts[p.Name] = 0
 		case p.State.unknown():
 			if n, known := before[p.Name]; known {
@@ -146,7 +145,7 @@ func (d *deciding) arrivals() {
 		}
 	}
 	for _, v := range u.Arrivals.Values {
-		if _, there := counts[v.Pod]; there && finite(v.Value) {
+		if _, ok := counts[v.Pod]; ok && finite(v.Value) {
 			counts[v.Pod] = v.Value
 		}
 	}
@@ -161,23 +160,23 @@ func (d *deciding) arrivals() {
 			grown += n
 		}
 	}
-	d.memory.Arrivals = counts
+	d.memory.ArrivalCounters = counts
 	if grown == 0 {
 		return
 	}
-	if n := len(d.memory.Arrived); n > 0 && d.in.Now.Sub(d.memory.Arrived[n-1].At) < time.Second {
-		d.memory.Arrived[n-1].Count += grown
+	if n := len(d.memory.RecentArrivals); n > 0 && d.in.Now.Sub(d.memory.RecentArrivals[n-1].At) < time.Second {
+		d.memory.RecentArrivals[n-1].Count += grown
 		return
 	}
-	d.memory.Arrived = append(d.memory.Arrived, Arrival{At: d.in.Now, Count: grown})
+	d.memory.RecentArrivals = append(d.memory.RecentArrivals, Arrival{At: d.in.Now, Count: grown})
 }
 
-// podsInFlight is the pods' own work in flight, as far as they tell. It is not
-// known where a pod that may have some was never read, for then all that is in
-// flight upstream would seem to exceed it.
+// podsInFlight returns the pods' own work in flight; false if it is unknown. It is unknown
+// while a pod with possible work has no valid samples. Otherwise all work in flight upstream
+// would count as excess.
 func (d *deciding) podsInFlight() (float64, bool) {
 	r := d.in.InFlight
-	if r.Err != "" || d.in.Filling || !r.Asked || slices.ContainsFunc(d.in.Pods, func(p Pod) bool { return p.State == Unread || p.State == Faulty }) {
+	if r.Err != "" || d.in.Filling || !r.Configured || slices.ContainsFunc(d.in.Pods, func(p Pod) bool { return p.State == Unread || p.State == Faulty }) {
 		return 0, false
 	}
 	sum := 0.0
@@ -192,12 +191,12 @@ func (d *deciding) podsInFlight() (float64, bool) {
 	return sum, true
 }
 
-// moments are when the samples were taken of those that answer: the oldest was no
-// later, and the newest no sooner, than what the result shows.
+// moments returns the times of the oldest and the newest samples of the current pods. The
+// result of the query is not older than the oldest, and not newer than the newest.
 func (d *deciding) moments(all []Pod, newest time.Time) moments {
 	m := moments{newest: newest}
 	for _, p := range all {
-		if !p.State.answers() {
+		if !p.State.current() {
 			continue
 		}
 		at := d.in.Now.Add(-p.Age)
@@ -211,9 +210,8 @@ func (d *deciding) moments(all []Pod, newest time.Time) moments {
 	return m
 }
 
-// wakes says whether what shows upstream is a reason to be active, at zero
-// replicas too; and why, where it is.
-func (d *deciding) wakes() (bool, string) {
+// upstreamActive reports whether the upstream demand makes the workload active, and why.
+func (d *deciding) upstreamActive() (bool, string) {
 	activation := d.in.Policy.Activation
 	unit := "queued upstream"
 	if d.in.Upstream.InFlight {
@@ -224,18 +222,18 @@ func (d *deciding) wakes() (bool, string) {
 		return true, fmt.Sprintf("%s %s, above the activation of %s", number(d.demand), unit, number(activation))
 	case d.arrived > activation:
 		return true, fmt.Sprintf("%s requests arrived upstream within the last %s, above the activation of %s",
-			number(d.arrived), arrivalStands, number(activation))
+			number(d.arrived), arrivalExpiry, number(activation))
 	}
 	return false, ""
 }
 
-// asleep says why nothing wakes the workload from zero replicas.
-func (d *deciding) asleep() string {
+// asleepReason says why the workload stays at zero replicas.
+func (d *deciding) asleepReason() string {
 	switch {
-	case !d.in.Upstream.Asked:
-		return "asleep at zero replicas, and nothing shows demand there: set upstream, or have it reported"
+	case !d.in.Upstream.Configured:
+		return "at zero replicas nothing reports demand; set upstream, or push demand"
 	case d.upstreamUnknown != "":
-		return "asleep at zero replicas; the demand upstream is unknown: " + d.upstreamUnknown
+		return "at zero replicas; the upstream demand is unknown: " + d.upstreamUnknown
 	}
-	return fmt.Sprintf("asleep at zero replicas; %s upstream, not above the activation of %s", number(d.demand), number(d.in.Policy.Activation))
+	return fmt.Sprintf("at zero replicas; %s upstream, not above the activation of %s", number(d.demand), number(d.in.Policy.Activation))
 }

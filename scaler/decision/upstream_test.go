@@ -8,36 +8,36 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// queueing is a fleet behind an API server with so many requests in its queue.
+// queueing returns a fleet behind an API server with a queue.
 func queueing(queued float64, loads ...float64) Input {
 	in := fleet(loads...)
 	in.Policy.Hold = 0
 	in.Upstream = Upstream{
-		Asked:    true,
-		Sources:  []Pod{{Name: "api", State: Answering}},
-		Demand:   Reading{Asked: true, Values: []Value{{"", queued}}},
-		Arrivals: Reading{Asked: true, Values: []Value{{"api", 100}}},
+		Configured: true,
+		Sources:    []Pod{{Name: "api", State: Answering}},
+		Demand:     Reading{Configured: true, Values: []Value{{"", queued}}},
+		Arrivals:   Reading{Configured: true, Values: []Value{{"api", 100}}},
 	}
 	return in
 }
 
-func TestUpstreamJoinsTheLoad(t *testing.T) {
+func TestUpstreamDemandAddsToTheLoad(t *testing.T) {
 	for name, tc := range map[string]struct {
 		in     Input
 		change func(*Input)
 		want   float64
 		active bool
 	}{
-		"at zero, nothing":             {in: queueing(0)},
-		"at zero, one":                 {in: queueing(1), want: 1, active: true},
-		"at zero, a burst":             {in: queueing(25), want: 25, active: true},
-		"at zero, as the activation":   {in: queueing(3), change: func(in *Input) { in.Policy.Activation = 3 }, want: 3},
-		"queued adds to the pods":      {in: queueing(7, 3, 4), want: 14, active: true},
-		"queued alone keeps it awake":  {in: queueing(1, 0), want: 1, active: true},
-		"in flight adds what exceeds":  {in: queueing(9, 3, 4), change: inFlight, want: 9, active: true},
-		"in flight, all of it on pods": {in: queueing(7, 3, 4), change: inFlight, want: 7, active: true},
-		"in flight, read before more":  {in: queueing(2, 3, 4), change: inFlight, want: 7, active: true},
-		"in flight of which the load is a part": {in: queueing(20, 3, 4), change: func(in *Input) {
+		"at zero, nothing":                 {in: queueing(0)},
+		"at zero, one":                     {in: queueing(1), want: 1, active: true},
+		"at zero, a burst":                 {in: queueing(25), want: 25, active: true},
+		"at zero, equal to the activation": {in: queueing(3), change: func(in *Input) { in.Policy.Activation = 3 }, want: 3},
+		"queued adds to the pods":          {in: queueing(7, 3, 4), want: 14, active: true},
+		"queued alone keeps it active":     {in: queueing(1, 0), want: 1, active: true},
+		"in flight adds its excess":        {in: queueing(9, 3, 4), change: inFlight, want: 9, active: true},
+		"in flight, all of it on pods":     {in: queueing(7, 3, 4), change: inFlight, want: 7, active: true},
+		"in flight, less than on pods":     {in: queueing(2, 3, 4), change: inFlight, want: 7, active: true},
+		"in flight, with running work on pods": {in: queueing(20, 3, 4), change: func(in *Input) {
 			inFlight(in)
 			in.InFlight.Values[0].Value = 9 // 6 of them running
 		}, want: 14, active: true},
@@ -45,27 +45,27 @@ func TestUpstreamJoinsTheLoad(t *testing.T) {
 			inFlight(in)
 			in.Pods[1].State = Unread
 		}, want: 5, active: true},
-		"taken from upstream alone": {in: queueing(4, 0), change: func(in *Input) {
-			in.Load = Reading{Asked: true, Elsewhere: true}
-			in.InFlight = Reading{Asked: true, Elsewhere: true}
+		"metrics from the upstream only": {in: queueing(4, 0), change: func(in *Input) {
+			in.Load = Reading{Configured: true, FromUpstream: true}
+			in.InFlight = Reading{Configured: true, FromUpstream: true}
 		}, want: 4, active: true},
 		"its pods are starting": {in: queueing(12, 0), change: func(in *Input) {
 			in.Pods[0] = Pod{Name: "pod-0", State: Starting}
 			in.Load.Values, in.InFlight.Values = nil, nil
 		}, want: 12, active: true},
 		"a load that fails": {in: queueing(12, 0), change: func(in *Input) { in.Load.Err = "boom" }, want: 12, active: true},
-		"unknown at zero wakes nobody": {in: queueing(0), change: func(in *Input) {
+		"unknown at zero does not activate": {in: queueing(0), change: func(in *Input) {
 			in.Upstream.Sources[0].State, in.Upstream.Demand.Values = Unread, nil
 		}},
-		"unknown above zero does not sleep, nor shrink": {in: queueing(0, 0, 0), change: func(in *Input) {
+		"unknown above zero keeps active, and the replicas": {in: queueing(0, 0, 0), change: func(in *Input) {
 			in.Upstream.Err = "service/api: no ready endpoint"
 		}, want: 10, active: true},
-		"idle is known": {in: queueing(0, 0), change: func(in *Input) {
+		"idle": {in: queueing(0, 0), change: func(in *Input) {
 			in.Upstream.Sources[0].State, in.Upstream.Demand.Values = Idle, nil
 		}},
-		"no measurement": {in: queueing(math.Inf(1), 0), want: 5, active: true},
-		"NaN":            {in: queueing(math.NaN(), 0)},
-		"beyond any":     {in: queueing(1e300), want: MaxReplicas * 5, active: true},
+		"invalid":    {in: queueing(math.Inf(1), 0), want: 5, active: true},
+		"NaN":        {in: queueing(math.NaN(), 0)},
+		"beyond any": {in: queueing(1e300), want: MaxReplicas * 5, active: true},
 	} {
 		if tc.change != nil {
 			tc.change(&tc.in)
@@ -78,7 +78,7 @@ func TestUpstreamJoinsTheLoad(t *testing.T) {
 
 func inFlight(in *Input) { in.Upstream.InFlight = true }
 
-func TestUpstreamThatWasKnownHoldsNoFleetUp(t *testing.T) {
+func TestUnknownUpstreamAddsNothingWithoutKnownDemand(t *testing.T) {
 	in := queueing(0, 1, 1)
 	_, memory := Decide(in, Memory{})
 	in.Upstream.Err = "service/api: no ready endpoint"
@@ -88,7 +88,7 @@ func TestUpstreamThatWasKnownHoldsNoFleetUp(t *testing.T) {
 	require.Equal(t, UpstreamFault, d.Faults[0].Kind)
 }
 
-func TestUpstreamDemandStandsWhileItIsUnknown(t *testing.T) {
+func TestUpstreamDemandIsKeptWhileUnknown(t *testing.T) {
 	in := queueing(8, 1, 1, 1)
 	_, memory := Decide(in, Memory{})
 	in.Upstream.Err, in.Upstream.Sources, in.Upstream.Demand.Values = "service/redis: no serving endpoint", nil, nil
@@ -96,12 +96,12 @@ func TestUpstreamDemandStandsWhileItIsUnknown(t *testing.T) {
 	require.Equal(t, 11.0, d.Value)
 	in.Replicas = 2
 	d, memory = Decide(in, memory)
-	require.Equal(t, 10.0, d.Value, "not for more than there is")
+	require.Equal(t, 10.0, d.Value, "not above the current replicas")
 	d, _ = Decide(queueing(0, 1, 1, 1), memory)
-	require.Equal(t, 3.0, d.Value, "it is empty, and that is known")
+	require.Equal(t, 3.0, d.Value, "the queue is known to be empty")
 }
 
-// Requests that come and go between two samples show in a counter alone.
+// Requests that start and end between two samples are visible only in a counter.
 func TestArrivalsAreDemand(t *testing.T) {
 	in := queueing(0)
 	counted := func(n float64) { in.Upstream.Arrivals.Values = []Value{{"api", n}} }
@@ -112,23 +112,23 @@ func TestArrivalsAreDemand(t *testing.T) {
 		d, memory = Decide(in, memory)
 		return d
 	}
-	require.False(t, step(0).Active, "what was counted before nobody knows when")
+	require.False(t, step(0).Active, "the first value of a counter does not count")
 	require.False(t, step(time.Second).Active)
 	counted(101)
 	d := step(time.Second)
 	require.True(t, d.Active)
-	require.Equal(t, 0.0, d.Value, "it wakes, and sizes nothing")
-	require.Equal(t, in.Now.Add(arrivalStands), d.Until)
-	require.True(t, step(30*time.Second).Active, "for longer than KEDA's pause between two polls")
+	require.Equal(t, 0.0, d.Value, "arrivals activate, and do not size")
+	require.Equal(t, in.Now.Add(arrivalExpiry), d.Until)
+	require.True(t, step(30*time.Second).Active, "longer than KEDA's polling interval")
 	require.False(t, step(31*time.Second).Active)
 
 	counted(3)
-	require.True(t, step(time.Second).Active, "it began anew")
+	require.True(t, step(time.Second).Active, "the counter was reset")
 	require.False(t, step(2*time.Minute).Active)
 
 	in.Upstream.Sources = append(in.Upstream.Sources, Pod{Name: "api-2", State: Answering})
 	in.Upstream.Arrivals.Values = append(in.Upstream.Arrivals.Values, Value{"api-2", 7})
-	require.False(t, step(time.Second).Active, "a source that was not known before")
+	require.False(t, step(time.Second).Active, "a new source")
 	in.Upstream.Arrivals.Values[1].Value = 8
 	require.True(t, step(time.Second).Active)
 	require.False(t, step(2*time.Minute).Active)
@@ -136,7 +136,7 @@ func TestArrivalsAreDemand(t *testing.T) {
 	in.Upstream.Arrivals.Values = nil
 	step(time.Second)
 	counted(2)
-	require.True(t, step(time.Second).Active, "a counter that begins with its first request")
+	require.True(t, step(time.Second).Active, "a known source without the counter counts from 0")
 }
 
 func TestHandOverOfADecision(t *testing.T) {
@@ -149,25 +149,25 @@ func TestHandOverOfADecision(t *testing.T) {
 	in := queueing(10, 0)
 	require.Equal(t, 10.0, step(in))
 	moved := queueing(10, 8)
-	moved.Upstream.Sources[0].Age = time.Second // read before the pod was
-	require.Equal(t, 10.0, step(moved), "8 of the 10 are on the pod now")
+	moved.Upstream.Sources[0].Age = time.Second // read before the pod
+	require.Equal(t, 10.0, step(moved), "8 of the 10 are on the pod")
 	moved = queueing(2, 8)
 	require.Equal(t, 10.0, step(moved))
 
 	memory = Memory{}
 	require.Equal(t, 10.0, step(in))
 	moved = queueing(2, 0)
-	moved.Pods[0].Age = time.Second // read before they came
+	moved.Pods[0].Age = time.Second // read before the requests arrived there
 	d, after := Decide(moved, memory)
 	memory = after
-	require.Equal(t, 10.0, d.Value, "8 are on the way")
+	require.Equal(t, 10.0, d.Value, "8 are in transit")
 	require.Equal(t, 10.0, d.InFlight)
 	require.Equal(t, 10.0, step(queueing(2, 8)))
 	require.Equal(t, 5.0, step(queueing(2, 3)))
 }
 
-// A pod is read between the look at the pods and the query: its load shows, and its
-// state is of before. What it has taken from the queue counts once all the same.
+// A pod is read after the state of the pods was taken and before the query. Its load is
+// newer than its state. The requests that it took from the queue must count once.
 func TestHandOverToAPodThatIsReadMeanwhile(t *testing.T) {
 	in := queueing(11, 0)
 	in.Pods[0] = Pod{Name: "pod-0", State: Starting}

@@ -27,10 +27,10 @@ func (t *Trigger) leader(capacity bool) decision.Leader {
 	if f == nil {
 		return decision.Leader{}
 	}
-	in := decision.Leader{Asked: true, Name: f.String(), Ratio: f.Ratio, Alone: t.spec.Load == nil}
+	in := decision.Leader{Configured: true, Name: f.String(), Ratio: f.Ratio, Exclusive: t.spec.Load == nil}
 	w, err := e.opts.Cluster.Leader(t.object.Namespace, f.Kind, f.Name)
 	if t.sources.cycle != nil {
-		err, in.Void = t.sources.cycle, true
+		err, in.Ignored = t.sources.cycle, true
 	}
 	if err != nil {
 		in.Err = err.Error()
@@ -43,14 +43,14 @@ func (t *Trigger) leader(capacity bool) decision.Leader {
 		}
 	}
 	if w.ScaledObject != "" && !w.Paused {
-		in.Wanted = e.wanted(&w)
+		in.Desired = e.wanted(&w)
 	}
 	if !capacity {
 		return in
 	}
 	// Replicas that no GPU can hold will not run, and need no API server.
 	if c := e.broker.Capacity(&w, e.capacityOf(&w)); c.Limits() {
-		in.Wanted, in.Replicas = min(in.Wanted, c.Replicas), min(in.Replicas, c.Replicas)
+		in.Desired, in.Replicas = min(in.Desired, c.Replicas), min(in.Replicas, c.Replicas)
 	}
 	return in
 }

@@ -103,9 +103,9 @@ func (t *Trigger) collect(ch chan<- prometheus.Metric, a *Answer, now time.Time)
 	d := a.Decision
 	gauge(valueDesc, d.Value)
 	gauge(replicasDesc, float64(d.Replicas))
-	gauge(demandedDesc, float64(d.Demanded))
+	gauge(demandedDesc, float64(d.DemandReplicas))
 	gauge(limitedDesc, bit(d.Limited))
-	if c := d.Input.Capacity; c.Asked && c.Err == "" {
+	if c := d.Input.Capacity; c.Applies && c.Err == "" {
 		gauge(capacityDesc, float64(c.Replicas))
 	}
 	gauge(currentDesc, float64(d.Input.Replicas))

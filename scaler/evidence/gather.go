@@ -27,7 +27,7 @@ const (
 // The context bounds the queries alone. results remembers what need not be asked again.
 func Gather(ctx context.Context, t *trigger.Trigger, o Observation, results *Results, now time.Time) (decision.Input, []Signal) {
 	g := &gathering{trigger: t, observed: o, results: results, in: Known(t, o, now)}
-	if in := &g.in.Upstream; in.Asked {
+	if in := &g.in.Upstream; in.Configured {
 		in.Demand = g.upstream(ctx, Demand, t.Upstream.Demand)
 		in.Arrivals = g.upstream(ctx, Arrivals, t.Upstream.Arrivals)
 	}
@@ -97,7 +97,7 @@ func (g *gathering) pods(ctx context.Context, name string, q *metricsource.Query
 	w := g.observed.Pods.Window
 	if g.observed.Workload != nil && g.in.Replicas == 0 && len(g.in.Pods) == 0 {
 		// No pod has samples, and a request may be waiting for the first one.
-		return decision.Reading{Asked: true}
+		return decision.Reading{Configured: true}
 	}
 	var samples storage.Queryable = w
 	elsewhere := g.countedUpstream(q)
@@ -106,7 +106,7 @@ func (g *gathering) pods(ctx context.Context, name string, q *metricsource.Query
 	}
 	result, err := g.results.eval(ctx, q, w, samples, elsewhere, g.in.Now)
 	r := g.reading(name, q.String(), result, err, podOf)
-	r.Elsewhere, r.Newest = elsewhere, w.Updated()
+	r.FromUpstream, r.Newest = elsewhere, w.Updated()
 	return r
 }
 
@@ -115,7 +115,7 @@ func (g *gathering) pods(ctx context.Context, name string, q *metricsource.Query
 func (g *gathering) answered(ctx context.Context, name string, remote metricsource.RemoteQuery, q *metricsource.Query) decision.Reading {
 	status := g.observed.Queries[remote.Name]
 	if status.Tried.IsZero() {
-		return decision.Reading{Asked: true}
+		return decision.Reading{Configured: true}
 	}
 	var result metricsource.Result
 	err := expired(status.Status, g.trigger.StaleAfter, g.in.Now)
@@ -156,7 +156,7 @@ func instanceOf(e metricsource.Element) string { return e.Instance }
 
 // reading is a result as a decision sees it. The result is kept for the explanation.
 func (g *gathering) reading(name, promQL string, result metricsource.Result, err error, of func(metricsource.Element) string) decision.Reading {
-	r := decision.Reading{Asked: true}
+	r := decision.Reading{Configured: true}
 	if err != nil {
 		r.Err = err.Error()
 	}

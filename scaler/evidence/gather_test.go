@@ -61,7 +61,7 @@ func TestResultOfAnOwnQueryExpires(t *testing.T) {
 // A query that was never asked is not an error, and not a result.
 func TestOwnQueryThatWasNeverAsked(t *testing.T) {
 	in, signals := Gather(t.Context(), spec(t, ownQuery), Observation{Workload: &cluster.Workload{Replicas: 1}, Pods: Samples{Window: metricsource.NewWindow(0)}}, &Results{}, at(0))
-	require.Equal(t, decision.Reading{Asked: true}, in.Load)
+	require.Equal(t, decision.Reading{Configured: true}, in.Load)
 	require.Empty(t, signals)
 }
 

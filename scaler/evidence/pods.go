@@ -52,7 +52,7 @@ func PodOf(t *trigger.Trigger, p cluster.Pod, st metricsource.Status, now time.T
 // Ended reports whether a pod's last samples are not worth keeping: it terminates, has
 // been tried, and does not answer.
 func Ended(t *trigger.Trigger, p cluster.Pod, st metricsource.Status, now time.Time) bool {
-	return p.Terminating && !st.Tried.IsZero() && !Pod(t, p.Name, false, st, now).State.Speaks()
+	return p.Terminating && !st.Tried.IsZero() && !Pod(t, p.Name, false, st, now).State.Responds()
 }
 
 // Pod is the state of a target: how far its samples can be believed. The zero Status is
@@ -102,7 +102,7 @@ func upstreamOf(t *trigger.Trigger, u Upstream, now time.Time) decision.Upstream
 	for _, st := range u.Reports {
 		in.Sources = append(in.Sources, reporter(st, now))
 	}
-	in.Asked = u.Read || len(in.Sources) > 0
+	in.Configured = u.Read || len(in.Sources) > 0
 	return in
 }
 

@@ -12,18 +12,18 @@ import (
 	"github.com/inference-scaler/inference-scaler/scaler/trigger"
 )
 
-// Subject is what an explanation is made of: a trigger with its present answer.
+// Subject is a trigger with its last decision.
 type Subject struct {
 	Namespace, ScaledObject string
-	Label                   string // of the trigger, among those of its ScaledObject
+	Label                   string // distinguishes the triggers of a ScaledObject
 	Trigger                 *trigger.Trigger
-	Decision                *decision.Decision // the last one; nil if there was none
+	Decision                *decision.Decision // the last one; nil if there is none
 	Err                     error              // why there is no newer one
 	Workload                *cluster.Workload  // nil without Kubernetes
 	Signals                 []evidence.Signal
 }
 
-// Of explains the answer of a trigger.
+// Of explains the last decision of a trigger.
 func Of(s Subject, now time.Time) Explanation {
 	e := Explanation{
 		Namespace:    s.Namespace,
@@ -44,7 +44,7 @@ func Of(s Subject, now time.Time) Explanation {
 	e.AgeSeconds = now.Sub(d.At).Seconds()
 	e.Value, e.Replicas = finite(d.Value), &d.Replicas
 	e.Demand, e.InFlight = finite(d.Demand), finite(d.InFlight)
-	e.DemandReplicas, e.Capacity = &d.Demanded, capacityOf(d)
+	e.DemandReplicas, e.Capacity = &d.DemandReplicas, capacityOf(d)
 	e.Active, e.ActiveWhy = d.Active, d.ActiveWhy
 	e.Queries = queriesOf(s.Signals)
 	for _, step := range d.Steps {
@@ -63,11 +63,11 @@ func Of(s Subject, now time.Time) Explanation {
 	return e
 }
 
-// capacityOf is nil where nobody looked.
+// capacityOf returns nil if the capacity rule does not apply.
 func capacityOf(d *decision.Decision) *Capacity {
 	c := d.Input.Capacity
 	switch {
-	case !c.Asked:
+	case !c.Applies:
 		return nil
 	case c.Err != "":
 		return &Capacity{Why: c.Err}
@@ -85,7 +85,7 @@ func workloadOf(s Subject) *Workload {
 	return &Workload{Name: "endpoints", Replicas: s.Decision.Input.Replicas}
 }
 
-// podsOf lists the pods, each with what the queries say of it.
+// podsOf lists the pods with their values of each query.
 func podsOf(d *decision.Decision, signals []evidence.Signal) []Pod {
 	load, inFlight, saturation := valuesOf(signals, evidence.Load, byPod), valuesOf(signals, evidence.InFlight, byPod), valuesOf(signals, evidence.Saturation, byPod)
 	all := make([]Pod, 0, len(d.Input.Pods))
@@ -108,7 +108,7 @@ func upstreamOf(d *decision.Decision, signals []evidence.Signal) []Source {
 	return all
 }
 
-// valuesOf sums what a signal's query yields of each pod, or instance.
+// valuesOf sums the result of a signal's query by pod or by instance.
 func valuesOf(signals []evidence.Signal, name string, source func(metricsource.Element) string) map[string]*float64 {
 	values := map[string]*float64{}
 	for _, s := range signals {
@@ -130,7 +130,7 @@ func valuesOf(signals []evidence.Signal, name string, source func(metricsource.E
 	return values
 }
 
-// ageOf is that of the last samples, nil where there are none.
+// ageOf returns the age of the last samples; nil without samples.
 func ageOf(p decision.Pod) *float64 {
 	if p.State == decision.Answering || p.State == decision.Idle || p.Age > 0 {
 		return finite(p.Age.Seconds())
@@ -150,7 +150,7 @@ func queriesOf(signals []evidence.Signal) []Query {
 	return all
 }
 
-// finite returns a finite number: JSON cannot express the others.
+// finite returns nil for NaN and infinity, which JSON cannot express.
 func finite(v float64) *float64 {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return nil

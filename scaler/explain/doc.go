@@ -1,3 +1,3 @@
-// Package explain describes a decision to people and programs: the JSON of /api/v1,
-// and the text of `inference-scaler why`.
+// Package explain describes a decision: as the JSON of /api/v1, and as the text of
+// `inference-scaler why`.
 package explain

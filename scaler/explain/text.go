@@ -12,7 +12,7 @@ import (
 	"github.com/inference-scaler/inference-scaler/scaler/hpa"
 )
 
-// Text writes explanations for people.
+// Text writes explanations as text.
 func Text(w io.Writer, all []Explanation) error {
 	var b strings.Builder
 	for i, e := range all {
@@ -29,7 +29,7 @@ func (e *Explanation) text(b *strings.Builder) {
 	fmt.Fprintf(b, "%s/%s  trigger %s\n", e.Namespace, e.ScaledObject, e.Trigger)
 	switch {
 	case e.Value == nil:
-		fmt.Fprintf(b, "  no answer: %s\n", e.Error)
+		fmt.Fprintf(b, "  no decision: %s\n", e.Error)
 		return
 	case e.Error != "":
 		fmt.Fprintf(b, "  outdated  no decision can be made now: %s; KEDA gets the last one\n", e.Error)
@@ -37,7 +37,7 @@ func (e *Explanation) text(b *strings.Builder) {
 	if wl := e.Workload; wl != nil {
 		fmt.Fprintf(b, "  workload  %s, %d replicas%s\n", strings.TrimPrefix(wl.Kind+"/"+wl.Name, "/"), wl.Replicas, wl.bounds())
 	}
-	fmt.Fprintf(b, "  answer    %s/%s: %d replicas; %s (%s)\n", number(*e.Value), number(e.Target), *e.Replicas, activity(e.Active), e.ActiveWhy)
+	fmt.Fprintf(b, "  decision  %s/%s: %d replicas; %s (%s)\n", number(*e.Value), number(e.Target), *e.Replicas, activity(e.Active), e.ActiveWhy)
 	if c := e.Capacity; c != nil {
 		fmt.Fprintf(b, "  capacity  %s\n", c)
 	}
@@ -111,45 +111,45 @@ func (e *Explanation) queries(b *strings.Builder) {
 
 func (c *Capacity) String() string {
 	if c.Replicas == nil {
-		return "not known: " + c.Why
+		return "unknown: " + c.Why
 	}
-	s := fmt.Sprintf("room for %d replicas", *c.Replicas)
+	s := fmt.Sprintf("%d replicas fit", *c.Replicas)
 	switch {
 	case c.Limited:
-		s += ", fewer than are asked for"
+		s += ", fewer than desired"
 	case c.Observed != "":
-		s += ", no limit, as " + c.Observed
+		s += " (not a limit: " + c.Observed + ")"
 	}
 	return s + ": " + c.Why
 }
 
-// HPA says what the HPA will make of the value, by its own arithmetic. All pods
-// are taken to exist: status.replicas is spec.replicas but for the seconds in which
-// pods are created. Stabilization and policies only delay the result.
+// HPA describes what the HPA does with the value. It assumes that status.replicas equals
+// spec.replicas, which differ only while pods are created. It ignores stabilization windows
+// and policies, which only delay the result.
 func (e *Explanation) HPA() string {
 	wl := e.Workload
 	switch {
 	case e.Value == nil:
-		return "no answer: the HPA holds"
+		return "no value: the HPA keeps the replicas"
 	case wl == nil:
 		return fmt.Sprintf("%d replicas", *e.Replicas)
 	case wl.Paused:
-		return fmt.Sprintf("paused: KEDA leaves the workload as it is, and %d replicas would be wanted", *e.Replicas)
+		return fmt.Sprintf("paused: KEDA does not scale the workload; %d replicas would be desired", *e.Replicas)
 	case wl.Replicas == 0 && e.Active:
-		return "at zero replicas the HPA is disabled; KEDA will wake the workload"
+		return "disabled at zero replicas; KEDA scales the workload up"
 	case wl.Replicas == 0:
-		return "at zero replicas the HPA is disabled; KEDA leaves it there, as the trigger is not active"
+		return "disabled at zero replicas; the trigger is not active, so KEDA keeps zero"
 	}
-	return e.awake()
+	return e.aboveZero()
 }
 
-// awake is what the HPA makes of the value above zero replicas. It moves the
-// workload into its bounds first, whatever it measures, and starts from there.
-func (e *Explanation) awake() string {
-	wl, asked := e.Workload, *e.Replicas
+// aboveZero is HPA above zero replicas. The HPA first moves the workload into its bounds,
+// whatever the value, and starts from there.
+func (e *Explanation) aboveZero() string {
+	wl, desired := e.Workload, *e.Replicas
 	least, most := max(1, wl.MinReplicas), wl.MaxReplicas
-	if most == 0 { // not known
-		most = max(wl.Replicas, asked)
+	if most == 0 { // unknown
+		most = max(wl.Replicas, desired)
 	}
 	from := min(max(wl.Replicas, least), most)
 
@@ -158,30 +158,30 @@ func (e *Explanation) awake() string {
 		behavior = hpa.Defaulted(&autoscalingv2.HorizontalPodAutoscalerBehavior{}) // disables neither direction
 	}
 	direction, tolerance, rules := "scaleUp", tolerances.Up, behavior.ScaleUp
-	if asked < from {
+	if desired < from {
 		direction, tolerance, rules = "scaleDown", tolerances.Down, behavior.ScaleDown
 	}
 	_, tolerated := hpa.MetricOf(*e.Value, e.Target).Replicas(from, tolerances)
 
-	wanted, bound, why := asked, "", ""
+	result, bound, why := desired, "", ""
 	switch {
-	case asked == from:
+	case desired == from:
 	case tolerated:
-		wanted = from
+		result = from
 		why = fmt.Sprintf(": %s/%s over %d is within its tolerance of %s %% (behavior.%s.tolerance: \"0\" gives %d)",
-			number(*e.Value), number(e.Target), from, number(100*tolerance), direction, asked)
+			number(*e.Value), number(e.Target), from, number(100*tolerance), direction, desired)
 	case *rules.SelectPolicy == autoscalingv2.DisabledPolicySelect:
-		wanted = from
-		why = fmt.Sprintf(": behavior.%s.selectPolicy is Disabled, and %d are asked for", direction, asked)
-	case asked < least:
-		wanted, bound = least, ", its minimum"
-	case asked > most:
-		wanted, bound = most, ", its maximum"
+		result = from
+		why = fmt.Sprintf(": behavior.%s.selectPolicy is Disabled; %d are desired", direction, desired)
+	case desired < least:
+		result, bound = least, ", its minimum"
+	case desired > most:
+		result, bound = most, ", its maximum"
 	}
-	if wanted == wl.Replicas {
-		return fmt.Sprintf("%d replicas as now%s%s", wanted, bound, why)
+	if result == wl.Replicas {
+		return fmt.Sprintf("%d replicas as now%s%s", result, bound, why)
 	}
-	return fmt.Sprintf("from %d to %d replicas%s, as fast as its behavior allows%s", wl.Replicas, wanted, bound, why)
+	return fmt.Sprintf("from %d to %d replicas%s, as fast as its behavior allows%s", wl.Replicas, result, bound, why)
 }
 
 func (w *Workload) bounds() string {

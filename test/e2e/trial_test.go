@@ -90,10 +90,10 @@ func (s *scenario) trial(c *chart, edited func(example string) string) {
 	settle()
 
 	said := s.product("why", "--address", "http://"+c.pods[0].Status.PodIP+":8080", s.namespace)
-	require.Contains(s, said, "capacity  room for 6")
+	require.Contains(s, said, "capacity  6 replicas fit")
 	require.Regexp(s, `load +0 → 150 +0 → 30 `, said)
 	require.Regexp(s, `capacity +150 → 30 +30 → 6 `, said)
-	require.Regexp(s, `follow +0 → 6 +0 → 3 +lightning-asr wants 6 and has 6`, said)
+	require.Regexp(s, `follow +0 → 6 +0 → 3 +lightning-asr: 6 desired, 6 current`, said)
 	s.Log(said)
 	c.allowed()
 	asr.finish()

@@ -60,7 +60,7 @@ func crowded() (*Broker, *cluster.Inventory) {
 	br := New(func() (*cluster.Inventory, error) { return inv, nil }, false)
 	for _, w := range inv.Workloads {
 		c := br.Open(cluster.NamespacedName{Namespace: w.Namespace, Name: w.ScaledObject}, trigger.Capacity{Mode: trigger.CapacityAuto}, func(time.Duration) {})
-		c.Set(&decision.Decision{Demanded: 100, Input: decision.Input{Capacity: c.Capacity(w)}}, true)
+		c.Set(&decision.Decision{DemandReplicas: 100, Input: decision.Input{Capacity: c.Capacity(w)}}, true)
 	}
 	br.Replan()
 	return br, inv

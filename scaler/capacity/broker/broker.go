@@ -103,15 +103,15 @@ func (b *Broker) Open(object cluster.NamespacedName, asks trigger.Capacity, noti
 
 // Set replaces the trigger's claim by that of a decision.
 func (c *Claimant) Set(d *decision.Decision, declared bool) {
-	if !d.Input.Capacity.Asked {
+	if !d.Input.Capacity.Applies {
 		c.Close()
 		return
 	}
-	claim := Claim{Asks: c.asks, Declared: declared, Replicas: d.Demanded}
+	claim := Claim{Asks: c.asks, Declared: declared, Replicas: d.DemandReplicas}
 	if d.Active {
 		claim.Replicas = max(claim.Replicas, 1)
 	}
-	a := answer{d.Demanded, d.Limited, d.Input.Capacity}
+	a := answer{d.DemandReplicas, d.Limited, d.Input.Capacity}
 	c.set(claim, a)
 	// A plan that was made since the evaluation began has compared itself with the
 	// answer before this one.
@@ -237,7 +237,7 @@ func (b *Broker) answers() map[cluster.NamespacedName]map[*Claimant]answer {
 func (b *Broker) affects(p *shares, asks trigger.Capacity, a answer, share capacity.Allocation, known bool) (after time.Duration, affected bool) {
 	was := a.capacity
 	short := known && a.demanded > share.Replicas
-	differs := known != (was.Asked && was.Err == "") || was.Replicas != share.Replicas
+	differs := known != (was.Applies && was.Err == "") || was.Replicas != share.Replicas
 	limitChanged := short && was.Limits() != (b.observed(p, asks, share) == "")
 	switch {
 	case limitChanged, differs && (short || a.limited):

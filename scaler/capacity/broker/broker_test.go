@@ -34,7 +34,7 @@ var auto = trigger.Capacity{Mode: trigger.CapacityAuto}
 
 // wanting is a decision that asks for so many replicas, on what the claimant was answered.
 func wanting(c *Claimant, w *cluster.Workload, replicas int) *decision.Decision {
-	return &decision.Decision{Demanded: replicas, Input: decision.Input{Capacity: c.Capacity(w)}}
+	return &decision.Decision{DemandReplicas: replicas, Input: decision.Input{Capacity: c.Capacity(w)}}
 }
 
 func open(b *Broker, name string, notify func(time.Duration)) *Claimant {
@@ -133,7 +133,7 @@ func TestWithoutInventory(t *testing.T) {
 	w := gpus(1, "a").Workloads[0]
 	b := New(nil, false)
 	require.True(t, b.Synced())
-	require.False(t, b.Capacity(w, auto).Asked)
+	require.False(t, b.Capacity(w, auto).Applies)
 	b = New(func() (*cluster.Inventory, error) { return nil, fmt.Errorf("nodes: %w", cluster.ErrNotSynced) }, false)
 	require.False(t, b.Synced())
 	require.Equal(t, "nodes: not synced with the cluster yet", b.Capacity(w, auto).Err)

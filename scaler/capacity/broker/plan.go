@@ -181,21 +181,21 @@ func (b *Broker) capacity(w *cluster.Workload, asks trigger.Capacity) (decision.
 	}
 	required := asks.Mode == trigger.CapacityClamp || asks.PerReplica > 0
 	if w.Template == nil {
-		return decision.Capacity{Asked: required, Err: fmt.Sprintf("the pods of a %s have no template that is read", w.Kind)}, nil
+		return decision.Capacity{Applies: required, Err: fmt.Sprintf("the pods of a %s have no template that is read", w.Kind)}, nil
 	}
 	cw, holds := b.workload(w, asks)
 	if !holds {
-		return decision.Capacity{Asked: required, Err: "its pods request no GPU; wanted: a request, or gpusPerReplica"}, nil
+		return decision.Capacity{Applies: required, Err: "its pods request no GPU; wanted: a request, or gpusPerReplica"}, nil
 	}
 	p := b.present()
 	if p.plan == nil {
-		return decision.Capacity{Asked: true, Err: p.err.Error()}, p
+		return decision.Capacity{Applies: true, Err: p.err.Error()}, p
 	}
 	share, shared := p.plan.Allocation(w.Namespace, w.ScaledObject)
 	if !shared {
 		share = p.plan.Leftover(cw)
 	}
-	out := decision.Capacity{Asked: true, Replicas: share.Replicas, Most: w.MaxReplicas}
+	out := decision.Capacity{Applies: true, Replicas: share.Replicas, MaxReplicas: w.MaxReplicas}
 	out.Observed = b.observed(p, asks, share)
 	out.Why = share.String()
 	if share.Unknown != "" {

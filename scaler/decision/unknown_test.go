@@ -8,17 +8,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What was known stands when it is known no more: no rule shrinks a workload for that.
+// These tests check that no rule shrinks a workload when known data becomes unknown.
 
-func TestLatencyLost(t *testing.T) {
+func TestLatencyBecomesUnknown(t *testing.T) {
 	for name, r := range map[string]Reading{
-		"failed":        {Asked: true, Err: "no answer in time"},
-		"found nothing": {Asked: true},
+		"failed":        {Configured: true, Err: "no answer in time"},
+		"found nothing": {Configured: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := fleet(1, 1, 1, 1)
 			in.Policy.LatencyTarget, in.Policy.Hold = time.Second, 0
-			in.Latency = Reading{Asked: true, Values: []Value{{"", 2}}}
+			in.Latency = Reading{Configured: true, Values: []Value{{"", 2}}}
 			d, memory := Decide(in, Memory{})
 			require.Equal(t, 8, d.Replicas)
 			in.Latency = r
@@ -27,33 +27,33 @@ func TestLatencyLost(t *testing.T) {
 			require.Len(t, d.Faults, 1)
 
 			later := in
-			later.Now = in.Now.Add(latencyStands)
+			later.Now = in.Now.Add(latencyExpiry)
 			d, _ = Decide(later, memory)
 			if r.Err == "" {
-				require.Equal(t, 1, d.Replicas, "a query may mean by nothing that all is well")
+				require.Equal(t, 1, d.Replicas, "an empty result may mean that no latency is above a limit")
 			} else {
 				require.Equal(t, 8, d.Replicas)
 			}
-			asleep := in
-			asleep.Replicas, asleep.Pods, asleep.Load.Values, asleep.InFlight.Values = 0, nil, nil, nil
-			_, woken := Decide(asleep, memory)
-			d, _ = Decide(in, woken)
-			require.Equal(t, 1, d.Replicas, "what it was before it slept is not that of the pods it wakes to")
+			zero := in
+			zero.Replicas, zero.Pods, zero.Load.Values, zero.InFlight.Values = 0, nil, nil, nil
+			_, activated := Decide(zero, memory)
+			d, _ = Decide(in, activated)
+			require.Equal(t, 1, d.Replicas, "a latency from before zero replicas does not apply to new pods")
 
-			in.Latency = Reading{Asked: true, Values: []Value{{"", 0.5}}}
+			in.Latency = Reading{Configured: true, Values: []Value{{"", 0.5}}}
 			d, _ = Decide(in, memory)
 			require.Equal(t, 2, d.Replicas, "measured again")
 		})
 	}
 }
 
-// All pods are replaced at once, and the new ones do not speak yet: the last answer was
-// that of a busy fleet, not its load.
-func TestLastAnswerOfABusyFleet(t *testing.T) {
+// All pods are replaced at once, and the new ones do not respond yet. The last value
+// includes the saturation, and not only the load.
+func TestLastValueIncludesSaturation(t *testing.T) {
 	for _, load := range []float64{0, 0.3} {
 		in := fleet(load, load, load, load, load, load, load, load, load, load)
 		in.Policy.SaturationTarget, in.Policy.Hold = 0.8, 0
-		in.Saturation = Reading{Asked: true}
+		in.Saturation = Reading{Configured: true}
 		for _, p := range in.Pods {
 			in.Saturation.Values = append(in.Saturation.Values, Value{p.Name, 0.9})
 		}
@@ -68,13 +68,13 @@ func TestLastAnswerOfABusyFleet(t *testing.T) {
 	}
 }
 
-// A leader that becomes unknown while it wants more than it has.
-func TestLeaderLost(t *testing.T) {
+// The leader becomes unknown while it desires more replicas than it has.
+func TestLeaderBecomesUnknown(t *testing.T) {
 	in := fleet(1, 1)
 	in.Replicas = 10 // the HPA has not acted yet
-	in.Leader = Leader{Asked: true, Name: "asr", Ratio: 2, Wanted: 50, Replicas: 10, Pods: 10}
+	in.Leader = Leader{Configured: true, Name: "asr", Ratio: 2, Desired: 50, Replicas: 10, Pods: 10}
 	for _, alone := range []bool{false, true} {
-		in.Leader.Alone = alone
+		in.Leader.Exclusive = alone
 		in.Policy.Target = 5
 		if alone {
 			in.Policy.Target = in.Leader.Ratio
@@ -82,14 +82,14 @@ func TestLeaderLost(t *testing.T) {
 		d, memory := Decide(in, Memory{})
 		require.Equal(t, 25, d.Replicas)
 		lost := in
-		lost.Leader = Leader{Asked: true, Name: "asr", Ratio: 2, Alone: alone, Err: "2 workloads are named asr"}
+		lost.Leader = Leader{Configured: true, Name: "asr", Ratio: 2, Exclusive: alone, Err: "2 workloads are named asr"}
 		d, _ = Decide(lost, memory)
 		require.Equal(t, 25, d.Replicas)
 	}
 }
 
-// One of many pods is out of order for long: bursts of the others are held all the same,
-// and what makes up for it is not.
+// While one pod is faulty, hold keeps the bursts of the others. It does not keep the
+// addition for the faulty pod.
 func TestHoldBesideAFaultyPod(t *testing.T) {
 	var memory Memory
 	at := func(second int, load float64, state State) float64 {
@@ -100,22 +100,22 @@ func TestHoldBesideAFaultyPod(t *testing.T) {
 		d, memory = Decide(in, memory)
 		return d.Value
 	}
-	require.Equal(t, 8.0, at(0, 3, Faulty), "3, and the target of 5 for the pod that does not tell")
+	require.Equal(t, 8.0, at(0, 3, Faulty), "3, and the target of 5 for the faulty pod")
 	require.Equal(t, 60.0, at(1, 60, Faulty))
 	require.Equal(t, 60.0, at(2, 3, Faulty))
 	require.Equal(t, 8.0, at(40, 3, Faulty))
 	require.Equal(t, 3.0, at(41, 3, Idle))
 }
 
-// A large fleet has some pod that is out of order most of the time: what was measured on
-// the others is known all the same.
-func TestLatencyLostBesideAFaultyPod(t *testing.T) {
-	for name, lost := range map[string]Reading{"failed": {Asked: true, Err: "no answer in time"}, "found nothing": {Asked: true}} {
+// In a large fleet some pod is faulty most of the time. The latency of the others is still
+// measured, and kept when the query fails.
+func TestLatencyBecomesUnknownBesideAFaultyPod(t *testing.T) {
+	for name, lost := range map[string]Reading{"failed": {Configured: true, Err: "no answer in time"}, "found nothing": {Configured: true}} {
 		for _, recovers := range []bool{false, true} {
 			in := fleet(1, 1, 1, 1)
 			in.Policy.LatencyTarget, in.Policy.Hold = time.Second, 0
 			in.Replicas = 8
-			in.Latency = Reading{Asked: true, Values: []Value{{"", 0.2}}}
+			in.Latency = Reading{Configured: true, Values: []Value{{"", 0.2}}}
 			_, memory := Decide(in, Memory{})
 			in.Pods = slices.Clone(in.Pods)
 			in.Pods[3].State = Faulty
@@ -136,17 +136,17 @@ func TestLatencyLostBesideAFaultyPod(t *testing.T) {
 	}
 }
 
-func TestLatencyLostWhenTheClockIsSetBack(t *testing.T) {
+func TestLatencyBecomesUnknownWhenTheClockIsSetBack(t *testing.T) {
 	in := fleet(1, 1, 1, 1)
 	in.Policy.LatencyTarget, in.Policy.Hold = time.Second, 0
-	in.Latency = Reading{Asked: true, Values: []Value{{"", 2}}}
+	in.Latency = Reading{Configured: true, Values: []Value{{"", 2}}}
 	_, memory := Decide(in, Memory{})
 	in.Latency.Values, in.Now = nil, in.Now.Add(-3*time.Hour)
 	d, _ := Decide(in, memory)
-	require.Equal(t, 1, d.Replicas, "for 3 hours and 10 minutes it would stand")
+	require.Equal(t, 1, d.Replicas, "otherwise it would apply for 3 hours and 10 minutes")
 }
 
-// Hold remembers all that was asked for by what was measured.
+// Hold keeps every measured value, also while a pod is faulty.
 func TestHoldOfPressureBesideAFaultyPod(t *testing.T) {
 	for _, state := range []State{Answering, Faulty} {
 		for _, pressure := range []string{"latency", "saturation"} {
@@ -154,7 +154,7 @@ func TestHoldOfPressureBesideAFaultyPod(t *testing.T) {
 			in.Replicas = 8
 			in.Pods[3].State = state
 			in.Policy.LatencyTarget, in.Policy.SaturationTarget = time.Second, 0.8
-			in.Latency.Asked, in.Saturation.Asked = true, true
+			in.Latency.Configured, in.Saturation.Configured = true, true
 			var memory Memory
 			at := func(latency, saturation float64) int {
 				in.Latency.Values, in.Saturation.Values = []Value{{"", latency}}, nil
