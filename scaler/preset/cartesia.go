@@ -1,8 +1,8 @@
 package preset
 
-// Cartesia's workers. They say themselves how many chunks they can work on, so that the
-// load is what is taken of that: 0.8 on each is the target. The queue is its API
-// server's, which upstreamQuery may read.
+// Cartesia's workers. A worker exports its load and its capacity in chunks. The preset's load
+// is their ratio, with a target of 0.8. The API server has the queue, which an upstreamQuery
+// can read.
 var cartesia = Preset{
 	Port:   8080,
 	Path:   "/metrics",

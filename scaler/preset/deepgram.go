@@ -1,7 +1,7 @@
 package preset
 
-// Deepgram's engine. Nothing waits there; how much it takes at most it says itself, so
-// that the load is what is taken of that: 0.8 on each is the target.
+// Deepgram's engine. It has no queue, and exports its active requests and their maximum. The
+// preset's load is their ratio, with a target of 0.8.
 var deepgram = Preset{
 	Port:   9991,
 	Path:   "/metrics",

@@ -1,4 +1,4 @@
-// Package preset holds what the scaler knows of inference engines, as data: one
-// file an engine, each with PromQL for its load, its work in flight and its
-// saturation, and the exposition of a real server (testdata) that proves them.
+// Package preset defines the inference engines and upstreams that the scaler supports, as
+// data. Each file holds the PromQL of one engine: its load, its work in flight and its
+// saturation. The expositions in testdata are those of real servers, and test the PromQL.
 package preset

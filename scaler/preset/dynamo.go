@@ -1,8 +1,8 @@
 package preset
 
-// NVIDIA Dynamo's frontend. What is queued is in flight too; the two are never
-// added. The stages before a worker answers are the newer name of the queue.
-// A frontend that has had no request exports neither.
+// NVIDIA Dynamo's frontend. Requests in flight include the queued ones, so the two are not
+// added. Newer versions export the queue as stage_requests: the stages before a worker
+// responds. Before its first request a frontend exports neither.
 var dynamo = Preset{
 	Port:   8000,
 	Path:   "/metrics",

@@ -1,14 +1,13 @@
 package preset
 
-// Lightning ASR. Streams are not among the active requests. The stream queue
-// lives in Redis, so every pod may report the same one: its greatest value is
-// the fleet's, and belongs to no pod.
+// Lightning ASR. Active requests do not include streams. The stream queue is in Redis, and
+// every pod may report the same queue. So its largest value counts once, for the fleet.
 var lightningASR = Preset{
 	Port:   9090,
 	Path:   "/metrics",
 	Target: 5,
 	Load:   lightningASRLoad,
-	// The guide's signal is all the work there is, waiting and running.
+	// The load is all work, waiting and running. It is also the work in flight.
 	InFlight: lightningASRLoad,
 }
 

@@ -1,6 +1,6 @@
 package preset
 
-// llama.cpp's server, with --metrics. What waits for a slot is deferred.
+// llama.cpp's server, with --metrics. Deferred requests wait for a slot.
 var llamacpp = Preset{
 	Port:     8080,
 	Path:     "/metrics",

@@ -6,32 +6,30 @@ import (
 	"strings"
 )
 
-// Preset is what a trigger's engine stands for.
+// Preset holds the queries and defaults of an engine.
 type Preset struct {
 	Name string
-	// Port and Path are where a pod serves its metrics; Port is 0 where the
-	// engine has no port of its own.
+	// Port and Path locate the metrics of a pod. Port is 0 if the engine has no default port.
 	Port int
 	Path string
-	// Target is the load that one replica should carry; 0 where every model has its own.
+	// Target is the load per replica; 0 if it depends on the model.
 	Target float64
 	// Load sizes the workload.
 	Load Query
-	// InFlight counts all work that is waiting or running; it says whether the
-	// workload may sleep. Empty where the engine cannot say.
+	// InFlight counts all work, waiting and running. KEDA may scale to zero only if it is 0.
+	// Empty if the engine does not report it.
 	InFlight Query
-	// Saturation says how full each pod is, from 0 to 1. Empty where the engine
-	// does not say.
+	// Saturation is 0 to 1 per pod. Empty if the engine does not report it.
 	Saturation       Query
 	SaturationTarget float64
-	// Prefixes of the engine's names, for engines that export no gauges before
-	// their first request, and Served, the counter that tells when it has come.
+	// Prefixes are the prefixes of the metric names, if the engine exports no gauges before
+	// its first request. Served is a counter that exists from the first request on.
 	Prefixes []string
 	Served   string
 }
 
-// Query is an expression, and what a pod must export for the expression to be
-// about anything: one series at least of each of Needs.
+// Query is an expression with the series that it requires. A pod must export at least one
+// series of each selector in Needs.
 type Query struct {
 	PromQL string
 	Needs  []string
@@ -63,11 +61,11 @@ func Lookup(engine string) (Preset, bool) {
 	return p, ok
 }
 
-// Names returns the engines that have a preset, in order.
+// Names returns the sorted names of the engines.
 func Names() []string { return slices.Sorted(maps.Keys(presets)) }
 
-// series selects metrics by name, in all the spellings that engines and their
-// exporters use: with : or _, with a counter's ending or without.
+// series selects metrics by name, in all spellings of engines and exporters: with : or _,
+// and with the suffix _total or without.
 func series(names []string, matchers ...string) string {
 	var patterns []string
 	for _, name := range names {
@@ -78,17 +76,17 @@ func series(names []string, matchers ...string) string {
 	return "{" + strings.Join(all, ",") + "}"
 }
 
-// metric selects one metric, as series does.
+// metric is series for one name.
 func metric(name string, matchers ...string) string { return series([]string{name}, matchers...) }
 
-// firstOf yields, for each pod, the first of the expressions that the pod has a
-// series for: the aliases of a metric, newest first.
+// firstOf returns, for each pod, the first expression with a result. The expressions are
+// aliases of a metric, newest first.
 func firstOf(exprs ...string) string { return "(" + strings.Join(exprs, " or ") + ")" }
 
-// perPod sums over a pod's models, engines and other labels.
+// perPod sums over all labels but pod, such as the model.
 func perPod(selector string) string { return "sum by (pod) (" + selector + ")" }
 
-// total sums several metrics over a pod, each of which it must have.
+// total sums metrics by pod. Each pod must export all of them.
 func total(selectors ...string) Query {
 	q := Query{Needs: selectors}
 	for i, s := range selectors {

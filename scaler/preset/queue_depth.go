@@ -1,7 +1,7 @@
 package preset
 
-// The generic gauge of servers that export nothing but a queue. It does not say
-// what is running, and so never that a fleet may sleep.
+// A generic gauge for servers that export only the length of their queue. Running work is
+// unknown, so without an inflightQuery the fleet never scales to zero.
 var queueDepth = Preset{
 	Path:   "/metrics",
 	Target: 5,

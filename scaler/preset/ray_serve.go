@@ -1,8 +1,8 @@
 package preset
 
-// Ray Serve, read at the agent of each node, which is a pod: the queue shows where the
-// handles are, and the processing where the replicas are. Ray has an autoscaler of its
-// own, which decides on replicas within the pods that this one decides on.
+// Ray Serve, read from the agent of each Ray node, which is a pod. The nodes with handles
+// export the queue, the nodes with replicas export the processing requests. Ray's own
+// autoscaler sets the replicas within the pods that this scaler sizes.
 var rayServe = Preset{
 	Port: 8080,
 	Path: "/metrics",
@@ -18,5 +18,5 @@ var rayServe = Preset{
 	SaturationTarget: 0.8,
 }
 
-// A node has one or the other, or both.
+// A node exports one of the two, or both.
 var rayServed = series([]string{"ray_serve_deployment_queued_queries", "ray_serve_replica_processing_queries"})

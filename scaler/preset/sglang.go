@@ -1,9 +1,9 @@
 package preset
 
-// SGLang. With priority scheduling each gauge stands there for every priority
-// and, under an empty priority, as their total. With metrics for all schedulers
-// every rank of a tensor-parallel group repeats the group's numbers, as pipeline
-// stages do; only data-parallel ranks have work of their own.
+// SGLang. With priority scheduling it exports each gauge per priority, and the total with an
+// empty priority. With metrics of all schedulers, the ranks of a tensor-parallel group and
+// the pipeline stages all export the numbers of the group. Only data-parallel ranks have
+// separate work.
 var sglang = Preset{
 	Port:   30000,
 	Path:   "/metrics",
@@ -15,7 +15,7 @@ var sglang = Preset{
 	InFlight: Query{
 		PromQL: perPod(sglangRanks(series([]string{
 			"sglang:num_queue_reqs", "sglang:num_running_reqs", "sglang:num_grammar_queue_reqs",
-			// Disaggregated: counted neither as queued nor as running.
+			// With disaggregation: neither queued nor running includes these.
 			"sglang:num_prefill_bootstrap_queue_reqs", "sglang:num_prefill_prealloc_queue_reqs",
 			"sglang:num_prefill_inflight_queue_reqs",
 			"sglang:num_decode_prealloc_queue_reqs", "sglang:num_decode_transfer_queue_reqs",
@@ -26,7 +26,7 @@ var sglang = Preset{
 	SaturationTarget: 0.8,
 }
 
-// sglangRanks takes the ranks that repeat each other as one.
+// sglangRanks counts ranks with the same numbers once.
 func sglangRanks(selector string) string {
 	return "max by (__name__, pod, model_name, engine_type, dp_rank) (" + selector + ")"
 }

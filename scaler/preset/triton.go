@@ -1,8 +1,8 @@
 package preset
 
-// NVIDIA Triton, and its TensorRT-LLM backend, which tells of requests by a label and
-// holds most of them itself. Plain Triton does not say what it is working on: without
-// an inflightQuery it never sleeps.
+// NVIDIA Triton, and its TensorRT-LLM backend. The backend holds most of the requests, and
+// exports them by type in a label. Triton itself does not export running requests, so without
+// an inflightQuery the fleet never scales to zero.
 var triton = Preset{
 	Port: 8002,
 	Path: "/metrics",

@@ -1,7 +1,7 @@
 package preset
 
-// trtllm-serve of TensorRT-LLM, whose older builds have no prefix. Its /metrics is
-// JSON; Prometheus' format has a path of its own.
+// trtllm-serve of TensorRT-LLM. Older builds export names without a prefix. Its /metrics is
+// JSON; the Prometheus format has another path.
 var trtllm = Preset{
 	Port:             8000,
 	Path:             "/prometheus/metrics",

@@ -5,20 +5,21 @@ import (
 	"slices"
 )
 
-// Upstream is what shows demand before it reaches a pod: an API server, a
-// gateway, a broker.
+// Upstream holds the queries for demand that has not reached a pod: of an API server, a
+// gateway or a broker.
 type Upstream struct {
 	Name string
-	// Path is where it serves its metrics.
+	// Path is the path of its metrics.
 	Path string
-	// Queued counts the work that waits there and is not handed to a pod yet, and
-	// InFlight that and what pods work on. One of them may be missing.
+	// Queued counts the work that waits for a pod. InFlight counts that and the work on pods.
+	// One of them may be empty.
 	Queued, InFlight Query
-	// CountsInFlight: it is InFlight that is read where a trigger does not say.
+	// CountsInFlight: InFlight is the default of upstreamCounts.
 	CountsInFlight bool
-	// Arrivals counts requests as they arrive, in a sum of each instance. Empty where nothing does.
+	// Arrivals counts arriving requests, as a sum per instance. Empty without such a counter.
 	Arrivals string
-	// Prefixes of its names, where it exports no gauges before its first request.
+	// Prefixes are the prefixes of its metric names, if it exports no gauges before its first
+	// request.
 	Prefixes []string
 }
 
@@ -32,7 +33,7 @@ var upstreams = map[string]Upstream{
 	"vllm-router": vllmRouterUpstream,
 }
 
-// DefaultUpstream is read where a trigger names no other.
+// DefaultUpstream is the default of upstreamEngine.
 const DefaultUpstream = "demand"
 
 // LookupUpstream returns the preset of an upstream engine.
@@ -44,8 +45,8 @@ func LookupUpstream(engine string) (Upstream, bool) {
 	return u, ok
 }
 
-// UpstreamNames returns the upstream engines that have a preset, in order.
+// UpstreamNames returns the sorted names of the upstream engines.
 func UpstreamNames() []string { return slices.Sorted(maps.Keys(upstreams)) }
 
-// perInstance sums over the labels of each instance.
+// perInstance sums over all labels but instance.
 func perInstance(selector string) string { return "sum by (instance) (" + selector + ")" }

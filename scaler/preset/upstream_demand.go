@@ -1,7 +1,7 @@
 package preset
 
-// What reports demand on its own account: an API server of one's own. The queued
-// are among those in flight.
+// An application that exports or pushes its demand itself, such as an API server. Requests in
+// flight include the queued ones.
 var demandUpstream = Upstream{
 	Path:     "/metrics",
 	Queued:   Query{PromQL: perInstance(metric("demand_queued_requests"))},

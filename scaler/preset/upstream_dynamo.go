@@ -1,9 +1,9 @@
 package preset
 
-// NVIDIA Dynamo's frontend holds a request in its queue until a worker's first
-// answer, so what is queued there may wait on a worker already: in flight is what
-// can be joined with the workers' own. Without a worker it refuses requests and
-// holds none; then the counter of those that begin is all there is to see.
+// NVIDIA Dynamo's frontend keeps a request in its queue until the first response of a worker.
+// A queued request may therefore be on a worker already, so only work in flight can be
+// compared with that of the workers. Without workers the frontend rejects requests, and only
+// the counter of started requests shows demand.
 var dynamoUpstream = Upstream{
 	Path: "/metrics",
 	Queued: Query{

@@ -1,8 +1,8 @@
 package preset
 
-// Envoy, all of its clusters: name one with an upstreamQuery where it serves more
-// than this workload. It queues nothing for a cluster without hosts, and says only
-// that it had none.
+// Envoy, with all of its clusters. If it serves other workloads too, select a cluster with an
+// upstreamQuery. Envoy does not queue requests for a cluster without hosts. It only counts
+// them, as cx_none_healthy.
 var envoyUpstream = Upstream{
 	Path:     "/stats/prometheus",
 	Queued:   Query{PromQL: perInstance(metric("envoy_cluster_upstream_rq_pending_active"))},

@@ -1,8 +1,8 @@
 package preset
 
-// The endpoint picker of the Gateway API inference extension, with flow control:
-// it holds requests while there is no endpoint. Its metrics have had three names;
-// a version that exports two of them repeats itself.
+// The endpoint picker of the Gateway API inference extension, with flow control. It queues
+// requests while there is no endpoint. Its metrics have had three names. Some versions export
+// the same values under two of them.
 var eppUpstream = Upstream{
 	Path: "/metrics",
 	Queued: Query{PromQL: firstOf(

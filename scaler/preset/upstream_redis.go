@@ -1,9 +1,9 @@
 package preset
 
-// redis_exporter: the lengths of the lists that it is told to check
-// (--check-keys), and what of the streams (--check-streams) no consumer group has
-// read yet. A stream's own length is not its backlog, for entries stay in it; it is
-// taken where there is no group, and never as a key beside that.
+// redis_exporter: the lengths of lists (--check-keys), and the stream entries that no consumer
+// group has read (--check-streams). The length of a stream is not its backlog, because entries
+// remain after they are read. It counts only for streams without a consumer group. A stream
+// that is also among the keys counts once.
 var redisUpstream = Upstream{
 	Path:     "/metrics",
 	Queued:   Query{PromQL: redisBacklog(redisLag)},

@@ -1,8 +1,7 @@
 package preset
 
-// The router of vLLM's production stack. It knows the requests that it has sent to
-// a server and holds none; the counter of those that come in counts without a
-// server, too.
+// The router of vLLM's production stack. It exports the requests that it has sent to servers,
+// and has no queue. Its counter of incoming requests also counts without a server.
 var vllmRouterUpstream = Upstream{
 	Path:           "/metrics",
 	InFlight:       Query{PromQL: perInstance(metric("vllm:num_requests_running"))},

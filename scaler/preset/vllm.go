@@ -1,12 +1,11 @@
 package preset
 
-// vLLM V1. Newer servers tell the waiting by reason; only those that wait for
-// capacity are a reason to grow (the deferred wait for an adapter, a transfer or
-// a grammar), while num_requests_waiting counts both.
+// vLLM V1. Newer servers export waiting requests by reason. Only requests that wait for
+// capacity need more replicas. Deferred requests wait for an adapter, a transfer or a
+// grammar. num_requests_waiting counts both.
 //
-// A server with several API processes exports no gauges before its first
-// request, and older ones of that kind export the cache usage once a process,
-// all but one of them stale at 0.
+// A server with several API processes exports no gauges before its first request. Older
+// versions then export the cache usage of each process, and all but one remain at 0.
 var vllm = Preset{
 	Port:   8000,
 	Path:   "/metrics",
