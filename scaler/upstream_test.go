@@ -167,7 +167,8 @@ func TestUpstreamPresetsReadWhatIsExported(t *testing.T) {
 				inBubble(t, true, func(t *testing.T, w *world) {
 					if want < 0 {
 						_, err := w.client.GetMetricSpec(t.Context(), ref(metadata))
-						require.ErrorContains(t, err, "upstreamCounts: \""+counts+"\"; "+name+" tells the other one only")
+						other := map[string]string{"queued": "inflight", "inflight": "queued"}[counts]
+						require.ErrorContains(t, err, "upstreamCounts: \""+counts+"\"; "+name+" reports only "+other+"; remove the key, or set an upstreamQuery")
 						return
 					}
 					w.network.add(apiServer, string(body))

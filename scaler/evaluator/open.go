@@ -92,7 +92,7 @@ func (e *Evaluator) answerable(t *trigger.Trigger) error {
 	without := func(key, value, lacks string) error {
 		return fmt.Errorf("%s: %q; this scaler runs without Kubernetes, and would not know %s", key, value, lacks)
 	}
-	switch key, value := t.Capacity.Said(); {
+	switch key, value := t.Capacity.Declared(); {
 	case t.Prometheus != nil:
 		return without("prometheusAddress", t.Prometheus.Address, "how many replicas there are")
 	case t.Follow != nil:

@@ -39,11 +39,11 @@ type upstream struct {
 // openUpstream returns nil if nothing is to be read and nothing can be reported.
 func openUpstream(s *sources, secrets *credentials.Source, wake func(time.Duration)) *upstream {
 	t := s.spec.Upstream
-	if s.spec.Load == nil || !t.Named() && s.opts.Reports == nil {
+	if s.spec.Load == nil || !t.HasAddress() && s.opts.Reports == nil {
 		return nil
 	}
 	u := &upstream{sources: s, window: metricsource.NewWindow(t.Want.Lookback()), wake: wake}
-	if !t.Named() {
+	if !t.HasAddress() {
 		return u
 	}
 	u.err = errors.New("not read yet")

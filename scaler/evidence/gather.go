@@ -91,7 +91,7 @@ func (g *gathering) pods(ctx context.Context, name string, q *metricsource.Query
 	if q == nil {
 		return decision.Reading{}
 	}
-	if remote, own := g.trigger.Prometheus.Own(q); own {
+	if remote, own := g.trigger.Prometheus.Remote(q); own {
 		return g.answered(ctx, name, remote, q)
 	}
 	w := g.observed.Pods.Window

@@ -41,8 +41,8 @@ func byTarget(all []metricsource.Status) map[string]metricsource.Status {
 // PodOf is the state of a pod of the workload. A terminating pod gets no more work.
 func PodOf(t *trigger.Trigger, p cluster.Pod, st metricsource.Status, now time.Time) decision.Pod {
 	out := Pod(t, p.Name, p.Ready && !p.Terminating, st, now)
-	_, load := t.Prometheus.Own(t.Load)
-	_, inFlight := t.Prometheus.Own(t.InFlight)
+	_, load := t.Prometheus.Remote(t.Load)
+	_, inFlight := t.Prometheus.Remote(t.InFlight)
 	if !out.Ready && out.State == decision.Answering && load && inFlight {
 		out.State = decision.Starting // the server answered, about no pod in particular
 	}

@@ -6,38 +6,39 @@ import (
 	"strconv"
 )
 
-// CapacityMode says what is made of the room that the cluster has for a workload.
+// CapacityMode says how the capacity of the cluster affects a decision.
 type CapacityMode string
 
 // The modes of gpuCapacity.
 const (
-	// CapacityAuto limits the answer where no node autoscaler may make room, or where
-	// it is known how much.
+	// CapacityAuto limits the replicas if no node autoscaler adds GPUs, or if its limit is
+	// known.
 	CapacityAuto CapacityMode = "auto"
-	// CapacityClamp limits it to what there is, and the headroom.
+	// CapacityClamp limits the replicas to the existing GPUs and the headroom.
 	CapacityClamp CapacityMode = "clamp"
-	// CapacityObserve says what there is, and changes nothing.
+	// CapacityObserve reports the capacity without a limit.
 	CapacityObserve CapacityMode = "observe"
-	// CapacityOff does not look.
+	// CapacityOff disables the capacity rule.
 	CapacityOff CapacityMode = "off"
 )
 
 var capacityModes = []CapacityMode{CapacityAuto, CapacityClamp, CapacityObserve, CapacityOff}
 
-// Capacity is what a trigger says of its replicas' GPUs.
+// Capacity holds the GPU settings of a trigger.
 type Capacity struct {
 	Mode CapacityMode
-	// Resource that the replicas hold; empty: what the pod template requests.
+	// Resource is the resource that a replica holds; empty: the one that the pod template
+	// requests.
 	Resource string
-	// PerReplica is how many a replica holds whose pods request none; 0: none.
+	// PerReplica is the number of devices of a replica whose pods request none; 0: none.
 	PerReplica int64
-	// Headroom is how many more a node autoscaler may add.
+	// Headroom is how many devices a node autoscaler may add.
 	Headroom int64
 }
 
-// Said is the first key by which a trigger asks for its GPUs to be counted, with its
-// value; empty where it leaves that to the defaults, or off.
-func (c Capacity) Said() (key, value string) {
+// Declared returns the first key that requires GPUs to be counted, with its value; empty if
+// the trigger sets none.
+func (c Capacity) Declared() (key, value string) {
 	switch {
 	case c.Mode == CapacityClamp || c.Mode == CapacityObserve:
 		return "gpuCapacity", string(c.Mode)
@@ -56,7 +57,7 @@ const (
 	maxHeadroom   = 1_000_000
 )
 
-// resourceName is what Kubernetes calls extended resources.
+// resourceName matches the names of extended resources.
 var resourceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
 
 func (p *parser) capacity() Capacity {
@@ -73,17 +74,17 @@ func (p *parser) capacity() Capacity {
 		}
 		c.Resource = text
 	}
-	p.whole("gpusPerReplica", &c.PerReplica, 1, maxPerReplica)
-	p.whole("gpuHeadroom", &c.Headroom, 0, maxHeadroom)
+	p.integer("gpusPerReplica", &c.PerReplica, 1, maxPerReplica)
+	p.integer("gpuHeadroom", &c.Headroom, 0, maxHeadroom)
 	for _, key := range []string{"gpuResource", "gpusPerReplica", "gpuHeadroom"} {
 		if p.values[key] != "" && c.Mode == CapacityOff {
-			p.failf(key, "means nothing beside gpuCapacity: off")
+			p.failf(key, "has no effect with gpuCapacity: off")
 		}
 	}
 	return c
 }
 
-func (p *parser) whole(key string, to *int64, low, high int64) {
+func (p *parser) integer(key string, to *int64, low, high int64) {
 	text, ok := p.values[key]
 	if !ok {
 		return

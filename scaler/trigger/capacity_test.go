@@ -36,5 +36,5 @@ func TestCapacity(t *testing.T) {
 		require.EqualError(t, err, tc.want)
 	}
 	_, err = of("gpuCapacity", "off", "gpuHeadroom", "3")
-	require.EqualError(t, err, "gpuHeadroom: means nothing beside gpuCapacity: off")
+	require.EqualError(t, err, "gpuHeadroom: has no effect with gpuCapacity: off")
 }

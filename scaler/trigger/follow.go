@@ -12,7 +12,8 @@ const (
 type Follow struct {
 	// Kind and Name of the leader, in the trigger's namespace; Kind may be empty.
 	Kind, Name string
-	// Ratio is how many replicas of the leader one of this workload serves, in whole thousandths.
+	// Ratio is how many replicas of the leader one replica of this workload serves, in whole
+	// thousandths.
 	Ratio float64
 }
 
@@ -23,13 +24,13 @@ func (f Follow) String() string {
 	return f.Kind + "/" + f.Name
 }
 
-// follow reads the leader; nil where there is none. Without a load of its own,
-// such a trigger is sized by its leader alone, and its target is the ratio.
+// follow parses the leader; nil without one. Without a load of its own the workload is sized
+// only by its leader, and the ratio is its target.
 func (p *parser) follow(t *Trigger) *Follow {
 	text, given := p.values["follow"]
 	if !given {
 		if p.values["ratio"] != "" {
-			p.failf("ratio", "means nothing without follow")
+			p.failf("ratio", "has no effect without follow")
 		}
 		return nil
 	}
@@ -37,31 +38,31 @@ func (p *parser) follow(t *Trigger) *Follow {
 	if kind, name, ok := strings.Cut(text, "/"); ok {
 		f.Kind, f.Name = kind, name
 		if kind == "" {
-			f.Name = "" // and so refused
+			f.Name = "" // fails the check of the name
 		}
 	}
 	if len(f.Name) > maxName || len(f.Kind) > maxName || !objectName.MatchString(f.Name) {
 		p.failf("follow", "%q; wanted: the name of a workload in the namespace, or kind/name", clip(text))
 	}
 	p.number("ratio", &f.Ratio, minRatio, maxRatio)
-	f.Ratio = wholeThousandths(f.Ratio)
-	if p.ownLoad() {
+	f.Ratio = roundToThousandths(f.Ratio)
+	if p.hasLoad() {
 		return f
 	}
-	for _, key := range leaderAlone {
+	for _, key := range loadKeys {
 		if p.values[key] != "" {
-			p.failf(key, "means nothing beside follow without a load of its own; wanted: an engine or a query as well")
+			p.failf(key, "has no effect with follow alone; wanted: an engine or a query too")
 		}
 	}
 	t.Target = f.Ratio
 	return f
 }
 
-// ownLoad reports whether the metadata say what the workload's own load is.
-func (p *parser) ownLoad() bool { return p.values["engine"] != "" || p.values["query"] != "" }
+// hasLoad reports whether the metadata define a load of the workload.
+func (p *parser) hasLoad() bool { return p.values["engine"] != "" || p.values["query"] != "" }
 
-// leaderAlone are the keys that mean nothing where a leader alone sizes the workload.
-var leaderAlone = []string{
+// loadKeys are the keys that have no effect if only a leader sizes the workload.
+var loadKeys = []string{
 	"target", "inflightQuery", "activation", "saturationQuery", "saturationTarget", "latencyQuery", "latencyTarget",
 	"port", "path", "scheme", "interval", "endpoints", "upstream", "upstreamEngine", "upstreamQuery", "upstreamCounts",
 	"prometheusAddress", "hold", "staleAfter",

@@ -9,48 +9,48 @@ import (
 // Key documents one key of the metadata.
 type Key struct {
 	Name    string
-	Default string // as a person would say it; empty where there is none
+	Default string // as text; empty if there is none
 	Doc     string
 }
 
-// Keys are all keys of the metadata, in the order of their documentation.
+// Keys lists all keys of the metadata, in the order of their documentation.
 var Keys = []Key{
-	{"engine", "", "the preset, one of the table of engines; required unless `query` or `follow` is given"},
+	{"engine", "", "the preset, one of the table of engines; required without `query` and `follow`"},
 	{"query", "the preset's", "the load: PromQL over this workload's samples; looks back at most 10 minutes"},
-	{"target", "the preset's", "the load that one replica should carry, from 0.001 to 1000000"},
-	{"inflightQuery", "the preset's, else `query`", "work in flight, waiting and running: PromQL"},
-	{"activation", "`0`", "active while the work in flight, or at zero replicas the demand upstream, is above it"},
-	{"saturationQuery", "the preset's", "PromQL, 0 to 1 per replica (without a label `pod`: their average)"},
-	{"saturationTarget", "the preset's", "a fleet does not shrink below what would be filled to this; given in the trigger, it also grows"},
-	{"latencyQuery", "", "PromQL in seconds; of several elements the largest counts"},
+	{"target", "the preset's", "the load per replica, from 0.001 to 1000000"},
+	{"inflightQuery", "the preset's, else `query`", "the work in flight, waiting and running: PromQL"},
+	{"activation", "`0`", "the workload is active while its work in flight, or at zero replicas the upstream demand, exceeds this"},
+	{"saturationQuery", "the preset's", "the saturation: PromQL, 0 to 1 per replica (without a label `pod`: their average)"},
+	{"saturationTarget", "the preset's", "the fleet does not shrink below the replicas that the saturation fills to this; set in the trigger, it also grows to that number"},
+	{"latencyQuery", "", "the latency in seconds: PromQL; the largest element applies"},
 	{"latencyTarget", "", "the objective: seconds (`0.5`) or a duration (`500ms`)"},
-	{"port", "the preset's", "where a pod serves its metrics"},
-	{"path", "the preset's, else `/metrics`", "where a pod serves its metrics"},
-	{"scheme", "`http`", "`http` or `https` (the certificate of a pod is not verified, as the kubelet's probes do not)"},
-	{"interval", "`1s`; `5s` with `prometheusAddress`", "between two readings of a pod, or two rounds of queries, from 100ms to 1m"},
-	{"endpoints", "", "`host:port,…`, read instead of the workload's pods; needs no Kubernetes"},
-	{"upstream", "", "where demand shows before it reaches a pod, and so at zero replicas: `service/NAME:PORT[/PATH]` of the namespace (every endpoint, over http; the Service's port by name or number, else the pods' own), or URLs separated by commas"},
-	{"upstreamEngine", "`demand`", "what is read there, or reported (README, Pushing demand): `demand` (`demand_queued_requests`, `demand_inflight_requests`, `demand_requests_total`), `dynamo`, `envoy`, `epp`, `litellm`, `redis` or `vllm-router`"},
-	{"upstreamQuery", "the engine's", "the demand there: PromQL over the upstream's samples alone (`job=\"upstream\"`)"},
-	{"upstreamCounts", "the engine's, else `queued`", "`queued`: work not yet handed to a pod, and added to the pods' load; `inflight`: work that pods have too, and only what exceeds theirs is added"},
-	{"prometheusAddress", "", "the URL of a Prometheus, Thanos, Mimir or VictoriaMetrics, which answers the queries in place of readings of the pods: an engine's, narrowed to the pods of this workload (labels `namespace` and `pod`), or your own as they stand, which may wake the workload from zero; needs Kubernetes"},
-	{"authSecret", "", "a Secret of the namespace for the upstream and Prometheus: `bearerToken` (or `token`), `username` and `password`, `tls.crt` and `tls.key`, and `header.NAME` for further headers; its annotation `inference-scaler/allow-host` names the hosts that it may be used towards"},
-	{"caSecret", "", "a Secret of the namespace, with the same annotation: the `ca.crt` by which their certificates are verified"},
-	{"follow", "", "the leader, `[kind/]name` of a workload in the namespace: its replicas size this one, at the same instant; beside a `query` or an `engine` the larger answer wins"},
-	{"ratio", "`1`", "how many replicas of the leader one of this workload serves, from 0.001 to 10000"},
-	{"gpuCapacity", "`auto`", "`clamp`: no more replicas than the GPUs have room for; `auto`: so too, where no node autoscaler may add any, or as many as it may; `observe`: say what there is room for; `off`"},
+	{"port", "the preset's", "the port of a pod's metrics"},
+	{"path", "the preset's, else `/metrics`", "the path of a pod's metrics"},
+	{"scheme", "`http`", "`http` or `https` (the certificates of pods are not verified, as in the kubelet's probes)"},
+	{"interval", "`1s`; `5s` with `prometheusAddress`", "the time between two readings of a pod, or two rounds of queries, from 100ms to 1m"},
+	{"endpoints", "", "`host:port,…`, read instead of the workload's pods; works without Kubernetes"},
+	{"upstream", "", "the source of demand that has not reached a pod, and so of demand at zero replicas: `service/NAME:PORT[/PATH]` in the namespace (every endpoint, over http; the Service's port by name or number, or a port of its pods), or URLs separated by commas"},
+	{"upstreamEngine", "`demand`", "the preset of the upstream or of pushed demand (README, Pushing demand): `demand` (`demand_queued_requests`, `demand_inflight_requests`, `demand_requests_total`), `dynamo`, `envoy`, `epp`, `litellm`, `redis` or `vllm-router`"},
+	{"upstreamQuery", "the engine's", "the upstream demand: PromQL over the upstream's samples only (`job=\"upstream\"`)"},
+	{"upstreamCounts", "the engine's, else `queued`", "`queued`: the demand is work that waits for a pod, and is added to the pods' load; `inflight`: it includes work on pods, and only its excess over the pods' own work is added"},
+	{"prometheusAddress", "", "the URL of a Prometheus, Thanos, Mimir or VictoriaMetrics that answers the queries instead of the pods; an engine's queries are narrowed to the pods of this workload (labels `namespace` and `pod`); your own are sent unchanged, and may activate the workload at zero; needs Kubernetes"},
+	{"authSecret", "", "a Secret in the namespace for the upstream and Prometheus: `bearerToken` (or `token`), `username` and `password`, `tls.crt` and `tls.key`, and `header.NAME` for other headers; its annotation `inference-scaler/allow-host` lists the hosts that may receive it"},
+	{"caSecret", "", "a Secret in the namespace, with the same annotation: its `ca.crt` verifies their certificates"},
+	{"follow", "", "the leader, `[kind/]name` of a workload in the namespace: its replicas size this workload, without delay; with a `query` or an `engine` the larger result applies"},
+	{"ratio", "`1`", "how many replicas of the leader one replica of this workload serves, from 0.001 to 10000"},
+	{"gpuCapacity", "`auto`", "`clamp`: at most the replicas that fit on the GPUs; `auto`: the same, if no node autoscaler adds GPUs or its limit is known; `observe`: only report the capacity; `off`"},
 	{"gpuResource", "the pod template's", "the resource that a replica holds, such as `nvidia.com/gpu`, `amd.com/gpu` or `nvidia.com/mig-1g.10gb`"},
-	{"gpusPerReplica", "the pod template's", "how many a replica holds whose pods request none: room that is taken from workloads of the same namespace alone"},
-	{"gpuHeadroom", "`0`", "how many GPUs a node autoscaler may still add for this workload, where it does not say so itself"},
-	{"hold", "`20s`", "for how long the largest answer stands, so that no burst between two syncs of the HPA is missed"},
-	{"staleAfter", "5 × `interval`, at least `5s`", "how long after its last answer a pod is unknown"},
+	{"gpusPerReplica", "the pod template's", "the GPUs of a replica whose pods request none; only workloads of the same namespace count them as used"},
+	{"gpuHeadroom", "`0`", "how many GPUs a node autoscaler may add for this workload, if its own limits do not show it"},
+	{"hold", "`20s`", "how long the largest value is kept, so that the HPA does not miss a burst between two syncs"},
+	{"staleAfter", "5 × `interval`, at least `5s`", "how long after its last response a pod becomes unknown"},
 }
 
-// kedaKeys are KEDA's own keys of an external trigger. KEDA passes them on with the
-// others; the scaler ignores them.
+// kedaKeys are KEDA's own keys of an external trigger. KEDA passes them on, and the scaler
+// ignores them.
 var kedaKeys = []string{"scalerAddress", "enableTLS", "unsafeSsl", "tlsCertFile"}
 
-// envSuffix ends the names of keys whose values KEDA looks up in the environment of the
+// envSuffix is the suffix of keys whose values KEDA reads from the environment of the
 // workload's pods.
 const envSuffix = "FromEnv"
 
@@ -62,7 +62,7 @@ func find(name string) (Key, bool) {
 	return Keys[i], true
 }
 
-// suggest names the key that an unknown one was probably meant to be.
+// suggest returns the key that an unknown name probably means.
 func suggest(name string) string {
 	best, least := "", max(2, len(name)/3)
 	for _, k := range Keys {
@@ -76,7 +76,7 @@ func suggest(name string) string {
 	return fmt.Sprintf("; did you mean %q?", best)
 }
 
-// distance is the number of single-letter edits between a and b.
+// distance is the Levenshtein distance of a and b.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

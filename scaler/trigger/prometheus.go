@@ -9,21 +9,19 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
-// Prometheus is a server that answers the trigger's queries in place of readings of the
-// pods.
+// Prometheus is a server that answers the trigger's queries instead of the pods.
 type Prometheus struct {
-	// Address is the URL that the API's own path is appended to.
+	// Address is the base URL, without the path of the API.
 	Address string
-	// Queries are those given in the trigger. The server answers them as they are: they
-	// may be about anything, and not the workload's pods alone.
+	// Queries are the trigger's own queries. They are sent unchanged, and may read any series.
 	Queries []metricsource.RemoteQuery
-	// own are the local queries that select the results of Queries.
+	// own maps the local queries that select the results of Queries.
 	own map[*metricsource.Query]metricsource.RemoteQuery
 }
 
-// Own returns the remote query whose result q selects; false if q is about the
-// workload's pods. It is safe on nil.
-func (p *Prometheus) Own(q *metricsource.Query) (metricsource.RemoteQuery, bool) {
+// Remote returns the remote query whose result q selects; false if q reads the samples of
+// the workload's pods. It is safe on nil.
+func (p *Prometheus) Remote(q *metricsource.Query) (metricsource.RemoteQuery, bool) {
 	if p == nil || q == nil {
 		return metricsource.RemoteQuery{}, false
 	}
@@ -31,7 +29,7 @@ func (p *Prometheus) Own(q *metricsource.Query) (metricsource.RemoteQuery, bool)
 	return remote, ok
 }
 
-// add adds a query of the trigger, and returns the local query that selects its result.
+// add adds a remote query, and returns the local query that selects its result.
 func (p *Prometheus) add(name, text string) (*metricsource.Query, error) {
 	if _, err := metricsource.ParseRemoteQuery(text); err != nil {
 		return nil, err
@@ -46,7 +44,7 @@ func (p *Prometheus) add(name, text string) (*metricsource.Query, error) {
 	return local, nil
 }
 
-// prometheus reads the keys of the Prometheus server; nil where there is none.
+// prometheus parses the address of the server; nil without one.
 func (p *parser) prometheus() *Prometheus {
 	text, given := p.values["prometheusAddress"]
 	if !given {
@@ -54,20 +52,20 @@ func (p *parser) prometheus() *Prometheus {
 	}
 	for _, key := range []string{"endpoints", "port", "path", "scheme"} {
 		if p.values[key] != "" {
-			p.failf(key, "has no effect with prometheusAddress, where pods are not read")
+			p.failf(key, "has no effect with prometheusAddress, because pods are not read")
 		}
 	}
 	u, err := url.Parse(text)
 	switch {
 	case err == nil && u.User != nil:
-		p.failf("prometheusAddress", "a URL with a user or a password; wanted: one without, and an authSecret") // and not repeated
+		p.failf("prometheusAddress", "a URL with a user or a password; wanted: one without, and an authSecret") // the text must not repeat the password
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" || len(text) > maxPath:
 		p.failf("prometheusAddress", "%q; wanted: a URL such as http://prometheus.monitoring.svc:9090, without a query string", clip(text))
 	}
 	return &Prometheus{Address: text, own: map[*metricsource.Query]metricsource.RemoteQuery{}}
 }
 
-// secrets reads the names of the Secrets, which are for what is read by address.
+// secrets parses the names of the Secrets for the upstream and Prometheus.
 func (p *parser) secrets(t *Trigger) {
 	for key, to := range map[string]*string{"authSecret": &t.AuthSecret, "caSecret": &t.CASecret} {
 		name, given := p.values[key]
@@ -77,7 +75,7 @@ func (p *parser) secrets(t *Trigger) {
 			p.failf(key, "%q; wanted: the name of a Secret in the namespace", clip(name))
 		case p.values["upstream"] == "" && p.values["prometheusAddress"] == "":
 			p.failf(key, "has no effect without an upstream or a prometheusAddress")
-		case key == "caSecret" && p.allPlain():
+		case key == "caSecret" && p.noTLS():
 			p.failf(key, "has no effect without an upstream or a prometheusAddress that is https")
 		default:
 			*to = name
@@ -85,9 +83,9 @@ func (p *parser) secrets(t *Trigger) {
 	}
 }
 
-// allPlain reports whether nothing that is read by address has a certificate. A Service's
-// endpoints are read by http; what is no address has a fault of its own.
-func (p *parser) allPlain() bool {
+// noTLS reports whether neither the upstream nor Prometheus is read over TLS. The endpoints
+// of a Service are read over http. An invalid address is a fault of its own.
+func (p *parser) noTLS() bool {
 	addresses := append(strings.Split(p.values["upstream"], ","), p.values["prometheusAddress"])
 	return !slices.ContainsFunc(addresses, func(address string) bool {
 		address = strings.ToLower(strings.TrimSpace(address))
@@ -95,5 +93,5 @@ func (p *parser) allPlain() bool {
 	})
 }
 
-// objectName is what Kubernetes calls objects.
+// objectName matches the names of Kubernetes objects.
 var objectName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`)

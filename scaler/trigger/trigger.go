@@ -12,86 +12,86 @@ import (
 	"github.com/inference-scaler/inference-scaler/scaler/preset"
 )
 
-// Trigger is what a trigger's metadata ask for, checked and with the defaults of
-// its engine filled in. It is immutable.
+// Trigger is the validated metadata of a trigger, with the defaults of its engine. It is
+// immutable.
 type Trigger struct {
-	// Engine is the preset's name, empty for a trigger of queries alone.
+	// Engine is the name of the preset; empty without one.
 	Engine string
-	// MetricName is what the trigger's metric is called in the HPA (after KEDA's index).
+	// MetricName is the name of the metric in the HPA, after KEDA's index.
 	MetricName string
 
-	// Load sizes the workload, nil where its leader alone does: Target is what one replica should carry of it, in
-	// its own unit and in whole thousandths.
+	// Load sizes the workload; nil if only its leader does. Target is the load per replica,
+	// in whole thousandths.
 	Load   *metricsource.Query
 	Target float64
-	// InFlight is all work waiting or running, nil where nothing tells. The
-	// workload is active while it is above Activation.
+	// InFlight is all work, waiting and running; nil if nothing reports it. The workload is
+	// active while it exceeds Activation.
 	InFlight   *metricsource.Query
 	Activation float64
-	// Saturation is how full each replica is, from 0 to 1, nil where nothing
-	// tells. It keeps a fleet from shrinking below what would be filled to
-	// SaturationTarget; with SaturationAdds it makes the fleet grow, too.
+	// Saturation is 0 to 1 per replica; nil if nothing reports it. The fleet does not shrink
+	// below the replicas that it fills to SaturationTarget. With SaturationAdds the fleet
+	// also grows to that number.
 	Saturation       *metricsource.Query
 	SaturationTarget float64
 	SaturationAdds   bool
-	// Latency in seconds, and its objective; nil without one.
+	// Latency is in seconds; nil without an objective.
 	Latency         *metricsource.Query
 	LatencyTarget   time.Duration
-	LatencyLookback time.Duration // over which the latency is measured
+	LatencyLookback time.Duration // window of the latency query
 
-	// Port, Path and Scheme are where a pod serves its metrics; Endpoints
-	// (host:port) are read instead of the workload's pods.
+	// Port, Path and Scheme locate the metrics of a pod. Endpoints (host:port) replace the
+	// workload's pods.
 	Port      int
 	Path      string
 	Scheme    string
 	Endpoints []string
 
-	// Prometheus answers the queries; nil where they are answered from what is read of the pods.
+	// Prometheus answers the queries; nil if the pods' own samples do.
 	Prometheus *Prometheus
 
-	// Follow is the leader; nil where there is none.
+	// Follow is the leader; nil without one.
 	Follow *Follow
 
-	// Capacity is what it says of its replicas' GPUs.
+	// Capacity holds the GPU settings.
 	Capacity Capacity
 
-	// Upstream is never nil; it may name nothing to read.
+	// Upstream is never nil. It may have no address.
 	Upstream *Upstream
 
-	// AuthSecret and CASecret name Secrets of the namespace, for Prometheus and the
-	// upstream; empty for none.
+	// AuthSecret and CASecret name Secrets in the namespace, for Prometheus and the upstream;
+	// empty without one.
 	AuthSecret, CASecret string
 
-	// Interval between two readings of a target.
+	// Interval is the time between two readings of a target.
 	Interval time.Duration
-	// Hold is for how long the largest answer stands.
+	// Hold is how long the largest value is kept.
 	Hold time.Duration
-	// StaleAfter is how long after its last answer a target is unknown.
+	// StaleAfter is how long after its last response a target becomes unknown.
 	StaleAfter time.Duration
 
 	// Want is what all the queries want of a target.
 	Want *metricsource.Want
 }
 
-// Limits of a trigger's metadata as a whole.
+// Limits of the metadata of a trigger.
 const (
 	maxKeys  = 64
 	maxBytes = 32 << 10
 )
 
-// Fault is what is wrong with one key of the metadata. Its text names the key.
+// Fault is an error in one key of the metadata. Its text names the key.
 type Fault struct {
-	// Key is as it was given, or the key that is missing; empty where it is the metadata as a whole.
+	// Key is the key as given, or the missing key; empty for the metadata as a whole.
 	Key string
 	err error
 }
 
 func (f *Fault) Error() string { return f.err.Error() }
 
-// Unwrap returns what the key's value was refused for.
+// Unwrap returns the cause.
 func (f *Fault) Unwrap() error { return f.err }
 
-// Faults are all that is wrong with a trigger's metadata, a line each.
+// Faults holds all errors in the metadata of a trigger, one per line of its text.
 type Faults []*Fault
 
 func (f Faults) Error() string {
@@ -102,15 +102,15 @@ func (f Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Parse reads a trigger's metadata, as KEDA passes them or as a ScaledObject
-// holds them. The error is Faults.
+// Parse parses the metadata of a trigger, from KEDA or from a ScaledObject. The error is of
+// type Faults.
 func Parse(metadata map[string]string) (*Trigger, error) {
-	if err := bounded(metadata); err != nil {
+	if err := checkSize(metadata); err != nil {
 		return nil, Faults{{err: err}}
 	}
 	p := &parser{values: map[string]string{}}
 	for _, name := range slices.Sorted(maps.Keys(metadata)) {
-		p.take(name, metadata[name])
+		p.read(name, metadata[name])
 	}
 	t := p.trigger()
 	if len(p.faults) > 0 {
@@ -119,7 +119,7 @@ func Parse(metadata map[string]string) (*Trigger, error) {
 	return t, nil
 }
 
-func bounded(metadata map[string]string) error {
+func checkSize(metadata map[string]string) error {
 	size := 0
 	for k, v := range metadata {
 		size += len(k) + len(v)
@@ -130,7 +130,7 @@ func bounded(metadata map[string]string) error {
 	return nil
 }
 
-// parser collects the values of known keys, and all that is wrong.
+// parser collects the values of known keys, and all faults.
 type parser struct {
 	values map[string]string
 	faults Faults
@@ -140,8 +140,8 @@ func (p *parser) failf(key, format string, args ...any) {
 	p.faults = append(p.faults, &Fault{key, fmt.Errorf(key+": "+format, args...)})
 }
 
-// take records one entry of the metadata.
-func (p *parser) take(name, value string) {
+// read checks the key of one entry, and stores its value.
+func (p *parser) read(name, value string) {
 	if slices.Contains(kedaKeys, name) {
 		return
 	}
@@ -161,7 +161,7 @@ func (p *parser) take(name, value string) {
 	p.values[name] = value
 }
 
-// trigger builds the Trigger of the values; what is wrong is in p.faults.
+// trigger builds the Trigger of the values. Errors are added to p.faults.
 func (p *parser) trigger() *Trigger {
 	base := p.preset()
 	t := &Trigger{
@@ -175,16 +175,16 @@ func (p *parser) trigger() *Trigger {
 	t.Prometheus = p.prometheus()
 	p.queries(t, base)
 	p.targets(t)
-	p.places(t)
+	p.addresses(t)
 	p.times(t)
 	t.Upstream = p.upstream()
 	p.secrets(t)
 	t.Follow = p.follow(t)
 	t.Capacity = p.capacity()
-	p.want(t, base)
+	p.selection(t, base)
 	t.MetricName = t.Engine
 	switch {
-	case !p.sized():
+	case !p.needsLoad():
 		t.MetricName = "follow"
 	case t.MetricName == "":
 		t.MetricName = "query"
@@ -195,7 +195,7 @@ func (p *parser) trigger() *Trigger {
 func (p *parser) preset() preset.Preset {
 	engine, given := p.values["engine"]
 	if !given {
-		if p.values["query"] == "" && p.sized() {
+		if p.values["query"] == "" && p.needsLoad() {
 			p.failf("engine", "missing; wanted: one of %s, or a query", strings.Join(preset.Names(), ", "))
 		}
 		return preset.Preset{Path: "/metrics"}
@@ -207,7 +207,7 @@ func (p *parser) preset() preset.Preset {
 	return base
 }
 
-// queries reads the four queries: the trigger's own, else the preset's.
+// queries parses the four queries: those of the trigger, or else those of the preset.
 func (p *parser) queries(t *Trigger, base preset.Preset) {
 	t.Load = p.query(t, "query", base.Load)
 	t.InFlight = p.query(t, "inflightQuery", base.InFlight)
@@ -230,7 +230,7 @@ func (p *parser) query(t *Trigger, key string, base preset.Query) *metricsource.
 	case given:
 		q, err = metricsource.ParseQuery(own)
 	case base.PromQL != "":
-		q, err = ofPreset(base.PromQL, base.Needs...)
+		q, err = presetQuery(base.PromQL, base.Needs...)
 	}
 	if err != nil {
 		p.failf(key, "%w", err)
@@ -239,30 +239,30 @@ func (p *parser) query(t *Trigger, key string, base preset.Query) *metricsource.
 	return q
 }
 
-// ofPresets are the presets' queries that were parsed, by their text: the triggers of an
-// engine share them, as their expressions take more memory than all else of a trigger.
-var ofPresets = struct {
+// presetQueries caches the parsed queries of presets by their text. Triggers share them,
+// because a parsed expression needs more memory than the rest of a trigger.
+var presetQueries = struct {
 	sync.Mutex
 	parsed map[string]*metricsource.Query
 }{parsed: map[string]*metricsource.Query{}}
 
-func ofPreset(text string, needs ...string) (*metricsource.Query, error) {
+func presetQuery(text string, needs ...string) (*metricsource.Query, error) {
 	key := strings.Join(append([]string{text}, needs...), "\x00")
-	ofPresets.Lock()
-	defer ofPresets.Unlock()
-	if q := ofPresets.parsed[key]; q != nil {
+	presetQueries.Lock()
+	defer presetQueries.Unlock()
+	if q := presetQueries.parsed[key]; q != nil {
 		return q, nil
 	}
 	q, err := metricsource.ParseQuery(text, needs...)
 	if err == nil {
-		ofPresets.parsed[key] = q
+		presetQueries.parsed[key] = q
 	}
 	return q, err
 }
 
-// lookback is how far back a query reads, here or at a Prometheus.
+// lookback returns how far back a query reads, local or remote.
 func lookback(t *Trigger, q *metricsource.Query) time.Duration {
-	if remote, own := t.Prometheus.Own(q); own {
+	if remote, own := t.Prometheus.Remote(q); own {
 		if parsed, err := metricsource.ParseRemoteQuery(remote.Query); err == nil {
 			return parsed.Lookback()
 		}
@@ -270,27 +270,27 @@ func lookback(t *Trigger, q *metricsource.Query) time.Duration {
 	return q.Lookback()
 }
 
-// want joins what the queries want of a target. Without the load and the work in
-// flight there is no answer; the others may be missing. What a Prometheus answers as it
-// is, is wanted of no target.
-func (p *parser) want(t *Trigger, base preset.Preset) {
+// selection merges the series that the queries read from a target. The series of the load
+// and of the work in flight are required; the others are optional. Remote queries read
+// nothing from a target.
+func (p *parser) selection(t *Trigger, base preset.Preset) {
 	if len(p.faults) > 0 {
 		return
 	}
 	var needed, optional []*metricsource.Query
 	for _, q := range []*metricsource.Query{t.Load, t.InFlight} {
-		if _, own := t.Prometheus.Own(q); q != nil && !own {
+		if _, own := t.Prometheus.Remote(q); q != nil && !own {
 			needed = append(needed, q)
 		}
 	}
 	for _, q := range []*metricsource.Query{t.Saturation, t.Latency} {
-		if _, own := t.Prometheus.Own(q); q != nil && !own {
+		if _, own := t.Prometheus.Remote(q); q != nil && !own {
 			optional = append(optional, q)
 		}
 	}
 	idle := metricsource.Idle{Prefixes: base.Prefixes}
 	if base.Served != "" {
-		served, err := ofPreset(base.Served)
+		served, err := presetQuery(base.Served)
 		if err != nil {
 			p.failf("engine", "%w", err)
 			return

@@ -11,7 +11,7 @@ import (
 	"github.com/inference-scaler/inference-scaler/scaler/preset"
 )
 
-func TestParseFillsInThePreset(t *testing.T) {
+func TestParseUsesTheDefaultsOfThePreset(t *testing.T) {
 	tr, err := Parse(map[string]string{"scalerAddress": "x:9090", "enableTLS": "true", "engine": "vllm"})
 	require.NoError(t, err)
 	require.Equal(t, "vllm", tr.MetricName)
@@ -23,7 +23,7 @@ func TestParseFillsInThePreset(t *testing.T) {
 	require.Equal(t, 20*time.Second, tr.Hold)
 	require.Equal(t, 5*time.Second, tr.StaleAfter)
 	require.Equal(t, 0.8, tr.SaturationTarget)
-	require.False(t, tr.SaturationAdds, "a preset's saturation only brakes")
+	require.False(t, tr.SaturationAdds, "a preset's saturation does not make the fleet grow")
 	require.NotNil(t, tr.InFlight)
 	require.Nil(t, tr.Latency)
 }
@@ -33,7 +33,7 @@ func TestParseEveryPreset(t *testing.T) {
 		metadata := map[string]string{"engine": engine, "port": "9000"}
 		if p, _ := preset.Lookup(engine); p.Target == 0 {
 			_, err := Parse(metadata)
-			require.EqualError(t, err, "target: missing; wanted: the load that one replica should carry, a number from 0.001 to 1000000", engine)
+			require.EqualError(t, err, "target: missing; wanted: the load per replica, a number from 0.001 to 1000000", engine)
 			metadata["target"] = "5"
 		}
 		_, err := Parse(metadata)
@@ -121,36 +121,36 @@ func TestParseRefuses(t *testing.T) {
 		{base("upstream", "api:80"), `upstream: "api:80"; wanted:`},
 		{base("upstream", "file:///etc/passwd"), `upstream: "file:///etc/passwd"; wanted:`},
 		{base("upstream", "http://user:pw@api/"), `upstream: a URL with a user or a password; wanted: one without`},
-		{base("upstream", "http://a/m,http://a/m"), `upstream: "http://a/m" stands there twice`},
+		{base("upstream", "http://a/m,http://a/m"), `upstream: "http://a/m" is listed twice`},
 		{base("upstream", "service/api:80", "upstreamEngine", "nginx"), `upstreamEngine: "nginx" is not known; wanted: one of demand, dynamo, envoy, epp, litellm, redis, vllm-router, or an upstreamQuery instead`},
 		{base("upstream", "service/api:80", "upstreamCounts", "all"), `upstreamCounts: "all"; wanted: queued or inflight`},
-		{base("upstream", "service/api:80", "upstreamEngine", "epp", "upstreamCounts", "inflight"), `upstreamCounts: "inflight"; epp tells the other one only`},
+		{base("upstream", "service/api:80", "upstreamEngine", "epp", "upstreamCounts", "inflight"), `upstreamCounts: "inflight"; epp reports only queued; remove the key, or set an upstreamQuery`},
 		{base("upstream", "service/api:80", "upstreamQuery", "sum("), `upstreamQuery: "sum(" is not PromQL`},
 		{base("scheme", "ftp"), `scheme: "ftp"; wanted: http or https`},
 		{base("endpoints", "a"), `endpoints: "a"; wanted: host:port, separated by commas`},
 		{base("endpoints", "a:1,,b:2"), `endpoints: ""; wanted:`},
-		{base("endpoints", "a:1,a:1"), `endpoints: "a:1" stands there twice`},
+		{base("endpoints", "a:1,a:1"), `endpoints: "a:1" is listed twice`},
 		{base("endpoints", "u@a:1"), `endpoints: "u@a:1"; wanted:`},
 		{base("endpoints", "a/b:1"), `endpoints: "a/b:1"; wanted:`},
-		{base("endpoints", "a:1", "port", "5"), `port: means nothing beside endpoints, which name their ports`},
-		{base("endpoints", strings.Repeat("a:1,", 300)+"b:1"), `endpoints: 301 of them; at most 256`},
+		{base("endpoints", "a:1", "port", "5"), `port: has no effect with endpoints, which include their ports`},
+		{base("endpoints", strings.Repeat("a:1,", 300)+"b:1"), `endpoints: 301 endpoints; at most 256`},
 		{base("query", "sum("), `query: "sum(" is not PromQL`},
 		{base("query", "rate(x[1h])"), `query: "rate(x[1h])" looks back 1h0m0s; at most 10m0s`},
 		{base("saturationTarget", "2"), `saturationTarget: "2"; wanted: a number from 0.001 to 1`},
-		{map[string]string{"engine": "lightning-asr", "saturationTarget": "0.5"}, `saturationTarget: means nothing here`},
-		{map[string]string{"engine": "lightning-asr", "saturationQuery": "x"}, `saturationTarget: missing; wanted beside a saturationQuery`},
-		{base("latencyQuery", "x"), `latencyTarget: missing; wanted beside a latencyQuery`},
-		{base("latencyTarget", "1"), `latencyTarget: means nothing without a latencyQuery`},
+		{map[string]string{"engine": "lightning-asr", "saturationTarget": "0.5"}, `saturationTarget: has no effect without a saturation; wanted: a saturationQuery`},
+		{map[string]string{"engine": "lightning-asr", "saturationQuery": "x"}, `saturationTarget: missing; wanted with a saturationQuery`},
+		{base("latencyQuery", "x"), `latencyTarget: missing; wanted with a latencyQuery`},
+		{base("latencyTarget", "1"), `latencyTarget: has no effect without a latencyQuery`},
 		{base("latencyQuery", "x", "latencyTarget", "0"), `latencyTarget: "0"; wanted: seconds (0.5), or a duration (500ms)`},
 		{base("latencyQuery", "x", "latencyTarget", "-1e300"), `latencyTarget: "-1e300"; wanted:`},
-		{map[string]string{"engine": "queue-depth"}, `port: missing; wanted: the port that the pods serve their metrics at, or endpoints`},
-		{map[string]string{"query": "x", "port": "1"}, `target: missing; wanted: the load that one replica should carry`},
+		{map[string]string{"engine": "queue-depth"}, `port: missing; wanted: the port of the pods' metrics, or endpoints`},
+		{map[string]string{"query": "x", "port": "1"}, `target: missing; wanted: the load per replica`},
 		{base("query", strings.Repeat("x", 40<<10)), `metadata of 2 keys and`},
 		{base(strings.Repeat("k", 500), "v"), `unknown key "kkkk`},
 	} {
 		_, err := Parse(tc.metadata)
 		require.ErrorContains(t, err, tc.want)
-		require.Less(t, len(err.Error()), 9000, "an error does not repeat all of its input")
+		require.Less(t, len(err.Error()), 9000, "errors shorten long input")
 	}
 }
 
@@ -199,8 +199,8 @@ func TestParseUpstream(t *testing.T) {
 		require.NoError(t, err)
 		return tr.Upstream
 	}
-	require.False(t, parse().Named())
-	require.NotNil(t, parse("upstreamQuery", "sum(mine)").Demand, "of what is reported")
+	require.False(t, parse().HasAddress())
+	require.NotNil(t, parse("upstreamQuery", "sum(mine)").Demand, "a query over pushed demand")
 
 	u := parse("upstream", "service/api-server:http/stats?format=prometheus")
 	require.Equal(t, ServicePort{"api-server", "http"}, u.Service)
@@ -212,11 +212,11 @@ func TestParseUpstream(t *testing.T) {
 	require.Equal(t, "/stats/prometheus", u.Path)
 	u = parse("upstream", "https://a.example, http://b:81/m", "upstreamEngine", "litellm")
 	require.Equal(t, []string{"https://a.example/metrics", "http://b:81/m"}, u.URLs)
-	require.True(t, u.InFlight, "all that LiteLLM tells")
+	require.True(t, u.InFlight, "LiteLLM reports only work in flight")
 	require.Nil(t, u.Arrivals)
 	u = parse("upstream", "service/api:80", "upstreamQuery", "sum(mine)")
 	require.False(t, u.InFlight)
-	require.Nil(t, u.Arrivals, "a query of one's own is all there is to read")
+	require.Nil(t, u.Arrivals, "an upstreamQuery replaces the preset's counter")
 	require.True(t, parse("upstream", "service/api:80", "upstreamQuery", "sum(mine)", "upstreamCounts", "inflight").InFlight)
 	for _, name := range preset.UpstreamNames() {
 		require.NotNil(t, parse("upstream", "service/api:80", "upstreamEngine", name).Want, name)
@@ -234,7 +234,7 @@ func TestPrometheus(t *testing.T) {
 		return tr
 	}
 	own := func(tr *Trigger, q *metricsource.Query) string {
-		remote, _ := tr.Prometheus.Own(q)
+		remote, _ := tr.Prometheus.Remote(q)
 		return remote.Name
 	}
 	tr := parse("engine", "vllm")
@@ -242,7 +242,7 @@ func TestPrometheus(t *testing.T) {
 	require.Equal(t, 5*time.Second, tr.Interval)
 	require.Equal(t, 25*time.Second, tr.StaleAfter)
 	for _, q := range []*metricsource.Query{tr.Load, tr.InFlight, tr.Saturation} {
-		require.Empty(t, own(tr, q), "an engine's queries are asked of the pods")
+		require.Empty(t, own(tr, q), "an engine's queries are local")
 	}
 	tr = parse("engine", "vllm", "latencyQuery", "max(lat)", "latencyTarget", "1", "interval", "1s")
 	require.Empty(t, own(tr, tr.Load))
@@ -283,12 +283,12 @@ func TestPrometheusRefuses(t *testing.T) {
 	_, err := Parse(map[string]string{"engine": "vllm", "authSecret": "token"})
 	require.EqualError(t, err, "authSecret: has no effect without an upstream or a prometheusAddress")
 	_, err = Parse(map[string]string{"engine": "vllm", "upstream": "service/api:http", "caSecret": "ca"})
-	require.EqualError(t, err, "caSecret: has no effect without an upstream or a prometheusAddress that is https", "a Service is read by http")
+	require.EqualError(t, err, "caSecret: has no effect without an upstream or a prometheusAddress that is https", "a Service is read over http")
 	_, err = Parse(map[string]string{"engine": "vllm", "upstream": "http://a/,https://b/", "caSecret": "ca"})
 	require.NoError(t, err)
 	_, err = Parse(map[string]string{"engine": "vllm", "prometheusAddress": "prometheus", "caSecret": "ca"})
 	require.ErrorContains(t, err, "prometheusAddress")
-	require.NotContains(t, err.Error(), "caSecret", "what it is towards is not known")
+	require.NotContains(t, err.Error(), "caSecret", "whether it has an effect depends on the invalid address")
 	_, err = Parse(map[string]string{"prometheusAddress": "http://a", "query": "sum("})
 	require.ErrorContains(t, err, "target: missing")
 	require.Equal(t, 1, strings.Count(err.Error(), "is not PromQL"))
@@ -310,14 +310,14 @@ func TestFollow(t *testing.T) {
 		metadata map[string]string
 		want     string
 	}{
-		{map[string]string{"engine": "vllm", "ratio": "2"}, "ratio: means nothing without follow"},
+		{map[string]string{"engine": "vllm", "ratio": "2"}, "ratio: has no effect without follow"},
 		{map[string]string{"follow": "asr", "ratio": "0"}, `ratio: "0"; wanted: a number from 0.001 to 10000`},
 		{map[string]string{"follow": "asr", "ratio": "2:1"}, `ratio: "2:1"; wanted:`},
 		{map[string]string{"follow": "a/b/c"}, `follow: "a/b/c"; wanted: the name of a workload in the namespace, or kind/name`},
 		{map[string]string{"follow": "/asr"}, `follow: "/asr"; wanted:`},
 		{map[string]string{"follow": "ASR"}, `follow: "ASR"; wanted:`},
-		{map[string]string{"follow": "asr", "target": "5"}, "target: means nothing beside follow without a load of its own; wanted: an engine or a query as well"},
-		{map[string]string{"follow": "asr", "upstream": "service/a:80"}, "upstream: means nothing beside follow"},
+		{map[string]string{"follow": "asr", "target": "5"}, "target: has no effect with follow alone; wanted: an engine or a query too"},
+		{map[string]string{"follow": "asr", "upstream": "service/a:80"}, "upstream: has no effect with follow alone"},
 	} {
 		_, err := Parse(tc.metadata)
 		require.ErrorContains(t, err, tc.want)

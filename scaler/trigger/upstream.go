@@ -12,18 +12,17 @@ import (
 
 const maxUpstreams = 32
 
-// Upstream is where demand shows before it reaches a pod: what is read there, and
-// what reports for the workload.
+// Upstream is the source of demand that has not reached a pod. It is read, or pushes.
 type Upstream struct {
-	// Service is read at each of its endpoints; Name is empty where URLs are read.
+	// Service is read at each of its endpoints. Its Name is empty if URLs are read.
 	Service ServicePort
 	Path    string
 	URLs    []string
 
-	// Demand is the work that shows there; InFlight: what pods work on is part of it.
+	// Demand is the work upstream. InFlight: it includes the work on pods.
 	Demand   *metricsource.Query
 	InFlight bool
-	// Arrivals counts requests by instance; nil where nothing does.
+	// Arrivals counts requests by instance; nil without such a counter.
 	Arrivals *metricsource.Query
 	// Want is what both want of an upstream.
 	Want *metricsource.Want
@@ -32,17 +31,17 @@ type Upstream struct {
 // ServicePort is a port of a Service in the trigger's namespace.
 type ServicePort struct {
 	Name string
-	// Port is the Service's, by name or number; a number that is none of the
-	// Service's is the pods' own.
+	// Port is a port of the Service, by name or number. A number that the Service does not
+	// have is a port of its pods.
 	Port string
 }
 
-// Named reports whether there is anything to read.
-func (u *Upstream) Named() bool { return u.Service.Name != "" || len(u.URLs) > 0 }
+// HasAddress reports whether there is an upstream to read.
+func (u *Upstream) HasAddress() bool { return u.Service.Name != "" || len(u.URLs) > 0 }
 
 func (s ServicePort) String() string { return "service/" + s.Name + ":" + s.Port }
 
-// upstream reads the keys of the upstream.
+// upstream parses the keys of the upstream.
 func (p *parser) upstream() *Upstream {
 	engine, ok := p.values["upstreamEngine"]
 	if !ok {
@@ -55,14 +54,14 @@ func (p *parser) upstream() *Upstream {
 	}
 	u := &Upstream{Path: base.Path}
 	if text, given := p.values["upstream"]; given {
-		p.upstreamPlaces(u, text)
+		p.upstreamAddress(u, text)
 	}
 	p.upstreamQueries(u, base)
 	return u
 }
 
-// upstreamPlaces reads service/NAME:PORT[/PATH], or URLs separated by commas.
-func (p *parser) upstreamPlaces(u *Upstream, text string) {
+// upstreamAddress parses service/NAME:PORT[/PATH], or URLs separated by commas.
+func (p *parser) upstreamAddress(u *Upstream, text string) {
 	const wanted = "wanted: service/NAME:PORT[/PATH], or URLs separated by commas"
 	if rest, ok := strings.CutPrefix(text, "service/"); ok {
 		rest, path, hasPath := strings.Cut(rest, "/")
@@ -87,11 +86,11 @@ func (p *parser) upstreamPlaces(u *Upstream, text string) {
 		parsed, err := url.Parse(e)
 		switch {
 		case err == nil && parsed.User != nil:
-			p.failf("upstream", "a URL with a user or a password; wanted: one without") // and not repeated
+			p.failf("upstream", "a URL with a user or a password; wanted: one without") // the text must not repeat the password
 		case err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "" || parsed.Fragment != "" || len(e) > maxPath:
 			p.failf("upstream", "%q; %s", clip(e), wanted)
 		case slices.Contains(u.URLs, e):
-			p.failf("upstream", "%q stands there twice", clip(e))
+			p.failf("upstream", "%q is listed twice", clip(e))
 		default:
 			if parsed.Path == "" {
 				parsed.Path = u.Path
@@ -101,14 +100,14 @@ func (p *parser) upstreamPlaces(u *Upstream, text string) {
 	}
 }
 
-// isLabel reports whether the text may name a Service, or a port of one.
+// isLabel reports whether the text is a valid name of a Service or a port.
 func isLabel(text string) bool {
 	return text != "" && len(text) <= 63 && !strings.ContainsFunc(text, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-'
 	})
 }
 
-// isPath reports whether the text is a path, perhaps with a query string.
+// isPath reports whether the text is a path, with or without a query string.
 func isPath(text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && len(text) <= maxPath && strings.HasPrefix(text, "/") && !strings.HasPrefix(text, "//") && u.Fragment == ""
@@ -124,23 +123,23 @@ func (p *parser) upstreamQueries(u *Upstream, base preset.Upstream) {
 	case p.values["upstreamQuery"] == "":
 		u.InFlight = base.CountsInFlight
 	}
-	demand := base.Queued
+	demand, other := base.Queued, "inflight"
 	if u.InFlight {
-		demand = base.InFlight
+		demand, other = base.InFlight, "queued"
 	}
 	if demand.PromQL == "" && p.values["upstreamQuery"] == "" {
-		p.failf("upstreamCounts", "%q; %s tells the other one only; leave the key out, or give an upstreamQuery", clip(counts), base.Name)
+		p.failf("upstreamCounts", "%q; %s reports only %s; remove the key, or set an upstreamQuery", clip(counts), base.Name, other)
 		return
 	}
 	idle := metricsource.Idle{Prefixes: base.Prefixes}
 	if _, own := p.values["upstreamQuery"]; own {
 		idle = metricsource.Idle{}
 	}
-	u.Demand = p.query(&Trigger{}, "upstreamQuery", demand) // read, or reported, whatever Prometheus answers
+	u.Demand = p.query(&Trigger{}, "upstreamQuery", demand) // always a local query
 	_, engine := p.values["upstreamEngine"]
 	_, query := p.values["upstreamQuery"]
 	if base.Arrivals != "" && (engine || !query) {
-		arrivals, err := ofPreset(base.Arrivals)
+		arrivals, err := presetQuery(base.Arrivals)
 		if err != nil {
 			p.failf("upstreamEngine", "%w", err)
 			return

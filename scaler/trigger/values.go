@@ -27,7 +27,7 @@ const (
 	maxPath       = 1024
 
 	defaultInterval = time.Second
-	// A Prometheus has nothing newer than its own last scrape, every 15 s or more.
+	// A Prometheus has no samples newer than its last scrape, typically every 15 s or more.
 	defaultPrometheusInterval = 5 * time.Second
 	defaultHold               = 20 * time.Second
 	defaultStale              = 5 * time.Second // or five intervals, if that is longer
@@ -35,10 +35,10 @@ const (
 
 func (p *parser) targets(t *Trigger) {
 	p.number("target", &t.Target, MinTarget, MaxTarget)
-	t.Target = wholeThousandths(t.Target)
-	unknown := p.values["engine"] != "" && t.Engine == "" // and said so
-	if t.Target == 0 && p.values["target"] == "" && !unknown && p.sized() {
-		p.failf("target", "missing; wanted: the load that one replica should carry, a number from %s to %s", plain(MinTarget), plain(MaxTarget))
+	t.Target = roundToThousandths(t.Target)
+	unknown := p.values["engine"] != "" && t.Engine == "" // reported already
+	if t.Target == 0 && p.values["target"] == "" && !unknown && p.needsLoad() {
+		p.failf("target", "missing; wanted: the load per replica, a number from %s to %s", decimal(MinTarget), decimal(MaxTarget))
 	}
 	p.number("activation", &t.Activation, 0, maxActivation)
 
@@ -46,9 +46,9 @@ func (p *parser) targets(t *Trigger) {
 	p.number("saturationTarget", &t.SaturationTarget, MinTarget, 1)
 	switch {
 	case t.SaturationAdds && t.Saturation == nil && p.values["saturationQuery"] == "":
-		p.failf("saturationTarget", "means nothing here; wanted: a saturationQuery, or an engine that reports its saturation")
+		p.failf("saturationTarget", "has no effect without a saturation; wanted: a saturationQuery, or an engine that reports its saturation")
 	case t.Saturation != nil && t.SaturationTarget == 0:
-		p.failf("saturationTarget", "missing; wanted beside a saturationQuery: a number from %g to 1", MinTarget)
+		p.failf("saturationTarget", "missing; wanted with a saturationQuery: a number from %g to 1", MinTarget)
 	}
 
 	p.latency(t)
@@ -59,9 +59,9 @@ func (p *parser) latency(t *Trigger) {
 	asked := p.values["latencyQuery"] != ""
 	switch {
 	case given && !asked:
-		p.failf("latencyTarget", "means nothing without a latencyQuery")
+		p.failf("latencyTarget", "has no effect without a latencyQuery")
 	case asked && !given:
-		p.failf("latencyTarget", "missing; wanted beside a latencyQuery: seconds (0.5), or a duration (500ms)")
+		p.failf("latencyTarget", "missing; wanted with a latencyQuery: seconds (0.5), or a duration (500ms)")
 	case given:
 		d, err := time.ParseDuration(text)
 		if seconds, numErr := strconv.ParseFloat(text, 64); numErr == nil && seconds <= maxLatency.Seconds() {
@@ -74,7 +74,7 @@ func (p *parser) latency(t *Trigger) {
 	}
 }
 
-func (p *parser) places(t *Trigger) {
+func (p *parser) addresses(t *Trigger) {
 	if text, ok := p.values["port"]; ok {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 || n > 65535 {
@@ -97,19 +97,19 @@ func (p *parser) places(t *Trigger) {
 	if text, ok := p.values["endpoints"]; ok {
 		t.Endpoints = p.endpoints(text)
 		if p.values["port"] != "" {
-			p.failf("port", "means nothing beside endpoints, which name their ports")
+			p.failf("port", "has no effect with endpoints, which include their ports")
 		}
 		return
 	}
-	if p.sized() && t.Prometheus == nil && t.Port == 0 && p.values["port"] == "" && (t.Engine != "" || p.values["engine"] == "") {
-		p.failf("port", "missing; wanted: the port that the pods serve their metrics at, or endpoints")
+	if p.needsLoad() && t.Prometheus == nil && t.Port == 0 && p.values["port"] == "" && (t.Engine != "" || p.values["engine"] == "") {
+		p.failf("port", "missing; wanted: the port of the pods' metrics, or endpoints")
 	}
 }
 
 func (p *parser) endpoints(text string) []string {
 	list := strings.Split(text, ",")
 	if len(list) > maxEndpoints {
-		p.failf("endpoints", "%d of them; at most %d", len(list), maxEndpoints)
+		p.failf("endpoints", "%d endpoints; at most %d", len(list), maxEndpoints)
 		return nil
 	}
 	var all []string
@@ -121,7 +121,7 @@ func (p *parser) endpoints(text string) []string {
 		case err != nil || portErr != nil || n < 1 || n > 65535 || !isHost(host):
 			p.failf("endpoints", "%q; wanted: host:port, separated by commas", clip(e))
 		case slices.Contains(all, e):
-			p.failf("endpoints", "%q stands there twice", clip(e))
+			p.failf("endpoints", "%q is listed twice", clip(e))
 		default:
 			all = append(all, e)
 		}
@@ -162,10 +162,10 @@ func (p *parser) duration(key string, fallback, low, high time.Duration) time.Du
 	return d
 }
 
-func wholeThousandths(v float64) float64 { return math.Round(v*1000) / 1000 }
+func roundToThousandths(v float64) float64 { return math.Round(v*1000) / 1000 }
 
-// sized reports whether the workload has, or should have, a load of its own.
-func (p *parser) sized() bool { return p.ownLoad() || p.values["follow"] == "" }
+// needsLoad reports whether the workload has, or must have, a load of its own.
+func (p *parser) needsLoad() bool { return p.hasLoad() || p.values["follow"] == "" }
 
 func (p *parser) number(key string, to *float64, low, high float64) {
 	text, ok := p.values[key]
@@ -174,7 +174,7 @@ func (p *parser) number(key string, to *float64, low, high float64) {
 	}
 	v, err := strconv.ParseFloat(text, 64)
 	if err != nil || !(v >= low && v <= high) {
-		p.failf(key, "%q; wanted: a number from %s to %s", clip(text), plain(low), plain(high))
+		p.failf(key, "%q; wanted: a number from %s to %s", clip(text), decimal(low), decimal(high))
 		return
 	}
 	*to = v
@@ -183,5 +183,5 @@ func (p *parser) number(key string, to *float64, low, high float64) {
 // clip shortens a value for an error message.
 func clip(s string) string { return excerpt.Of(s, 80) }
 
-// plain writes a number with all its digits.
-func plain(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) }
+// decimal formats a number without an exponent.
+func decimal(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) }
