@@ -14,29 +14,30 @@ import (
 	"github.com/prometheus/prometheus/storage"
 )
 
-// What follows bounds the work of one evaluation: the engine looks at its time limit
-// between steps only, and at the size of labels never.
+// Limits of one evaluation. The engine checks its own time limit only between steps, and
+// never limits the size of labels.
 const (
 	minSubqueryStep = time.Second
 	maxRegexLength  = 1024 // bytes
-	maxRepetitions  = 64   // in one regular expression; x{9} has nine
+	maxRepetitions  = 64   // in one regular expression; x{9} counts as 9
 	maxRelabelCalls = 2
-	maxReferences   = 8   // to labels, in what one such call makes
-	maxReplacement  = 256 // bytes of text therein
+	maxReferences   = 8   // to labels, in one call of label_join or label_replace
+	maxReplacement  = 256 // bytes of text in one such call
 
-	maxQuerySeries = 1_000_000
-	maxRelabelled  = 16 << 20 // bytes of labels that may be made of those read
+	maxQuerySeries   = 1_000_000
+	maxCreatedLabels = 16 << 20 // bytes of labels from label_join and label_replace
 )
 
-// cost is what an expression may make of what it reads.
+// cost describes how much an expression can enlarge its input.
 type cost struct {
 	relabels int
-	// growth is by how much label_join and label_replace may multiply labels.
+	// growth is the factor by which label_join and label_replace can multiply labels.
 	growth int
 }
 
-// affordable says what the expression may cost, or why that is more than a query is worth.
-func affordable(expr parser.Expr) (cost, error) {
+// costOf returns the cost of the expression, or an error if the expression exceeds a
+// limit.
+func costOf(expr parser.Expr) (cost, error) {
 	c := cost{growth: 1}
 	var err error
 	refuse := func(reason error) {
@@ -60,7 +61,7 @@ func affordable(expr parser.Expr) (cost, error) {
 		case *parser.VectorSelector:
 			for _, m := range n.LabelMatchers {
 				if m.Type == labels.MatchRegexp || m.Type == labels.MatchNotRegexp {
-					refuse(affordableRegex(m.Value))
+					refuse(checkRegex(m.Value))
 				}
 			}
 		}
@@ -69,7 +70,7 @@ func affordable(expr parser.Expr) (cost, error) {
 	return c, err
 }
 
-// relabel adds what a call of label_join or label_replace costs.
+// relabel adds the cost of a call of label_join or label_replace.
 func (c *cost) relabel(call *parser.Call) error {
 	name := call.Func.Name
 	if c.relabels++; c.relabels > maxRelabelCalls {
@@ -85,7 +86,7 @@ func (c *cost) relabel(call *parser.Call) error {
 	}
 	references, text := len(texts)-2, len(texts[1])*len(texts) // dst, separator, sources
 	if name == "label_replace" {
-		if err := affordableRegex(texts[3]); err != nil { // dst, replacement, source, regex
+		if err := checkRegex(texts[3]); err != nil { // dst, replacement, source, regex
 			return err
 		}
 		references, text = strings.Count(texts[1], "$"), len(texts[1])
@@ -110,8 +111,8 @@ func literal(arg parser.Expr) (string, bool) {
 	}
 }
 
-// affordableRegex refuses what takes long for each byte of a label.
-func affordableRegex(text string) error {
+// checkRegex rejects regular expressions that take a long time per byte of a label.
+func checkRegex(text string) error {
 	if len(text) > maxRegexLength {
 		return fmt.Errorf("has a regular expression of %d bytes; at most %d", len(text), maxRegexLength)
 	}
@@ -120,12 +121,12 @@ func affordableRegex(text string) error {
 		return fmt.Errorf("has an invalid regular expression: %w", err)
 	}
 	if n := repetitions(re); n > maxRepetitions {
-		return fmt.Errorf("has a regular expression with %d repetitions, of which x{9} has nine; at most %d", n, maxRepetitions)
+		return fmt.Errorf("has a regular expression with %d repetitions (x{9} counts as 9); at most %d", n, maxRepetitions)
 	}
 	return nil
 }
 
-// repetitions counts what may be repeated, or left out, in a regular expression.
+// repetitions counts the repeated and optional parts of a regular expression.
 func repetitions(re *syntax.Regexp) (n int) {
 	for _, sub := range re.Sub {
 		n += repetitions(sub)
@@ -143,13 +144,13 @@ func repetitions(re *syntax.Regexp) (n int) {
 	return n
 }
 
-// meter stops an evaluation that costs more than that.
+// meter stops an evaluation that exceeds maxQuerySeries or maxCreatedLabels.
 type meter struct {
 	samples storage.Queryable
-	at      int64 // ms; the moment of the evaluation
+	at      int64 // ms; the time of the evaluation
 	growth  int
 	series  int
-	made    int // bytes
+	created int // bytes
 }
 
 // Querier implements storage.Queryable.
@@ -162,8 +163,8 @@ func (m *meter) Querier(mint, maxt int64) (storage.Querier, error) {
 	return q, err
 }
 
-// take counts a series that was selected.
-func (m *meter) take(s *Series) error {
+// count counts a selected series.
+func (m *meter) count(s *Series) error {
 	if m == nil {
 		return nil
 	}
@@ -171,19 +172,19 @@ func (m *meter) take(s *Series) error {
 		return fmt.Errorf("more than %d series are selected", maxQuerySeries)
 	}
 	if m.growth > 1 {
-		if m.made += s.size * m.growth; m.made > maxRelabelled {
-			return fmt.Errorf("label_join and label_replace could make more than %d MiB of the labels selected", maxRelabelled>>20)
+		if m.created += s.size * m.growth; m.created > maxCreatedLabels {
+			return fmt.Errorf("label_join and label_replace could create more than %d MiB of labels", maxCreatedLabels>>20)
 		}
 	}
 	return nil
 }
 
-// checkEvery is after how many series a selection looks whether it was given up.
-const checkEvery = 16
+// contextInterval is the number of visited series between two checks of the context.
+const contextInterval = 16
 
-// givenUp is the error of a context that is done, looked at now and then.
-func givenUp(ctx context.Context, visited int) error {
-	if visited%checkEvery != 0 {
+// contextError returns the error of the context, at every 16th series only.
+func contextError(ctx context.Context, visited int) error {
+	if visited%contextInterval != 0 {
 		return nil
 	}
 	return ctx.Err()

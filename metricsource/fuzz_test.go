@@ -21,8 +21,8 @@ var queries = []string{
 	"topk(3, m)", "count_values(\"pod\", m)", "m * on (pod) group_left n", "quantile_over_time(2, m[1m])", "sort_desc(m)", "info(m)",
 }
 
-// FuzzQuery: what a tenant's query says is refused, or answered in bounded time and size
-// over whatever the window holds.
+// FuzzQuery checks that a query is rejected, or evaluated in bounded time with a result
+// of bounded size.
 func FuzzQuery(f *testing.F) {
 	for _, q := range queries {
 		f.Add(q, 3.0)
@@ -35,8 +35,8 @@ func FuzzQuery(f *testing.F) {
 			return
 		}
 		require.LessOrEqual(t, q.lookback, MaxLookback)
-		want := NewWant(Idle{}, []*Query{q}, nil)
-		r := newRig(t, want.Lookback())
+		selection := NewSelection(Idle{}, []*Query{q}, nil)
+		r := newRig(t, selection.Lookback())
 		for second := range 20 {
 			for _, pod := range []string{"a", "b"} {
 				r.commit(pod, at(float64(second)), "m", value, `m{x="1"}`, 2.0, "m_total", value*float64(second), "n", 1.0,
@@ -54,9 +54,9 @@ func FuzzQuery(f *testing.F) {
 	})
 }
 
-// FuzzOfPods: the selector that a server is sent is PromQL about these pods of this
-// namespace alone, and matches every name that the query selects.
-func FuzzOfPods(f *testing.F) {
+// FuzzPodSelector checks that the selector for a server is PromQL, matches only these pods
+// of this namespace, and matches every name that the query selects.
+func FuzzPodSelector(f *testing.F) {
 	for _, q := range queries {
 		f.Add(q, "llm", "vllm-0", `a"b\|c.*`)
 	}
@@ -67,13 +67,13 @@ func FuzzOfPods(f *testing.F) {
 			return
 		}
 		for _, name := range []string{namespace, pod, other} {
-			if !utf8.ValidString(name) { // they are names of Kubernetes'
+			if !utf8.ValidString(name) { // never the name of a Kubernetes object
 				return
 			}
 		}
-		w := NewWant(Idle{Prefixes: []string{other}, Served: q}, []*Query{q}, nil)
-		exact, _ := w.Names()
-		for _, remote := range []string{w.OfPods(namespace, []string{pod, other}), w.EnginesOfPods(namespace, []string{pod, other})} {
+		s := NewSelection(Idle{Prefixes: []string{other}, Served: q}, []*Query{q}, nil)
+		exact, _ := s.Names()
+		for _, remote := range []string{s.PodSelector(namespace, []string{pod, other}), s.EngineQuery(namespace, []string{pod, other})} {
 			if remote == "" || len(remote) > MaxQueryLength {
 				continue
 			}
@@ -93,8 +93,7 @@ func FuzzOfPods(f *testing.F) {
 	})
 }
 
-// A sample of any value is kept as it is, however strange.
-func TestStrangeValues(t *testing.T) {
+func TestWindowKeepsExtremeValues(t *testing.T) {
 	for _, v := range []float64{0, math.Copysign(0, -1), math.Inf(1), math.Inf(-1), math.MaxFloat64, math.SmallestNonzeroFloat64, -1e300} {
 		r := newRig(t, 0)
 		r.commit("a", at(1), "m", v)

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// MaxLookback is how far back a query may look.
+	// MaxLookback is the longest lookback of a query.
 	MaxLookback = 10 * time.Minute
 	// MaxQueryLength bounds the text of a query, in bytes.
 	MaxQueryLength = 4096
@@ -28,36 +28,37 @@ const (
 	queryTimeout    = 5 * time.Second
 	subqueryStep    = time.Second
 
-	// A target that does not answer keeps its last samples for as long as its
-	// pod exists, and a series that a target no longer exports is marked stale
-	// at once. Nothing is left for a lookback to decide.
-	endlessLookback = 100 * 365 * 24 * time.Hour
+	// The lookback delta of the engine has no use here. A target that does not respond
+	// keeps its last samples for as long as it exists. A series that a target no longer
+	// exports is marked stale immediately.
+	unlimitedLookback = 100 * 365 * 24 * time.Hour
 )
 
 // Query is a PromQL expression over the samples of one workload. It is
 // immutable.
 type Query struct {
-	text      string
-	selectors [][]*labels.Matcher
-	needs     []need
-	lookback  time.Duration
-	timeless  bool
-	cost      cost
+	text         string
+	selectors    [][]*labels.Matcher
+	requirements []requirement
+	lookback     time.Duration
+	timeless     bool
+	cost         cost
 }
 
-// need is a set of alternatives, any of which a target must export.
-type need struct {
+// requirement is a set of alternatives: a target must export a series of one selector.
+type requirement struct {
 	text      string
 	selectors [][]*labels.Matcher
 }
 
-// ParseQuery parses an expression that yields an instant vector or a scalar and
-// looks back at most MaxLookback. Each of needs is an expression too: a target
-// that exports no series of one of them does not export what the query is about,
-// which is a fault and not a zero. Without needs it is enough that a target
-// exports one of the series that the query selects; an expression that says
-// itself what absence means (vector(0), absent(…)) needs none.
-func ParseQuery(text string, needs ...string) (*Query, error) {
+// ParseQuery parses an expression that yields an instant vector or a scalar, with a
+// lookback of at most MaxLookback.
+//
+// Each requirement is an expression too: a target must export one of the series that it
+// selects. A target that does not is faulty; its value is unknown, not zero. Without
+// requirements, a target must export one of the series that the query selects. An
+// expression that handles absence itself (vector(0), absent(…)) then requires nothing.
+func ParseQuery(text string, requirements ...string) (*Query, error) {
 	q := &Query{text: text}
 	expr, err := parseNumbers(text)
 	if err != nil {
@@ -69,30 +70,30 @@ func ParseQuery(text string, needs ...string) (*Query, error) {
 	if q.lookback > MaxLookback {
 		return nil, fmt.Errorf("%q looks back %s; at most %s", text, q.lookback, MaxLookback)
 	}
-	if q.cost, err = affordable(expr); err != nil {
+	if q.cost, err = costOf(expr); err != nil {
 		return nil, fmt.Errorf("%q %w", text, err)
 	}
-	q.timeless = q.lookback == 0 && !tellsTime(expr)
+	q.timeless = q.lookback == 0 && !readsClock(expr)
 	q.selectors = parser.ExtractSelectors(expr)
-	for _, text := range needs {
+	for _, text := range requirements {
 		expr, err := parseExpr(text)
 		if err != nil {
 			return nil, err
 		}
 		selectors := parser.ExtractSelectors(expr)
-		q.needs = append(q.needs, need{text: spelling(selectors, text), selectors: selectors})
+		q.requirements = append(q.requirements, requirement{text: describe(selectors, text), selectors: selectors})
 	}
-	// up is this scraper's own word, and no target's.
-	exported := slices.DeleteFunc(slices.Clone(q.selectors), aboutUp)
-	if len(needs) == 0 && len(exported) > 0 && !mindsAbsence(expr) {
-		q.needs = []need{{text: text, selectors: exported}}
+	// The window writes up itself; no target exports it.
+	exported := slices.DeleteFunc(slices.Clone(q.selectors), selectsUp)
+	if len(requirements) == 0 && len(exported) > 0 && !handlesAbsence(expr) {
+		q.requirements = []requirement{{text: text, selectors: exported}}
 	}
 	return q, nil
 }
 
-// spelling says in short what the selectors look for: a name, and how many others
-// would do.
-func spelling(selectors [][]*labels.Matcher, text string) string {
+// describe shortens selectors of one metric under several names to the first name and
+// the number of names.
+func describe(selectors [][]*labels.Matcher, text string) string {
 	exact, match := names(selectors)
 	if len(selectors) != 1 || len(exact) == 0 || match != nil {
 		return text
@@ -101,10 +102,10 @@ func spelling(selectors [][]*labels.Matcher, text string) string {
 	if len(exact) == 1 {
 		return first[0]
 	}
-	return fmt.Sprintf("%s (in any of its %d spellings and names)", first[0], len(exact))
+	return fmt.Sprintf("%s (under any of its %d names)", first[0], len(exact))
 }
 
-// parseNumbers parses an expression that yields numbers at one moment.
+// parseNumbers parses an expression that yields an instant vector or a scalar.
 func parseNumbers(text string) (parser.Expr, error) {
 	expr, err := parseExpr(text)
 	if err != nil {
@@ -127,7 +128,7 @@ func parseExpr(text string) (parser.Expr, error) {
 	return expr, nil
 }
 
-// lookback returns how far before the moment of evaluation the expression reads.
+// lookback returns how far before the time of evaluation the expression reads.
 func lookback(expr parser.Expr) (time.Duration, error) {
 	var deepest time.Duration
 	var err error
@@ -149,11 +150,11 @@ func lookback(expr parser.Expr) (time.Duration, error) {
 				err = errors.New("looks ahead; an offset must not be negative")
 			}
 			if n.Timestamp != nil || n.StartOrEnd != 0 {
-				err = errors.New("is fixed in time; @ is not supported")
+				err = errors.New("has an @ modifier, which is not supported")
 			}
 		case *parser.SubqueryExpr:
 			if n.OriginalOffset < 0 || n.Timestamp != nil || n.StartOrEnd != 0 {
-				err = errors.New("has a subquery with @ or a negative offset")
+				err = errors.New("has a subquery with an @ modifier or a negative offset, which is not supported")
 			}
 		}
 		deepest = max(deepest, back)
@@ -162,45 +163,48 @@ func lookback(expr parser.Expr) (time.Duration, error) {
 	return deepest, err
 }
 
-// tellsTime reports whether the expression asks what time it is, or of when a sample is.
-func tellsTime(expr parser.Expr) (tells bool) {
+// readsClock reports whether the expression reads the time of evaluation or the time of
+// a sample.
+func readsClock(expr parser.Expr) (reads bool) {
 	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
 		if call, ok := node.(*parser.Call); ok {
 			switch call.Func.Name {
 			case "time", "timestamp", "minute", "hour", "day_of_week", "day_of_month", "day_of_year", "days_in_month", "month", "year":
-				tells = true
+				reads = true
 			}
 		}
 		return nil
 	})
-	return tells
+	return reads
 }
 
-// Timeless reports whether the query's result hangs on the newest samples' values alone:
-// while a window's version is the same, so is the result of what was whole.
+// Timeless reports whether the result depends only on the newest value of each series.
+// Such a result remains valid while the version of the window does not change. See
+// Window.Version.
 func (q *Query) Timeless() bool { return q.timeless }
 
-func mindsAbsence(expr parser.Expr) bool {
-	minds := false
+func handlesAbsence(expr parser.Expr) bool {
+	handles := false
 	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
 		if call, ok := node.(*parser.Call); ok {
 			switch call.Func.Name {
 			case "vector", "absent", "absent_over_time":
-				minds = true
+				handles = true
 			}
 		}
 		return nil
 	})
-	return minds
+	return handles
 }
 
-// String returns the expression as it was given.
+// String returns the original text of the expression.
 func (q *Query) String() string { return q.text }
 
-// Lookback returns how far back the query reads: 0 for one over the newest samples.
+// Lookback returns how far back the query reads. It is 0 if the query reads only the
+// newest samples.
 func (q *Query) Lookback() time.Duration { return q.lookback }
 
-// Result is the answer of a query at one moment.
+// Result is the result of a query at one time.
 type Result struct {
 	Elements []Element
 	Warnings []string
@@ -208,15 +212,14 @@ type Result struct {
 
 // Element is one series of a Result.
 type Element struct {
-	Pod string // its label pod; empty for what the query aggregated over pods
-	// Instance is its label instance, empty where the query aggregated over them.
-	Instance string
-	Labels   string // all of its labels, as PromQL prints them
+	Pod      string // the label pod; empty if the query aggregates over pods
+	Instance string // the label instance; empty if the query aggregates over instances
+	Labels   string // all labels, in PromQL notation
 	Value    float64
 }
 
-// Eval answers the query over the samples that a window holds at the given
-// moment. The order of the elements is that of their labels.
+// Eval evaluates the query over the samples at the given time. The elements are ordered
+// by their labels.
 func (q *Query) Eval(ctx context.Context, samples storage.Queryable, at time.Time) (Result, error) {
 	query, err := promqlEngine().NewInstantQuery(ctx, &meter{samples: samples, at: at.UnixMilli(), growth: q.cost.growth}, nil, q.text, at)
 	if err != nil {
@@ -252,13 +255,13 @@ func (q *Query) Eval(ctx context.Context, samples storage.Queryable, at time.Tim
 	return r, nil
 }
 
-// names returns the metric names that the selectors can match, and for those
-// that only a pattern describes, a predicate.
+// names returns the metric names that the selectors can match, and a predicate for the
+// names that only a pattern describes.
 func names(selectors [][]*labels.Matcher) (exact []string, match func(string) bool) {
-	known := map[string]bool{}
+	found := map[string]bool{}
 	var patterns [][]*labels.Matcher
 	for _, matchers := range selectors {
-		if aboutUp(matchers) {
+		if selectsUp(matchers) {
 			continue
 		}
 		listed, ok := nameSet(matchers)
@@ -266,10 +269,10 @@ func names(selectors [][]*labels.Matcher) (exact []string, match func(string) bo
 			patterns = append(patterns, nameMatchers(matchers))
 		}
 		for _, n := range listed {
-			known[n] = true
+			found[n] = true
 		}
 	}
-	exact = slices.Sorted(maps.Keys(known))
+	exact = slices.Sorted(maps.Keys(found))
 	if len(patterns) == 0 {
 		return exact, nil
 	}
@@ -280,8 +283,8 @@ func names(selectors [][]*labels.Matcher) (exact []string, match func(string) bo
 	}
 }
 
-// nameSet returns the finite set of metric names that the matchers admit; false
-// where they admit more than a list can say.
+// nameSet returns the metric names that the matchers accept, or false if the names are
+// not a finite set.
 func nameSet(matchers []*labels.Matcher) ([]string, bool) {
 	for _, m := range nameMatchers(matchers) {
 		switch m.Type {
@@ -296,7 +299,7 @@ func nameSet(matchers []*labels.Matcher) ([]string, bool) {
 	return nil, false
 }
 
-func aboutUp(matchers []*labels.Matcher) bool {
+func selectsUp(matchers []*labels.Matcher) bool {
 	set, ok := nameSet(matchers)
 	return ok && len(set) == 1 && set[0] == "up"
 }
@@ -320,14 +323,14 @@ func matches(ls labels.Labels, matchers []*labels.Matcher) bool {
 	return true
 }
 
-// Both are without state of their own between queries; one of each serves all.
+// The parser and the engine keep no state between queries, so all queries share them.
 var (
 	promqlParser = sync.OnceValue(func() parser.Parser { return parser.NewParser(parser.Options{}) })
 	promqlEngine = sync.OnceValue(func() *promql.Engine {
 		return promql.NewEngine(promql.EngineOpts{
 			MaxSamples:               maxQuerySamples,
 			Timeout:                  queryTimeout,
-			LookbackDelta:            endlessLookback,
+			LookbackDelta:            unlimitedLookback,
 			NoStepSubqueryIntervalFn: func(int64) int64 { return subqueryStep.Milliseconds() },
 			Parser:                   promqlParser(),
 		})

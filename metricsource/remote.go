@@ -10,51 +10,49 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// QueryMetric and QueryLabel name the series that the results of remote queries are
-// written to.
+// QueryMetric and QueryLabel name the series that hold the results of remote queries.
 const (
 	QueryMetric = "query_result"
 	QueryLabel  = "query"
 )
 
-// RemoteQuery is PromQL that another server answers, under a name of the asker.
+// RemoteQuery is a named PromQL query that another server evaluates.
 type RemoteQuery struct{ Name, Query string }
 
-// Selector is PromQL that selects the last result in the window that it is written to:
-// the elements, with their labels. The element's metric name is
-// the label exported_name. The label pod is there for pods of the workload alone; of
-// another pod it is exported_pod.
+// Selector returns a PromQL selector of the last result in its window. Each element has
+// its labels; its metric name is in the label exported_name. Only pods of the workload
+// are in the label pod; other pods are in the label exported_pod.
 func (q RemoteQuery) Selector() string {
 	return "sum without (" + QueryLabel + ") (" + QueryMetric + "{" + QueryLabel + "=" + strconv.Quote(q.Name) + "})"
 }
 
-// QueryStatus is what is known of a remote query.
+// QueryStatus is the status of a remote query.
 type QueryStatus struct {
-	Status            // Target is the query's name
-	Warnings []string // of the last answer
+	Status            // Target is the name of the query
+	Warnings []string // of the last response
 }
 
-// ParseRemoteQuery parses an expression that another server answers from its own
-// samples. It yields an instant vector or a scalar. The server has its own limits
-// of look-back and cost, so none are checked here.
+// ParseRemoteQuery parses an expression that another server evaluates over its own
+// samples. It yields an instant vector or a scalar. The server enforces its own limits
+// of lookback and cost, so none are checked here.
 func ParseRemoteQuery(text string) (*Query, error) {
 	expr, err := parseNumbers(text)
 	if err != nil {
 		return nil, err
 	}
 	q := &Query{text: text}
-	q.lookback, _ = lookback(expr) // an expression fixed in time has a look-back too
+	q.lookback, _ = lookback(expr) // the errors are limits of this package only
 	return q, nil
 }
 
-// OfPods returns a PromQL selector of the series that the queries select, of the
-// given pods (labels namespace and pod); "" where the queries select none. It also
-// matches other series of the same names: one selector cannot hold the matchers of
-// several, and Role tells the series apart.
-func (w *Want) OfPods(namespace string, pods []string) string {
+// PodSelector returns a PromQL selector of the selected series of the given pods (labels
+// namespace and pod), or "" if the queries select no series. It matches all series with
+// a selected name: one selector cannot combine the matchers of several. Role tells the
+// series apart.
+func (s *Selection) PodSelector(namespace string, pods []string) string {
 	var names []string
-	for _, matchers := range w.selectors {
-		if pattern := namePattern(matchers); !aboutUp(matchers) && !slices.Contains(names, pattern) {
+	for _, matchers := range s.selectors {
+		if pattern := namePattern(matchers); !selectsUp(matchers) && !slices.Contains(names, pattern) {
 			names = append(names, pattern)
 		}
 	}
@@ -64,17 +62,17 @@ func (w *Want) OfPods(namespace string, pods []string) string {
 	return podSeries(strings.Join(names, "|"), namespace, pods)
 }
 
-// EnginesOfPods returns an expression that yields an element for each of the given
-// pods with a series of the engine; "" where the engine exports its needed series
-// from the start. See Idle.
-func (w *Want) EnginesOfPods(namespace string, pods []string) string {
-	if len(w.idle.Prefixes) == 0 {
+// EngineQuery returns an expression that yields one element for each given pod with a
+// series of the engine. It returns "" for an engine that always exports its load; see
+// Idle.
+func (s *Selection) EngineQuery(namespace string, pods []string) string {
+	if len(s.idle.Prefixes) == 0 {
 		return ""
 	}
-	return "count by (pod) (" + podSeries("(?:"+alternatives(w.idle.Prefixes)+").*", namespace, pods) + ")"
+	return "count by (pod) (" + podSeries("(?:"+alternatives(s.idle.Prefixes)+").*", namespace, pods) + ")"
 }
 
-// namePattern is an anchored regular expression of the names that the matchers admit.
+// namePattern returns a regular expression of the metric names that the matchers accept.
 func namePattern(matchers []*labels.Matcher) string {
 	for _, m := range nameMatchers(matchers) {
 		switch m.Type {
@@ -84,10 +82,11 @@ func namePattern(matchers []*labels.Matcher) string {
 			return m.Value
 		}
 	}
-	return ".+" // the matchers are of other labels, or exclude names
+	return ".+" // the matchers only exclude names, or match other labels
 }
 
-// podSeries prints matchers; they match nothing here, so none is compiled.
+// podSeries prints a selector. Its matchers are never applied in this process, so their
+// regular expressions are not compiled.
 func podSeries(namePattern, namespace string, pods []string) string {
 	return "{" + strings.Join([]string{
 		(&labels.Matcher{Type: labels.MatchRegexp, Name: model.MetricNameLabel, Value: namePattern}).String(),
@@ -96,7 +95,7 @@ func podSeries(namePattern, namespace string, pods []string) string {
 	}, ",") + "}"
 }
 
-// alternatives is a regular expression of exactly these texts.
+// alternatives returns a regular expression that matches exactly these texts.
 func alternatives(texts []string) string {
 	quoted := make([]string, len(texts))
 	for i, text := range texts {

@@ -8,18 +8,18 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestOfPods(t *testing.T) {
+func TestPodSelector(t *testing.T) {
 	for name, c := range map[string]struct {
 		queries []string
 		want    string
 	}{
-		"a name":              {[]string{`sum by (pod) (q{x="1"})`}, `{__name__=~"q",namespace="asr",pod=~"a-0|a\\.b"}`},
-		"names, each once":    {[]string{`q + r`, `{__name__=~"vllm[:_]x|y"}`, `max(q)`}, `{__name__=~"q|r|vllm[:_]x|y",namespace="asr",pod=~"a-0|a\\.b"}`},
-		"a name with a quote": {[]string{`{"q.\"x"}`}, `{__name__=~"q\\.\"x",namespace="asr",pod=~"a-0|a\\.b"}`},
-		"any name":            {[]string{`{job="x"}`, `{__name__!="q",job="x"}`}, `{__name__=~".+",namespace="asr",pod=~"a-0|a\\.b"}`},
-		"up is no series":     {[]string{`q and up`}, `{__name__=~"q",namespace="asr",pod=~"a-0|a\\.b"}`},
-		"no series":           {[]string{`vector(1)`}, ""},
-		"no queries":          {nil, ""},
+		"one name":           {[]string{`sum by (pod) (q{x="1"})`}, `{__name__=~"q",namespace="asr",pod=~"a-0|a\\.b"}`},
+		"duplicate names":    {[]string{`q + r`, `{__name__=~"vllm[:_]x|y"}`, `max(q)`}, `{__name__=~"q|r|vllm[:_]x|y",namespace="asr",pod=~"a-0|a\\.b"}`},
+		"name with a quote":  {[]string{`{"q.\"x"}`}, `{__name__=~"q\\.\"x",namespace="asr",pod=~"a-0|a\\.b"}`},
+		"any name":           {[]string{`{job="x"}`, `{__name__!="q",job="x"}`}, `{__name__=~".+",namespace="asr",pod=~"a-0|a\\.b"}`},
+		"up is not exported": {[]string{`q and up`}, `{__name__=~"q",namespace="asr",pod=~"a-0|a\\.b"}`},
+		"no series":          {[]string{`vector(1)`}, ""},
+		"no queries":         {nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var queries []*Query
@@ -28,10 +28,10 @@ func TestOfPods(t *testing.T) {
 				require.NoError(t, err)
 				queries = append(queries, q)
 			}
-			w := NewWant(Idle{}, queries, nil)
-			got := w.OfPods("asr", []string{"a-0", "a.b"})
+			w := NewSelection(Idle{}, queries, nil)
+			got := w.PodSelector("asr", []string{"a-0", "a.b"})
 			require.Equal(t, c.want, got)
-			require.Empty(t, w.EnginesOfPods("asr", []string{"a-0"}))
+			require.Empty(t, w.EngineQuery("asr", []string{"a-0"}))
 			if got != "" {
 				_, err := ParseRemoteQuery(got)
 				require.NoError(t, err)
@@ -40,17 +40,18 @@ func TestOfPods(t *testing.T) {
 	}
 }
 
-func TestEnginesOfPods(t *testing.T) {
+func TestEngineQuery(t *testing.T) {
 	served, err := ParseQuery(`e:done_total`)
 	require.NoError(t, err)
-	w := NewWant(Idle{Prefixes: []string{"e:", "f."}, Served: served}, nil, nil)
-	got := w.EnginesOfPods("asr", []string{"a-0", "a.b"})
+	w := NewSelection(Idle{Prefixes: []string{"e:", "f."}, Served: served}, nil, nil)
+	got := w.EngineQuery("asr", []string{"a-0", "a.b"})
 	require.Equal(t, `count by (pod) ({__name__=~"(?:e:|f\\.).*",namespace="asr",pod=~"a-0|a\\.b"})`, got)
 	_, err = ParseRemoteQuery(got)
 	require.NoError(t, err)
 }
 
-// Another server's limits are its own; what is no PromQL, or no numbers, is not.
+// The limits of this package do not apply to remote queries, but the syntax and the type
+// are checked.
 func TestParseRemoteQuery(t *testing.T) {
 	q, err := ParseRemoteQuery(`max_over_time(q[1d]) / on (pod) (r offset 2h)`)
 	require.NoError(t, err)

@@ -21,22 +21,22 @@ func (w *Window) Querier(_, maxt int64) (storage.Querier, error) {
 }
 
 type querier struct {
-	window *Window
-	maxt   int64 // ms
-	hidden map[string]bool
-	meter  *meter
+	window   *Window
+	maxt     int64 // ms
+	excluded map[string]bool
+	meter    *meter
 }
 
-// Select copies what the selector may read, so that the engine works on while
-// targets go on writing.
+// Select copies the matching series, so that the engine can read them while targets
+// write.
 func (q querier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
 	until, newestOnly := q.maxt, false
 	if hints != nil {
 		until = min(until, hints.End)
 		newestOnly = hints.Range == 0 && hints.Step == 0
 	}
-	// What is asked for is what there is now, and not some time ago.
-	present := q.window.keep == 0 || newestOnly && q.meter != nil && until >= q.meter.at
+	// The query asks for the current samples, not for those of an earlier time.
+	current := q.window.retention == 0 || newestOnly && q.meter != nil && until >= q.meter.at
 	set := &seriesSet{at: -1}
 	q.window.mu.RLock()
 	defer q.window.mu.RUnlock()
@@ -45,16 +45,16 @@ func (q querier) Select(ctx context.Context, sorted bool, hints *storage.SelectH
 			set.err = err
 			break
 		}
-		if q.hidden[s.labels.Get(model.MetricNameLabel)] {
+		if q.excluded[s.labels.Get(model.MetricNameLabel)] {
 			continue
 		}
-		if set.err = q.meter.take(s); set.err != nil {
+		if set.err = q.meter.count(s); set.err != nil {
 			break
 		}
 		newest := s.samples[len(s.samples)-1]
-		if present && newest.t > until {
-			// It came while the query was on its way, and is the answer to it all the
-			// same; or the clock has gone back since.
+		if current && newest.t > until {
+			// The sample was written after the query started, or the clock has been set
+			// back. It is the current value in both cases.
 			set.series = append(set.series, view{labels: s.labels, samples: []sample{{until, newest.v}}})
 			continue
 		}
@@ -73,17 +73,17 @@ func (q querier) Select(ctx context.Context, sorted bool, hints *storage.SelectH
 	return set
 }
 
-// Without returns the window's samples but for those of metrics that the other
-// window holds too: what is read there is not taken from here as well.
+// Without returns the samples of the window, except those of metrics that the other
+// window holds too. Otherwise, a metric in both windows would count twice.
 func (w *Window) Without(other *Window) storage.Queryable {
 	return storage.QueryableFunc(func(mint, maxt int64) (storage.Querier, error) {
 		other.mu.RLock()
 		defer other.mu.RUnlock()
-		hidden := map[string]bool{}
+		excluded := map[string]bool{}
 		for name := range other.byName {
-			hidden[name] = name != "up"
+			excluded[name] = name != "up"
 		}
-		return querier{window: w, maxt: maxt, hidden: hidden}, nil
+		return querier{window: w, maxt: maxt, excluded: excluded}, nil
 	})
 }
 
@@ -101,13 +101,14 @@ func (w *Window) Has(q *Query) bool {
 	return false
 }
 
-// matching are the linked series that all matchers match; an error ends them where ctx is done.
+// matching yields the visible series that all matchers match. It ends with an error when
+// ctx is done.
 func (w *Window) matching(ctx context.Context, matchers []*labels.Matcher) iter.Seq2[*Series, error] {
 	return func(yield func(*Series, error) bool) {
 		visited := 0
-		of := func(list []*Series) bool {
+		visit := func(list []*Series) bool {
 			for _, s := range list {
-				if err := givenUp(ctx, visited); err != nil {
+				if err := contextError(ctx, visited); err != nil {
 					return yield(nil, err) && false
 				}
 				visited++
@@ -117,16 +118,16 @@ func (w *Window) matching(ctx context.Context, matchers []*labels.Matcher) iter.
 			}
 			return true
 		}
-		if known, ok := nameSet(matchers); ok {
-			for _, name := range known {
-				if !of(w.byName[name]) {
+		if names, ok := nameSet(matchers); ok {
+			for _, name := range names {
+				if !visit(w.byName[name]) {
 					return
 				}
 			}
 			return
 		}
 		for _, list := range w.byName {
-			if !of(list) {
+			if !visit(list) {
 				return
 			}
 		}
@@ -143,7 +144,7 @@ func (querier) LabelNames(context.Context, *storage.LabelHints, ...*labels.Match
 
 func (querier) Close() error { return nil }
 
-// seriesSet and view are a selector's copy of the series it matched.
+// seriesSet holds copies of the series that a selector matched.
 type seriesSet struct {
 	series []view
 	at     int
@@ -170,7 +171,7 @@ func (v view) Iterator(reuse chunkenc.Iterator) chunkenc.Iterator {
 	return storage.NewListSeriesIterator(v)
 }
 
-// view implements storage.Samples, and *sample chunks.Sample, without a copy.
+// view implements storage.Samples, and *sample implements chunks.Sample, without a copy.
 func (v view) Get(i int) chunks.Sample { return &v.samples[i] }
 func (v view) Len() int                { return len(v.samples) }
 

@@ -14,32 +14,33 @@ import (
 )
 
 const (
-	// MaxSeries bounds the series of one window.
+	// MaxSeries limits the series of one window.
 	MaxSeries = 100_000
-	// maxPoints bounds the samples of one series: one a second over MaxLookback.
-	// Where a target is read more often than that over a long lookback, the
-	// samples between are thinned.
+	// maxPoints limits the samples of one series to one per second over MaxLookback. A
+	// target with a shorter interval and a long lookback loses intermediate samples.
 	maxPoints = int64(MaxLookback / time.Second)
-	// maxSamples bounds the samples of one window, at 16 bytes each.
+	// maxSamples limits the samples of one window. A sample takes 16 bytes.
 	maxSamples = 4_000_000
-	// maxLabels bounds the labels of all series of one window, in bytes.
+	// maxLabels limits the labels of all series of one window, in bytes.
 	maxLabels = 16 << 20
-	// clockStep is by how much later readings may be dated before earlier ones.
+	// clockStep is how far before the newest sample a reading must be dated to show that
+	// the system clock was set back. Readings that overlap differ by less.
 	clockStep = 30 * time.Second
 )
 
-// ErrTooManySeries: a reading would make a window hold more series than it may.
+// ErrTooManySeries means that a reading exceeds the limits of its window.
 var ErrTooManySeries = errors.New("too many series")
 
 var errLabels = fmt.Errorf("%w: their labels are larger than %d MiB", ErrTooManySeries, maxLabels>>20)
 
-// Window holds the recent samples of one workload, by target. It is what
-// Prometheus' engine reads (storage.Queryable), and it is safe for concurrent
-// use. The newest sample of a series stays for as long as its target exists and
-// exports it: a target that fails to answer leaves its last word standing.
+// Window holds the recent samples of one workload, by target. The Prometheus engine
+// reads it as a storage.Queryable. It is safe for concurrent use.
+//
+// The newest sample of a series remains until its target is removed or no longer exports
+// the series. A target that does not respond keeps its last known values.
 type Window struct {
-	keep      int64 // ms; older samples go, but for the newest of each series
-	thin      int64 // ms; samples closer than this replace each other
+	retention int64 // ms; the newest sample of each series is kept longer
+	minGap    int64 // ms; a sample replaces the one before it if these are closer
 	maxSeries int
 
 	mu      sync.RWMutex
@@ -48,43 +49,43 @@ type Window struct {
 	size    int // of the labels of all series, in bytes
 	updated time.Time
 	version uint64
-	newest  int64 // ms; no sample is of later
+	newest  int64 // ms; the time of the newest sample
 }
 
-// NewWindow returns a window that keeps samples for a lookback of at most MaxLookback.
+// NewWindow returns a window that keeps samples for the lookback, at most MaxLookback.
 func NewWindow(lookback time.Duration) *Window {
-	keep := min(lookback, MaxLookback).Milliseconds()
-	points := 1 + min(keep/100, maxPoints)
+	retention := min(lookback, MaxLookback).Milliseconds()
+	points := 1 + min(retention/100, maxPoints) // 100 ms: the shortest interval
 	return &Window{
-		keep:      keep,
-		thin:      keep / maxPoints,
+		retention: retention,
+		minGap:    retention / maxPoints,
 		maxSeries: min(MaxSeries, int(maxSamples/points)),
 		byName:    map[string][]*Series{},
 	}
 }
 
-// Target is one source of a window's samples: a pod, or an address.
+// Target is one source of samples: a pod or an address.
 type Target struct {
-	window   *Window
-	common   labels.Labels        // the labels that every series of the target carries
-	series   map[uint64][]*Series // by the hash of their labels
-	count    int
-	size     int
-	up       *Series
-	round    uint64 // of readings
-	complete uint64 // the last round that was
-	gone     bool   // removed: a reading under way comes too late
+	window       *Window
+	common       labels.Labels        // labels of every series of the target
+	series       map[uint64][]*Series // by the hash of their labels
+	count        int
+	size         int
+	up           *Series
+	round        uint64 // counts readings
+	lastComplete uint64 // the round of the last complete reading
+	removed      bool   // later readings are discarded
 }
 
-// Series is one series of a Target: its labels and its recent samples.
+// Series is one series of a Target with its recent samples.
 type Series struct {
-	labels  labels.Labels
-	size    int      // of them, in bytes
-	samples []sample // oldest first, at least one while linked
-	round   uint64   // the target's round that brought the newest sample
-	stands  uint64   // the target's last complete round that it was part of
-	linked  bool     // in byName, and so visible to queries
-	place   int      // there
+	labels       labels.Labels
+	size         int      // of the labels, in bytes
+	samples      []sample // oldest first; at least one while visible
+	lastRound    uint64   // the target's round with the newest sample
+	lastComplete uint64   // the last complete round that contained the series
+	visible      bool     // to queries: the series is in byName
+	index        int      // in its list in byName
 }
 
 type sample struct {
@@ -98,34 +99,33 @@ type Point struct {
 	Value  float64
 }
 
-// Updated returns when the newest of its samples were taken, of any target; zero
-// where there have been none.
+// Updated returns the time of the newest sample of all targets, or zero before the first.
 func (w *Window) Updated() time.Time {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	return w.updated
 }
 
-// Version tells states of the window apart by the series that it holds and the newest
-// value of each; that a value has been seen once more makes no other state. A query at the
-// given moment reads all of the state if it is whole: no sample is of later.
+// Version returns a number that changes with the set of series and with their newest
+// values. A new sample with an unchanged value does not change it. whole reports whether
+// a query at the given time reads the newest value of every series.
 func (w *Window) Version(at time.Time) (version uint64, whole bool) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	return w.version, w.newest <= at.UnixMilli()
 }
 
-// Target adds a target, whose series all carry the given labels (pod, job,
-// instance, namespace). It must be removed with Remove.
+// Target adds a target. All its series get the common labels (pod, job, instance,
+// namespace). The caller must remove it with Remove.
 func (w *Window) Target(common labels.Labels) *Target {
 	t := &Target{window: w, common: common, series: map[uint64][]*Series{}}
 	t.up = &Series{labels: labels.NewBuilder(common).Set(model.MetricNameLabel, "up").Labels()}
 	return t
 }
 
-// Series returns a series with these labels, for points of readings to come. The
-// window does not hold it before it has a sample. A label that the target's own
-// labels take is kept as exported_…, as Prometheus does.
+// Series returns a series for the points of later readings. The window contains the
+// series only once it has a sample. As in Prometheus, a label that conflicts with a
+// common label of the target is renamed to exported_….
 func (t *Target) Series(ls labels.Labels) *Series {
 	b := labels.NewBuilder(ls)
 	t.common.Range(func(l labels.Label) {
@@ -138,22 +138,22 @@ func (t *Target) Series(ls labels.Labels) *Series {
 	return &Series{labels: all, size: int(all.ByteSize())}
 }
 
-// Commit takes a complete reading of the target. A series that it does not hold
-// has ended. Of two points of one series the last counts.
-func (t *Target) Commit(at time.Time, points []Point) error { return t.take(at, points, true) }
+// Commit writes a complete reading of the target. A series that is not in it has ended.
+// The last of several points of one series applies.
+func (t *Target) Commit(at time.Time, points []Point) error { return t.write(at, points, true) }
 
-// Merge takes a reading that lacks series which the target should export: those
-// that it holds move on, and what the last complete reading held stays as it was.
-func (t *Target) Merge(at time.Time, points []Point) error { return t.take(at, points, false) }
+// Merge writes a reading without all required series. The series of the last complete
+// reading keep their last samples if this one lacks them.
+func (t *Target) Merge(at time.Time, points []Point) error { return t.write(at, points, false) }
 
-func (t *Target) take(at time.Time, points []Point, complete bool) error {
+func (t *Target) write(at time.Time, points []Point, complete bool) error {
 	w, now := t.window, at.UnixMilli()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if t.gone {
+	if t.removed {
 		return nil
 	}
-	w.setBack(at)
+	w.rewind(at)
 	if w.count-t.count+len(points) > w.maxSeries {
 		return ErrTooManySeries
 	}
@@ -169,25 +169,26 @@ func (t *Target) take(at time.Time, points []Point, complete bool) error {
 	}
 	t.round++
 	if complete {
-		t.complete = t.round
+		t.lastComplete = t.round
 	}
 	w.append(t.up, now, 1)
 	for _, p := range points {
 		s := p.Series
-		if !s.linked {
-			s = t.link(s)
+		if !s.visible {
+			s = t.add(s) // or the visible series with the same labels
 		}
-		s.round = t.round
+		s.lastRound = t.round
 		if complete {
-			s.stands = t.round
+			s.lastComplete = t.round
 		}
 		w.append(s, now, p.Value)
 	}
-	over := w.count > w.maxSeries || w.size > maxLabels // with those that have ended, which are the first to go
+	// Ended series count against the limits, and are the first to be dropped.
+	overLimit := w.count > w.maxSeries || w.size > maxLabels
 	for hash, list := range t.series {
 		list = slices.DeleteFunc(list, func(s *Series) bool {
-			ended := s.round != t.round && (t.complete == 0 || s.stands != t.complete)
-			return ended && (over && t.drop(s) || t.end(s, now))
+			ended := s.lastRound != t.round && (t.lastComplete == 0 || s.lastComplete != t.lastComplete)
+			return ended && (overLimit && t.drop(s) || t.end(s, now))
 		})
 		if len(list) == 0 {
 			delete(t.series, hash)
@@ -198,12 +199,13 @@ func (t *Target) take(at time.Time, points []Point, complete bool) error {
 	return nil
 }
 
-// link makes a series visible, or returns the one that has its labels already.
-func (t *Target) link(s *Series) *Series {
+// add makes a series visible and returns it. If the target already has a series with the
+// same labels, add returns that one.
+func (t *Target) add(s *Series) *Series {
 	hash := s.labels.Hash()
-	for _, have := range t.series[hash] {
-		if labels.Equal(have.labels, s.labels) {
-			return have
+	for _, existing := range t.series[hash] {
+		if labels.Equal(existing.labels, s.labels) {
+			return existing
 		}
 	}
 	t.series[hash] = append(t.series[hash], s)
@@ -215,19 +217,20 @@ func (t *Target) link(s *Series) *Series {
 	return s
 }
 
-// Fail notes that the target did not answer: up is 0, and every series stays as it was.
+// Fail records a failed reading: up becomes 0, and all other series remain unchanged.
 func (t *Target) Fail(at time.Time) {
 	t.window.mu.Lock()
 	defer t.window.mu.Unlock()
-	if !t.gone {
-		t.window.setBack(at)
+	if !t.removed {
+		t.window.rewind(at)
 		t.window.append(t.up, at.UnixMilli(), 0)
 	}
 }
 
-// setBack moves all samples to before a moment that lies far before the newest of them:
-// the clock has been set back, and queries of now would not see what is of later.
-func (w *Window) setBack(at time.Time) {
+// rewind shifts all samples back if the given time is far before the newest sample. The
+// system clock has then been set back, and queries at the new time would not see the
+// samples.
+func (w *Window) rewind(at time.Time) {
 	by := w.newest - at.UnixMilli()
 	if by <= clockStep.Milliseconds() {
 		return
@@ -245,7 +248,7 @@ func (w *Window) setBack(at time.Time) {
 	}
 }
 
-// Remove takes the target and all its series out of the window.
+// Remove removes the target and all its series from the window.
 func (t *Target) Remove() {
 	t.window.mu.Lock()
 	defer t.window.mu.Unlock()
@@ -259,7 +262,7 @@ func (t *Target) Remove() {
 	t.window.size -= t.size
 	t.count, t.size = 0, 0
 	clear(t.series)
-	t.gone = true
+	t.removed = true
 }
 
 // append adds a sample to a series.
@@ -269,22 +272,22 @@ func (w *Window) append(s *Series, now int64, v float64) {
 	if n := len(s.samples); n == 0 || math.Float64bits(s.samples[n-1].v) != math.Float64bits(v) {
 		w.version++
 	}
-	// The clock went back: what lies ahead of it cannot be told from the truth.
+	// The clock went back a little, so samples from its future are invalid.
 	for len(s.samples) > 0 && s.samples[len(s.samples)-1].t >= now {
 		s.samples = s.samples[:len(s.samples)-1]
 	}
 	n := len(s.samples)
 	switch {
-	case w.keep == 0:
+	case w.retention == 0:
 		s.samples = append(s.samples[:0], sample{now, v})
 		return
-	case n > 1 && s.samples[n-1].t-s.samples[n-2].t < w.thin:
+	case n > 1 && s.samples[n-1].t-s.samples[n-2].t < w.minGap:
 		s.samples[n-1] = sample{now, v}
 	default:
 		s.samples = append(s.samples, sample{now, v})
 	}
 	expired := 0
-	for expired < len(s.samples)-1 && s.samples[expired].t < now-w.keep {
+	for expired < len(s.samples)-1 && s.samples[expired].t < now-w.retention {
 		expired++
 	}
 	if expired > len(s.samples)/4 {
@@ -292,16 +295,16 @@ func (w *Window) append(s *Series, now int64, v float64) {
 	}
 }
 
-// end marks a series that its target no longer exports as stale, and reports
-// whether nothing of it is left that a query could read.
+// end marks a series that its target no longer exports as stale. It drops the series and
+// returns true once no query can read its samples.
 func (t *Target) end(s *Series, now int64) bool {
 	w := t.window
 	newest := s.samples[len(s.samples)-1]
-	if w.keep > 0 && !value.IsStaleNaN(newest.v) {
+	if w.retention > 0 && !value.IsStaleNaN(newest.v) {
 		w.append(s, now, math.Float64frombits(value.StaleNaN))
 		return false
 	}
-	if w.keep > 0 && newest.t >= now-w.keep {
+	if w.retention > 0 && newest.t >= now-w.retention {
 		return false
 	}
 	return t.drop(s)
@@ -316,34 +319,35 @@ func (t *Target) drop(s *Series) bool {
 	return true
 }
 
-// show lets queries see a series, and hide keeps them from it.
+// show makes a series visible to queries.
 func (w *Window) show(s *Series) {
-	if !s.linked {
+	if !s.visible {
 		name := s.labels.Get(model.MetricNameLabel)
-		s.place = len(w.byName[name])
+		s.index = len(w.byName[name])
 		w.byName[name] = append(w.byName[name], s)
 		w.version++
-		s.linked = true
+		s.visible = true
 	}
 }
 
+// hide removes a series from the view of queries, and deletes its samples.
 func (w *Window) hide(s *Series) {
-	if !s.linked {
+	if !s.visible {
 		return
 	}
 	name := s.labels.Get(model.MetricNameLabel)
 	list := w.byName[name]
 	w.version++
 	last := list[len(list)-1]
-	list[s.place], last.place = last, s.place
+	list[s.index], last.index = last, s.index
 	list[len(list)-1] = nil
 	if w.byName[name] = list[:len(list)-1]; len(list) == 1 {
 		delete(w.byName, name)
 	}
-	s.linked, s.samples = false, nil
+	s.visible, s.samples = false, nil
 }
 
-// Len returns the number of series held, up aside.
+// Len returns the number of series, without up.
 func (w *Window) Len() int {
 	w.mu.RLock()
 	defer w.mu.RUnlock()

@@ -15,10 +15,10 @@ import (
 
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// at returns the moment so many seconds after the epoch of these tests.
+// at returns the time at this number of seconds after the epoch of these tests.
 func at(seconds float64) time.Time { return epoch.Add(time.Duration(seconds * float64(time.Second))) }
 
-// rig is a window with helpers that say what a target exported and what a query answers.
+// rig is a window with helpers to write readings and to evaluate queries.
 type rig struct {
 	t       *testing.T
 	window  *Window
@@ -59,7 +59,7 @@ func (r *rig) eval(query string, when time.Time) map[string]float64 {
 	return out
 }
 
-func TestWindowAnswersInstantQueries(t *testing.T) {
+func TestInstantQueries(t *testing.T) {
 	r := newRig(t, 0)
 	r.commit("a", at(1), `q{model="m"}`, 7.0, `q{model="n"}`, 1.0)
 	r.commit("b", at(1.5), `q{model="m"}`, 4.0)
@@ -72,7 +72,7 @@ func TestWindowAnswersInstantQueries(t *testing.T) {
 	require.Empty(t, r.eval(`sum(absent_metric)`, at(2)))
 }
 
-func TestSilentTargetKeepsItsLastSamples(t *testing.T) {
+func TestFailedTargetKeepsItsLastSamples(t *testing.T) {
 	r := newRig(t, 0)
 	r.commit("a", at(0), "q", 7.0)
 	r.target("a").Fail(at(1))
@@ -84,7 +84,7 @@ func TestSilentTargetKeepsItsLastSamples(t *testing.T) {
 	require.Zero(t, r.window.Len())
 }
 
-func TestSeriesThatIsNoLongerExportedEndsAtOnce(t *testing.T) {
+func TestSeriesEndsWhenItIsNoLongerExported(t *testing.T) {
 	for _, lookback := range []time.Duration{0, time.Minute} {
 		r := newRig(t, lookback)
 		r.commit("a", at(0), "q", 7.0, "w", 1.0)
@@ -95,11 +95,11 @@ func TestSeriesThatIsNoLongerExportedEndsAtOnce(t *testing.T) {
 		require.Equal(t, map[string]float64{"a": 3}, r.eval("q", at(2)))
 		r.commit("a", at(3), "w", 2.0)
 		r.commit("a", at(120), "w", 2.0)
-		require.Equal(t, 1, r.window.Len(), "an ended series goes when no query can reach it")
+		require.Equal(t, 1, r.window.Len(), "an ended series is dropped once no query can read it")
 	}
 }
 
-func TestMergeEndsNothing(t *testing.T) {
+func TestMergeKeepsSeriesOfTheLastCompleteReading(t *testing.T) {
 	r := newRig(t, 0)
 	r.commit("a", at(0), "q", 7.0, "w", 1.0)
 	target := r.target("a")
@@ -107,10 +107,10 @@ func TestMergeEndsNothing(t *testing.T) {
 	require.NoError(t, target.Merge(at(1), []Point{{w, 5}, {x, 1}}))
 	require.Equal(t, map[string]float64{"a": 13}, r.eval(`sum by (pod) ({__name__=~"q|w|x"})`, at(1)))
 	require.NoError(t, target.Merge(at(2), []Point{{w, 5}}))
-	require.Equal(t, map[string]float64{"a": 12}, r.eval(`sum by (pod) ({__name__=~"q|w|x"})`, at(2)), "what was never in a complete reading ends")
+	require.Equal(t, map[string]float64{"a": 12}, r.eval(`sum by (pod) ({__name__=~"q|w|x"})`, at(2)), "a series that was never in a complete reading ends")
 }
 
-func TestWindowAnswersRangeQueries(t *testing.T) {
+func TestRangeQueries(t *testing.T) {
 	r := newRig(t, time.Minute)
 	for s := range 121 {
 		r.commit("a", at(float64(s)), `done_total`, float64(10*s), `lat_bucket{le="1"}`, float64(9*s), `lat_bucket{le="+Inf"}`, float64(10*s), "q", float64(s%30))
@@ -122,7 +122,7 @@ func TestWindowAnswersRangeQueries(t *testing.T) {
 	require.InDelta(t, 0.5/0.9, r.eval(`histogram_quantile(0.5, sum by (le) (rate(lat_bucket[1m])))`, now)[""], 0.01)
 	require.Equal(t, 10.0, r.eval(`q offset 20s`, now)["a"])
 	require.Equal(t, 29.0, r.eval(`max_over_time(q[50s:1s])`, now)["a"])
-	require.LessOrEqual(t, len(r.window.byName["q"][0].samples), 90, "samples beyond the lookback go")
+	require.LessOrEqual(t, len(r.window.byName["q"][0].samples), 90, "samples beyond the lookback are deleted")
 }
 
 func TestSamplesAreThinnedOverLongLookbacks(t *testing.T) {
@@ -132,18 +132,18 @@ func TestSamplesAreThinnedOverLongLookbacks(t *testing.T) {
 	}
 	s := r.window.byName["q"][0]
 	require.LessOrEqual(t, int64(len(s.samples)), maxPoints*4/3+2)
-	require.Equal(t, 19_999.0, s.samples[len(s.samples)-1].v, "the newest is always there")
+	require.Equal(t, 19_999.0, s.samples[len(s.samples)-1].v, "the newest sample is kept")
 }
 
-func TestClockThatGoesBackHidesNothing(t *testing.T) {
+func TestClockSetBackWithinTheRetention(t *testing.T) {
 	r := newRig(t, time.Minute)
 	r.commit("a", at(100), "q", 1.0)
 	r.commit("a", at(50), "q", 2.0)
 	require.Equal(t, map[string]float64{"a": 2}, r.eval("q", at(51)))
 }
 
-// What has not been read since the clock was set back is seen all the same, and of rates
-// nothing is lost.
+// After the clock is set back, series without a new sample stay visible, and rates remain
+// correct.
 func TestClockSetBack(t *testing.T) {
 	for _, by := range []float64{10, 50, 500} {
 		r := newRig(t, time.Minute)
@@ -163,26 +163,26 @@ func TestClockSetBack(t *testing.T) {
 	}
 }
 
-func TestSampleThatComesDuringAQueryHidesNothing(t *testing.T) {
+func TestSampleWrittenDuringAQuery(t *testing.T) {
 	r := newRig(t, 0)
 	r.commit("a", at(1), "q", 7.0)
 	r.commit("a", at(2), "q", 8.0)
 	require.Equal(t, map[string]float64{"a": 8}, r.eval("sum by (pod) (q)", at(1.999)))
 }
 
-func TestDuplicateSeriesLastWins(t *testing.T) {
+func TestLastDuplicateSeriesApplies(t *testing.T) {
 	r := newRig(t, time.Minute)
 	r.commit("a", at(0), "q", 1.0, "q", 2.0)
 	require.Equal(t, map[string]float64{"a": 2}, r.eval("q", at(1)))
 }
 
-func TestTargetLabelsWin(t *testing.T) {
+func TestTargetLabelsTakePrecedence(t *testing.T) {
 	r := newRig(t, 0)
 	r.commit("a", at(0), `q{pod="liar",job="x"}`, 1.0)
 	require.Equal(t, map[string]float64{"a": 1}, r.eval(`q{exported_pod="liar",exported_job="x",job="vllm"}`, at(1)))
 }
 
-func TestWindowBoundsItsSeries(t *testing.T) {
+func TestWindowLimitsSeries(t *testing.T) {
 	w := NewWindow(0)
 	w.maxSeries = 3
 	a, b := w.Target(labels.FromStrings("pod", "a")), w.Target(labels.FromStrings("pod", "b"))
@@ -195,16 +195,16 @@ func TestWindowBoundsItsSeries(t *testing.T) {
 	require.NoError(t, a.Commit(at(0), points(a, "a", "b")))
 	require.ErrorIs(t, b.Commit(at(0), points(b, "a", "b")), ErrTooManySeries)
 	require.NoError(t, b.Commit(at(1), points(b, "a")))
-	require.NoError(t, a.Commit(at(1), points(a, "c", "d")), "series that end make room for those that replace them")
+	require.NoError(t, a.Commit(at(1), points(a, "c", "d")), "ended series do not block their replacements")
 	require.Equal(t, 3, w.Len())
 	a.Remove()
-	require.NoError(t, a.Commit(at(2), points(a, "a")), "a reading that comes too late leaves nothing")
+	require.NoError(t, a.Commit(at(2), points(a, "a")), "a reading after Remove is discarded")
 	require.Equal(t, 1, w.Len())
-	require.Less(t, NewWindow(MaxLookback).maxSeries, MaxSeries, "a long lookback leaves room for fewer series")
+	require.Less(t, NewWindow(MaxLookback).maxSeries, MaxSeries, "a long lookback allows fewer series")
 }
 
-func TestParseQueryRefuses(t *testing.T) {
-	for text, why := range map[string]string{
+func TestParseQueryRejects(t *testing.T) {
+	for text, want := range map[string]string{
 		`sum(`:  `is not PromQL`,
 		`q[5m]`: `yields a range vector`,
 		`label_replace(q,"a","$1","b","((a{9}){9})")`: `90 repetitions`,
@@ -213,10 +213,10 @@ func TestParseQueryRefuses(t *testing.T) {
 		`rate(q[6m] offset 5m)`:             `looks back 11m0s; at most 10m0s`,
 		`max_over_time(q[9m:1s] offset 2m)`: `looks back 11m0s`,
 		`q offset -1m`:                      `looks ahead`,
-		`q @ 0`:                             `fixed in time`,
+		`q @ 0`:                             `has an @ modifier, which is not supported`,
 		`max_over_time(q[1m:1ms])`:          `a subquery with a step of 1ms; at least 1s`,
 		`max_over_time(max_over_time(q[1m:1s])[1m:1s])`: `a subquery within a subquery`,
-		`q{a=~"b{0,99}c"}`:                          `repetitions, of which x{9} has nine; at most 64`,
+		`q{a=~"b{0,99}c"}`:                          `repetitions (x{9} counts as 9); at most 64`,
 		`q{a!~"` + strings.Repeat("a|", 600) + `"}`: `regular expression of 1200 bytes`,
 		`label_join(label_join(label_join(q,"a","","a","a"),"a","","a","a"),"a","","a","a")`: `label_replace more than 2 times`,
 		strings.Repeat("q", 4097):                                            `at most 4096`,
@@ -224,33 +224,33 @@ func TestParseQueryRefuses(t *testing.T) {
 		`label_replace(q,"a","` + strings.Repeat("x", 257) + `","b","(.*)")`: `257 bytes of text`,
 		`label_join(q,"a","` + strings.Repeat("x", 100) + `","b","c")`:       `400 bytes of text`,
 		`label_join(q,"a","","b","c","d","e","f","g","h","i","j")`:           `label_join with 9 references`,
-		`label_replace(q,"a","$1","b","(.{0,999})")`:                         `repetitions, of which x{9} has nine; at most 64`,
+		`label_replace(q,"a","$1","b","(.{0,999})")`:                         `repetitions (x{9} counts as 9); at most 64`,
 		`label_replace(q,"a","$1","b","(` + strings.Repeat("a?", 70) + `)")`: `70 repetitions`,
 		`label_replace(q,"a","$1","b","(")`:                                  `invalid regular expression`,
 		`q{a=~"` + strings.Repeat("[a-z]?x*", 125) + `"}`:                    `250 repetitions`,
 	} {
 		_, err := ParseQuery(text)
-		require.ErrorContains(t, err, why, text)
+		require.ErrorContains(t, err, want, text)
 	}
 }
 
-func TestEvalLeavesNaNToTheCaller(t *testing.T) {
+func TestEvalReturnsNaN(t *testing.T) {
 	r := newRig(t, time.Minute)
 	r.commit("a", at(0), `lat_bucket{le="1"}`, 0.0, `lat_bucket{le="+Inf"}`, 0.0)
 	r.commit("a", at(1), `lat_bucket{le="1"}`, 0.0, `lat_bucket{le="+Inf"}`, 0.0)
 	require.True(t, math.IsNaN(r.eval(`histogram_quantile(0.5, sum by (le) (rate(lat_bucket[1m])))`, at(1))[""]))
 }
 
-func TestWant(t *testing.T) {
-	parse := func(text string, needs ...string) *Query {
-		q, err := ParseQuery(text, needs...)
+func TestSelection(t *testing.T) {
+	parse := func(text string, requirements ...string) *Query {
+		q, err := ParseQuery(text, requirements...)
 		require.NoError(t, err)
 		return q
 	}
 	load := parse(`sum by (pod) (e:waiting) or max(e:stream)`, `{__name__=~"e[:_]waiting"}`)
 	custom := parse(`sum(errors_total{code="500"}) or vector(0)`)
 	brake := parse(`avg by (pod) (e:kv)`)
-	w := NewWant(Idle{Prefixes: []string{"e:"}, Served: parse(`e:done_total`)}, []*Query{load, custom}, []*Query{brake})
+	w := NewSelection(Idle{Prefixes: []string{"e:"}, Served: parse(`e:done_total`)}, []*Query{load, custom}, []*Query{brake})
 
 	exact, match := w.Names()
 	require.Equal(t, []string{"e:done_total", "e:kv", "e:stream", "e:waiting", "errors_total"}, exact)
@@ -263,22 +263,22 @@ func TestWant(t *testing.T) {
 		require.True(t, ok, s)
 		return r
 	}
-	require.Equal(t, []string{"e:waiting (in any of its 2 spellings and names)"}, w.Missing(role(`e:kv`).Join(role(`e:stream`))))
+	require.Equal(t, []string{"e:waiting (under any of its 2 names)"}, w.Missing(role(`e:kv`).Join(role(`e:stream`))))
 	require.Empty(t, w.Missing(role(`e:waiting`)))
 	require.True(t, role(`e:done_total`).Served)
 	_, wanted := w.Role(labels.FromStrings(model.MetricNameLabel, "errors_total", "code", "200"))
 	require.False(t, wanted)
 
-	exact, match = NewWant(Idle{}, []*Query{parse(`{__name__=~"e:.*"}`)}, nil).Names()
+	exact, match = NewSelection(Idle{}, []*Query{parse(`{__name__=~"e:.*"}`)}, nil).Names()
 	require.Empty(t, exact)
 	require.True(t, match("e:x"))
 	require.False(t, match("f:x"))
 }
 
-func TestUpIsNothingThatATargetMustExport(t *testing.T) {
+func TestUpIsNotRequired(t *testing.T) {
 	q, err := ParseQuery(`sum(up)`)
 	require.NoError(t, err)
-	w := NewWant(Idle{}, []*Query{q}, nil)
+	w := NewSelection(Idle{}, []*Query{q}, nil)
 	require.Empty(t, w.Missing(Role{}))
 	exact, match := w.Names()
 	require.Empty(t, exact)
@@ -290,13 +290,12 @@ func TestUpIsNothingThatATargetMustExport(t *testing.T) {
 func TestNameVariantsAreAFiniteSet(t *testing.T) {
 	q, err := ParseQuery(`sum by (pod) ({__name__=~"vllm[:_]num_requests_waiting|vllm[:_]num_requests_waiting_total"})`)
 	require.NoError(t, err)
-	exact, match := NewWant(Idle{}, []*Query{q}, nil).Names()
+	exact, match := NewSelection(Idle{}, []*Query{q}, nil).Names()
 	require.Nil(t, match)
 	require.Len(t, exact, 4)
 }
 
-// The version is another one whenever a query that hangs on values alone may say
-// something else.
+// The version changes whenever the result of a timeless query can change.
 func TestVersion(t *testing.T) {
 	r := newRig(t, time.Minute)
 	state := func() uint64 {
@@ -304,35 +303,35 @@ func TestVersion(t *testing.T) {
 		return version
 	}
 	last := state()
-	other := func(is bool, what string) {
+	changed := func(want bool, after string) {
 		t.Helper()
-		require.Equal(t, is, state() != last, what)
+		require.Equal(t, want, state() != last, after)
 		last = state()
 	}
 	r.commit("a", at(1), "m", 1.0)
-	other(true, "a first sample")
+	changed(true, "first sample")
 	r.commit("a", at(2), "m", 1.0)
-	other(false, "the same value once more")
+	changed(false, "unchanged value")
 	r.commit("a", at(3), "m", 2.0)
-	other(true, "another value")
+	changed(true, "new value")
 	r.commit("a", at(2), "m", 2.0)
-	other(false, "the same value of a clock that went back")
+	changed(false, "unchanged value, clock set back")
 	r.commit("a", at(4), "m", math.NaN())
-	other(true, "no number")
+	changed(true, "NaN")
 	r.commit("a", at(5), "m", math.NaN())
-	other(false, "no number once more")
+	changed(false, "unchanged NaN")
 	r.commit("a", at(6), "n", 1.0)
-	other(true, "a series ends, and another begins")
+	changed(true, "one series ends, another begins")
 	r.target("a").Fail(at(7))
-	other(true, "up is 0")
+	changed(true, "up is 0")
 	r.target("a").Fail(at(8))
-	other(false, "and stays so")
+	changed(false, "up is still 0")
 	_, whole := r.window.Version(at(8))
 	require.True(t, whole)
 	_, whole = r.window.Version(at(7.999))
-	require.False(t, whole, "a query of then does not read it")
+	require.False(t, whole, "an earlier query does not read the newest sample")
 	r.target("a").Remove()
-	other(true, "the target is gone")
+	changed(true, "target removed")
 	for query, timeless := range map[string]bool{
 		"sum(m)": true, "m or vector(0)": true, "scalar(m) > bool 1": true, "time()": false, "m + on () hour()": false, "timestamp(m)": false,
 		"rate(m[1m])": false, "m offset 1m": false, "max_over_time(m[1m:1s])": false, "sum(m) and on () (minute() > 3)": false, "day_of_week(m)": false,
@@ -343,7 +342,7 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-func TestWindowBoundsItsLabels(t *testing.T) {
+func TestWindowLimitsLabels(t *testing.T) {
 	w := NewWindow(MaxLookback)
 	a := w.Target(labels.FromStrings("pod", "a"))
 	long := strings.Repeat("x", 1<<19)
@@ -356,15 +355,15 @@ func TestWindowBoundsItsLabels(t *testing.T) {
 	require.ErrorIs(t, a.Commit(at(0), reading(0, 33)), ErrTooManySeries)
 	for second := range 100 {
 		require.NoError(t, a.Commit(at(float64(second)), reading(8*second, 8)))
-		require.LessOrEqual(t, w.size, maxLabels, "of series that end, those are left for which there is room")
+		require.LessOrEqual(t, w.size, maxLabels, "ended series are dropped at the limit")
 	}
 	a.Remove()
 	require.Zero(t, w.size)
 }
 
-// What a query makes of labels, and how many series it reads again and again, is bounded
-// where it is known: as it is answered.
-func TestEvaluationIsBounded(t *testing.T) {
+// The size of the labels that a query creates, and the number of series that it reads,
+// are limited during the evaluation.
+func TestEvaluationIsLimited(t *testing.T) {
 	w := NewWindow(0)
 	a := w.Target(labels.FromStrings("pod", "a"))
 	var points []Point
@@ -372,14 +371,14 @@ func TestEvaluationIsBounded(t *testing.T) {
 		points = append(points, Point{Series: a.Series(labels.FromStrings(model.MetricNameLabel, "q", "i", strconv.Itoa(i), "b", strings.Repeat("x", 10<<10)))})
 	}
 	require.NoError(t, a.Commit(at(0), points))
-	ask := func(ctx context.Context, text string) error {
+	eval := func(ctx context.Context, text string) error {
 		q, err := ParseQuery(text)
 		require.NoError(t, err)
 		_, err = q.Eval(ctx, w, at(1))
 		return err
 	}
-	require.NoError(t, ask(t.Context(), `count(label_replace(q,"a","$1","b","(.*)"))`))
-	require.ErrorContains(t, ask(t.Context(), `count(label_replace(q,"a","$1$1$1","b","(.*)"))`), "could make more than 16 MiB of the labels")
+	require.NoError(t, eval(t.Context(), `count(label_replace(q,"a","$1","b","(.*)"))`))
+	require.ErrorContains(t, eval(t.Context(), `count(label_replace(q,"a","$1$1$1","b","(.*)"))`), "could create more than 16 MiB of labels")
 	cancelled, cancel := context.WithCancel(t.Context())
 	found, err := querier{window: w, maxt: at(1).UnixMilli()}.all(cancelled)
 	require.NoError(t, err)
@@ -388,11 +387,11 @@ func TestEvaluationIsBounded(t *testing.T) {
 	_, err = querier{window: w, maxt: at(1).UnixMilli()}.all(cancelled)
 	require.ErrorIs(t, err, context.Canceled)
 	m := meter{series: maxQuerySeries - 1}
-	require.NoError(t, m.take(points[0].Series))
-	require.ErrorContains(t, m.take(points[0].Series), "more than 1000000 series are selected")
+	require.NoError(t, m.count(points[0].Series))
+	require.ErrorContains(t, m.count(points[0].Series), "more than 1000000 series are selected")
 }
 
-// all counts what a selector of one name finds.
+// all counts the series of the metric q.
 func (q querier) all(ctx context.Context) (n int, err error) {
 	set := q.Select(ctx, false, nil, labels.MustNewMatcher(labels.MatchEqual, model.MetricNameLabel, "q"))
 	for set.Next() {
@@ -401,12 +400,12 @@ func (q querier) all(ctx context.Context) (n int, err error) {
 	return n, set.Err()
 }
 
-func TestUpdatedIsOfSamplesAlone(t *testing.T) {
+func TestFailedReadingsDoNotUpdateTheWindow(t *testing.T) {
 	w := NewWindow(0)
 	x := w.Target(labels.FromStrings("pod", "a"))
 	now := time.Now()
 	x.Fail(now)
 	require.True(t, w.Updated().IsZero())
-	x.Fail(now.Add(-time.Minute)) // the clock was set back
+	x.Fail(now.Add(-time.Minute)) // the clock has been set back
 	require.True(t, w.Updated().IsZero())
 }

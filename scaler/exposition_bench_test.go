@@ -29,7 +29,7 @@ func BenchmarkExpositions(b *testing.B) {
 		}
 		t, err := trigger.Parse(metadata)
 		require.NoError(b, err)
-		names := exposition.NewNames(t.Want.Names())
+		names := exposition.NewNames(t.Selection.Names())
 		b.Run(name+"/scan", func(b *testing.B) {
 			b.ReportAllocs()
 			var s exposition.Scanner

@@ -120,7 +120,7 @@ func TestRenamedMetricIsAFaultAndNotAZero(t *testing.T) {
 		require.True(t, w.active(onPods))
 		require.True(t, w.recorder.has("NoSeries"))
 		e := w.evaluator.Explanations(func(string, string) bool { return true })
-		require.Contains(t, e[0].Faults[0], "exports no asr_active_requests (in any of its 2 spellings and names)")
+		require.Contains(t, e[0].Faults[0], "exports no asr_active_requests (under any of its 2 names)")
 	})
 }
 

@@ -2,7 +2,7 @@
 // speaks Prometheus' HTTP API (Prometheus, Thanos, Mimir, VictoriaMetrics) on an
 // interval, and writes the answers under the pods that they are of.
 //
-// With a Want, a group asks for the wanted raw series of its pods, which the trigger's
+// With a Selection, a group asks for the wanted raw series of its pods, which the trigger's
 // queries are then evaluated over as over scraped ones: one query for up to 100 pods,
 // and a second one for pods without any such series, whether their engine is there and
 // idle. A missing series is missing, never zero. Two jobs of the server that scrape one

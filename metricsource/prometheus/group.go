@@ -39,9 +39,9 @@ type Config struct {
 	// Credentials for the server; nil: none. See httpclient.Options.
 	Credentials func(context.Context, *url.URL) (*httpclient.Credentials, error)
 	Window      *metricsource.Window
-	// Want is what is asked of each pod; nil, or without series: nothing. The server's
+	// Selection is what is asked of each pod; nil, or without series: nothing. The server's
 	// series have the labels namespace, with the value Namespace, and pod.
-	Want      *metricsource.Want
+	Selection *metricsource.Selection
 	Namespace string
 	// Queries are asked as they are. Selector says where their results are.
 	Queries []metricsource.RemoteQuery
@@ -80,8 +80,8 @@ type Group struct {
 // Open adds a group without pods. It must be closed. It asks nothing before the
 // first Set. An address that is no URL is an error of each query.
 func (p *Poller) Open(cfg Config) *Group {
-	if cfg.Want != nil && cfg.Want.OfPods("", nil) == "" {
-		cfg.Want = nil
+	if cfg.Selection != nil && cfg.Selection.PodSelector("", nil) == "" {
+		cfg.Selection = nil
 	}
 	g := &Group{
 		poller: p,
@@ -144,20 +144,20 @@ func (g *Group) Set(targets []Target) {
 
 // asks reports whether there is anything to ask.
 func (g *Group) asks() bool {
-	return len(g.queries) > 0 || g.cfg.Want != nil && len(g.pods) > 0
+	return len(g.queries) > 0 || g.cfg.Selection != nil && len(g.pods) > 0
 }
 
 // Status returns what is known of each pod, by name. A pod's Err is nil while its
 // series are not found yet, and Answered is zero. With own queries, the last Status is
 // that of the server as a whole, under its address: Answered is when it last answered
-// any of them. Without a Want, the pods have the server's.
+// any of them. Without a Selection, the pods have the server's.
 func (g *Group) Status() []metricsource.Status {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	all := make([]metricsource.Status, 0, len(g.pods)+1)
 	for name, p := range g.pods {
 		st := p.status
-		if g.cfg.Want == nil {
+		if g.cfg.Selection == nil {
 			st = g.whole
 			st.Target = name
 		}
@@ -216,7 +216,7 @@ func (g *Group) round(ctx context.Context) {
 	for _, q := range g.queries {
 		all = append(all, func() error { return g.ask(ctx, q, pods) })
 	}
-	if g.cfg.Want != nil {
+	if g.cfg.Selection != nil {
 		for some := range slices.Chunk(pods, podsPerQuery) {
 			all = append(all, func() error { return g.askFor(ctx, some) })
 		}

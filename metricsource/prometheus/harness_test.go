@@ -206,7 +206,7 @@ func inBubble(t *testing.T, change func(*Config), f func(*testing.T, *fleet)) {
 		s := &fleet{T: t, store: newStore(), window: metricsource.NewWindow(time.Minute)}
 		cfg := Config{
 			Address: "http://prometheus", Interval: 5 * time.Second, Timeout: 2 * time.Second, Window: s.window, Namespace: "llm",
-			Want: metricsource.NewWant(metricsource.Idle{Prefixes: []string{"e:", "f:"}, Served: parse(t, `e:done_total{code="200"}`)},
+			Selection: metricsource.NewSelection(metricsource.Idle{Prefixes: []string{"e:", "f:"}, Served: parse(t, `e:done_total{code="200"}`)},
 				[]*metricsource.Query{parse(t, `sum by (pod) (e:waiting{reason="capacity"}) or sum by (pod) (e:queue)`), parse(t, "e:running")},
 				[]*metricsource.Query{parse(t, "e:cache")}),
 			OnRead: func() { s.rounds++ },

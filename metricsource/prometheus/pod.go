@@ -86,7 +86,7 @@ func (g *Group) askFor(ctx context.Context, pods []*pod) error {
 	}
 	now := time.Now()
 	for _, r := range readings {
-		r.note(now, g.cfg.Want)
+		r.note(now, g.cfg.Selection)
 	}
 	return err
 }
@@ -98,7 +98,7 @@ func (g *Group) read(ctx context.Context, pods []*pod) (map[string]*reading, err
 	for i, p := range pods {
 		names[i], readings[p.spec.Name] = p.spec.Name, &reading{pod: p}
 	}
-	found, _, err := g.server.query(ctx, g.cfg.Want.OfPods(g.cfg.Namespace, names))
+	found, _, err := g.server.query(ctx, g.cfg.Selection.PodSelector(g.cfg.Namespace, names))
 	if err != nil {
 		for _, r := range readings {
 			r.err = err
@@ -107,7 +107,7 @@ func (g *Group) read(ctx context.Context, pods []*pod) (map[string]*reading, err
 	}
 	for _, e := range found {
 		if r := readings[string(e.Metric["pod"])]; r != nil && e.Histogram == nil {
-			r.add(e, g.cfg.Want)
+			r.add(e, g.cfg.Selection)
 		}
 	}
 	g.findEngines(ctx, readings)
@@ -116,11 +116,11 @@ func (g *Group) read(ctx context.Context, pods []*pod) (map[string]*reading, err
 
 // add adds an element to the reading. The target's labels replace those of the element:
 // two series that differ in nothing else are one, and the last counts.
-func (r *reading) add(e *model.Sample, want *metricsource.Want) {
+func (r *reading) add(e *model.Sample, want *metricsource.Selection) {
 	b := labels.NewBuilder(labelsOf(e.Metric))
 	r.pod.spec.Labels.Range(func(l labels.Label) { b.Del(l.Name) })
 	ls := b.Labels()
-	r.engine = r.engine || want.OfEngine(ls.Get(model.MetricNameLabel))
+	r.engine = r.engine || want.IsEngineMetric(ls.Get(model.MetricNameLabel))
 	if role, wanted := want.Role(ls); wanted {
 		r.role = r.role.Join(role.At(float64(e.Value)))
 		r.points = append(r.points, metricsource.Point{Series: r.pod.samples.Series(ls), Value: float64(e.Value)})
@@ -131,14 +131,14 @@ func (r *reading) add(e *model.Sample, want *metricsource.Want) {
 func (g *Group) findEngines(ctx context.Context, readings map[string]*reading) {
 	var names []string
 	for name, r := range readings {
-		if !r.engine && len(g.cfg.Want.Missing(r.role)) > 0 && g.cfg.Want.Idle(r.role, true) {
+		if !r.engine && len(g.cfg.Selection.Missing(r.role)) > 0 && g.cfg.Selection.Idle(r.role, true) {
 			names = append(names, name)
 		}
 	}
 	if len(names) == 0 {
 		return
 	}
-	found, _, err := g.server.query(ctx, g.cfg.Want.EnginesOfPods(g.cfg.Namespace, names))
+	found, _, err := g.server.query(ctx, g.cfg.Selection.EngineQuery(g.cfg.Namespace, names))
 	for _, name := range names {
 		readings[name].err = err
 	}
@@ -151,7 +151,7 @@ func (g *Group) findEngines(ctx context.Context, readings map[string]*reading) {
 
 // note writes the reading, and notes the outcome. A reading with all needed series
 // replaces the last samples; any other leaves those that it does not hold.
-func (r *reading) note(now time.Time, want *metricsource.Want) {
+func (r *reading) note(now time.Time, want *metricsource.Selection) {
 	p, missing, err := r.pod, want.Missing(r.role), r.err
 	idle := len(missing) > 0 && want.Idle(r.role, r.engine)
 	found := err == nil && (len(missing) == 0 || len(r.points) > 0 || r.engine)

@@ -303,7 +303,7 @@ func TestPodsComeAndGo(t *testing.T) {
 // Own queries: what is of the group's pods goes with these, the rest is of the fleet.
 func TestElementsOfPods(t *testing.T) {
 	own := func(c *Config) {
-		c.Want = metricsource.NewWant(metricsource.Idle{}, nil, nil)
+		c.Selection = metricsource.NewSelection(metricsource.Idle{}, nil, nil)
 		c.Queries = []metricsource.RemoteQuery{{Name: "load", Query: "sum by (pod) (queue)"}}
 	}
 	inBubble(t, own, func(t *testing.T, s *fleet) {

@@ -26,7 +26,7 @@ func openSource(t *testing.T, cfg sourcetest.Config) sourcetest.Source {
 	s := &source{Readings: &sourcetest.Readings{Timeout: 400 * time.Millisecond}}
 	s.Group = serve(t, http.HandlerFunc(s.answer)).Open(Config{
 		Address: "http://prometheus", Namespace: "llm", Interval: time.Second, Timeout: s.Timeout,
-		Want: cfg.Want, Window: cfg.Window, OnRead: func() {},
+		Selection: cfg.Selection, Window: cfg.Window, OnRead: func() {},
 	})
 	s.Statuses = s.Group.Status
 	t.Cleanup(s.Close)

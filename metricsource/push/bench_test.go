@@ -74,8 +74,8 @@ func BenchmarkReporters(b *testing.B) {
 	var changes atomic.Int64
 	s.Open(Config{
 		Namespace: "asr", Workload: "lightning-asr", Window: metricsource.NewWindow(0),
-		Want:     metricsource.NewWant(metricsource.Idle{}, []*metricsource.Query{query}, nil),
-		OnReport: func() { changes.Add(1) },
+		Selection: metricsource.NewSelection(metricsource.Idle{}, []*metricsource.Query{query}, nil),
+		OnReport:  func() { changes.Add(1) },
 	})
 	go func() { _ = s.Run(b.Context()) }()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -15,7 +15,7 @@ import (
 // Config of a group.
 type Config struct {
 	Namespace, Workload string
-	Want                *metricsource.Want
+	Selection           *metricsource.Selection
 	Window              *metricsource.Window
 	// OnReport is called when a reported value has changed. It must return at once.
 	OnReport func()
@@ -116,7 +116,7 @@ func (g *Group) show(r *reporter, changed bool) {
 	// The samples are of now, whenever the report was received: it has not expired.
 	m.status.Tried, m.status.Err = r.heard, m.target.Commit(time.Now(), points)
 	m.forget(r.series)
-	if missing := g.cfg.Want.Missing(role); m.status.Err == nil && len(missing) > 0 {
+	if missing := g.cfg.Selection.Missing(role); m.status.Err == nil && len(missing) > 0 {
 		m.status.Err = &metricsource.NoSeriesError{Missing: missing}
 	}
 	if m.status.Err == nil {
@@ -133,7 +133,7 @@ func (g *Group) resolve(m *member, ls labels.Labels) resolved {
 		return k
 	}
 	k := resolved{labels: ls}
-	if role, wanted := g.cfg.Want.Role(ls); wanted {
+	if role, wanted := g.cfg.Selection.Role(ls); wanted {
 		k.role, k.series = role, m.target.Series(ls)
 	}
 	m.resolved[hash] = k

@@ -67,8 +67,8 @@ func watch(t *testing.T, s *Store) *watcher {
 	w := &watcher{window: metricsource.NewWindow(0), query: query}
 	w.Group = s.Open(Config{
 		Namespace: "asr", Workload: "lightning-asr", Window: w.window,
-		Want:     metricsource.NewWant(metricsource.Idle{}, []*metricsource.Query{query}, nil),
-		OnReport: func() { w.mu.Lock(); defer w.mu.Unlock(); w.changed++ },
+		Selection: metricsource.NewSelection(metricsource.Idle{}, []*metricsource.Query{query}, nil),
+		OnReport:  func() { w.mu.Lock(); defer w.mu.Unlock(); w.changed++ },
 	})
 	return w
 }

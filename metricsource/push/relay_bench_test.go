@@ -52,8 +52,8 @@ func BenchmarkEdge(b *testing.B) {
 	reached := make(chan time.Time, 1)
 	storeA.Open(Config{
 		Namespace: "asr", Workload: "lightning-asr", Window: metricsource.NewWindow(0),
-		Want:     metricsource.NewWant(metricsource.Idle{}, []*metricsource.Query{query}, nil),
-		OnReport: func() { reached <- time.Now() },
+		Selection: metricsource.NewSelection(metricsource.Idle{}, []*metricsource.Query{query}, nil),
+		OnReport:  func() { reached <- time.Now() },
 	})
 	sequence := uint64(0)
 	reporterOf := func(address string) func() time.Duration {

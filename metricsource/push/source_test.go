@@ -56,7 +56,7 @@ func openSource(t *testing.T, cfg sourcetest.Config) sourcetest.Source {
 		running.Wait()
 	})
 	return &source{
-		Group:  store.Open(Config{Namespace: "asr", Workload: "lightning-asr", Window: cfg.Window, Want: cfg.Want, OnReport: func() {}}),
+		Group:  store.Open(Config{Namespace: "asr", Workload: "lightning-asr", Window: cfg.Window, Selection: cfg.Selection, OnReport: func() {}}),
 		client: demandv1.NewDemandServiceClient(conn), sequence: 1,
 	}
 }

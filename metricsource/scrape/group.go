@@ -22,10 +22,10 @@ import (
 
 // Config says how the targets of one group are read.
 type Config struct {
-	Interval time.Duration // between two readings of a target
-	Timeout  time.Duration // for one reading
-	Want     *metricsource.Want
-	Window   *metricsource.Window
+	Interval  time.Duration // between two readings of a target
+	Timeout   time.Duration // for one reading
+	Selection *metricsource.Selection
+	Window    *metricsource.Window
 	// Permit refuses addresses that must not be dialled; nil permits all.
 	Permit func(netip.Addr) error
 	// Verify the certificates of https targets, against the roots of this machine.
@@ -71,7 +71,7 @@ var phaseSeed = maphash.MakeSeed()
 
 // Open adds a group without targets. It must be closed.
 func (s *Scraper) Open(cfg Config) *Group {
-	exact, match := cfg.Want.Names()
+	exact, match := cfg.Selection.Names()
 	g := &Group{
 		scraper: s,
 		cfg:     cfg,

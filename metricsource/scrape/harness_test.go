@@ -101,7 +101,7 @@ func config(t testing.TB, with setup) Config {
 	if with.timeout != 0 {
 		cfg.Timeout = with.timeout
 	}
-	cfg.Want = metricsource.NewWant(with.idle, parse(with.needed), parse(with.optional))
+	cfg.Selection = metricsource.NewSelection(with.idle, parse(with.needed), parse(with.optional))
 	cfg.Window = metricsource.NewWindow(with.lookback)
 	return cfg
 }

@@ -59,9 +59,9 @@ func TestAnswersWithoutTheLoad(t *testing.T) {
 				require.Equal(t, want, s.Err)
 				require.Zero(t, s.Answered)
 				require.NotZero(t, r.counted("no_series"))
-				message := "the target answers, but exports no sum(e:waiting)"
+				message := "the target responds, but exports no sum(e:waiting)"
 				if c.format != "" {
-					message += " (it answers with " + c.format + ")"
+					message += " (the response is " + c.format + ")"
 				}
 				require.EqualError(t, s.Err, message)
 			})
@@ -110,10 +110,10 @@ func TestEngineThatAlwaysExportsItsGaugesIsNeverIdle(t *testing.T) {
 		r.net.serve("a", text("e:running 7\ne:config 1\n"))
 		r.group.Set([]Target{pod("a")})
 		r.after(0)
-		require.EqualError(t, r.status("a").Err, "the target answers, but exports no e:waiting")
+		require.EqualError(t, r.status("a").Err, "the target responds, but exports no e:waiting")
 		r.net.serve("a", text("e:config 1\n"))
 		r.after(time.Second + tick)
-		require.EqualError(t, r.status("a").Err, "the target answers, but exports no e:waiting, and no sum(e:running)")
+		require.EqualError(t, r.status("a").Err, "the target responds, but exports no e:waiting, and no sum(e:running)")
 		require.Empty(t, r.load("e:running"), "only what a complete reading held stays")
 	})
 }

@@ -192,7 +192,7 @@ func (r *reader) parse(body []byte, format string) (reading, error) {
 	if err != nil {
 		return reading{}, err
 	}
-	want := r.target.group.cfg.Want
+	want := r.target.group.cfg.Selection
 	missing := want.Missing(role)
 	if len(missing) == 0 {
 		return got, nil
@@ -248,9 +248,9 @@ func (r *reader) resolve(raw []byte) (*seen, error) {
 	if err != nil {
 		return nil, err
 	}
-	want := r.target.group.cfg.Want
+	want := r.target.group.cfg.Selection
 	name := ls.Get("__name__")
-	s := &seen{ofEng: want.OfEngine(name)}
+	s := &seen{ofEng: want.IsEngineMetric(name)}
 	if role, wanted := want.Role(ls); wanted {
 		s.role = role
 		s.series = r.target.samples.Series(ls)

@@ -27,7 +27,7 @@ func openSource(t *testing.T, cfg sourcetest.Config) sourcetest.Source {
 	n := newNetwork()
 	scraper := New(Options{Dial: n.dial})
 	group := scraper.Open(Config{
-		Interval: time.Second, Timeout: 400 * time.Millisecond, Want: cfg.Want, Window: cfg.Window, OnRead: func() {},
+		Interval: time.Second, Timeout: 400 * time.Millisecond, Selection: cfg.Selection, Window: cfg.Window, OnRead: func() {},
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	stopped := make(chan struct{})

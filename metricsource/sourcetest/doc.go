@@ -2,7 +2,7 @@
 // Each writer runs it from its own tests, with a Source that drives its real server or
 // client. A new writer passes it before anything reads its window.
 //
-// An exchange is one reading of a target, or one report of it. A Want needs the series
+// An exchange is one reading of a target, or one report of it. A Selection needs the series
 // q, and w is optional. Every writer does this:
 //
 // Absent. A target has no series before its first answer, and no time of one. A series

@@ -19,8 +19,8 @@ const InvalidUTF8 = "\xff\xfe\xfd"
 
 // Config says what a Source's writer writes, and where.
 type Config struct {
-	Window *metricsource.Window
-	Want   *metricsource.Want
+	Window    *metricsource.Window
+	Selection *metricsource.Selection
 }
 
 // Series is one series that a target exports.
@@ -74,8 +74,8 @@ func Run(t *testing.T, open func(*testing.T, Config) Source) {
 			t.Run(fmt.Sprintf("%s/lookback=%s", name, lookback), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					window := metricsource.NewWindow(lookback)
-					want := metricsource.NewWant(metricsource.Idle{}, []*metricsource.Query{parse(t, "q")}, []*metricsource.Query{parse(t, "w")})
-					test(&suite{T: t, Source: open(t, Config{Window: window, Want: want}), window: window, lookback: lookback})
+					want := metricsource.NewSelection(metricsource.Idle{}, []*metricsource.Query{parse(t, "q")}, []*metricsource.Query{parse(t, "w")})
+					test(&suite{T: t, Source: open(t, Config{Window: window, Selection: want}), window: window, lookback: lookback})
 				})
 			})
 		}

@@ -68,7 +68,7 @@ func openSources(opts Options, o cluster.NamespacedName, spec *trigger.Trigger, 
 	s.changed.Store(true)
 	secrets := credentials.Open(opts.Secrets, o.Namespace, spec.AuthSecret, spec.CASecret)
 	if spec.Load != nil {
-		s.window = metricsource.NewWindow(spec.Want.Lookback())
+		s.window = metricsource.NewWindow(spec.Selection.Lookback())
 		s.pods = s.openPods(secrets, wake)
 	}
 	s.upstream = openUpstream(s, secrets, wake)
@@ -88,19 +88,19 @@ func (s *sources) openPods(secrets *credentials.Source, wake func(time.Duration)
 			Permit:      s.permit.namespace,
 			Credentials: secrets.For(func(at *url.URL) *url.URL { return at }),
 			Window:      s.window,
-			Want:        t.Want,
+			Selection:   t.Selection,
 			Namespace:   s.object.Namespace,
 			Queries:     p.Queries,
 			OnRead:      func() { wake(0) },
 		})}
 	}
 	return scraped{s.opts.Scraper.Open(scrape.Config{
-		Interval: t.Interval,
-		Timeout:  s.timeout(),
-		Want:     t.Want,
-		Window:   s.window,
-		Permit:   s.permit.workload,
-		OnRead:   func() { wake(batchDelay) },
+		Interval:  t.Interval,
+		Timeout:   s.timeout(),
+		Selection: t.Selection,
+		Window:    s.window,
+		Permit:    s.permit.workload,
+		OnRead:    func() { wake(batchDelay) },
 	}), t}
 }
 

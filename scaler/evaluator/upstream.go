@@ -42,7 +42,7 @@ func openUpstream(s *sources, secrets *credentials.Source, wake func(time.Durati
 	if s.spec.Load == nil || !t.HasAddress() && s.opts.Reports == nil {
 		return nil
 	}
-	u := &upstream{sources: s, window: metricsource.NewWindow(t.Want.Lookback()), wake: wake}
+	u := &upstream{sources: s, window: metricsource.NewWindow(t.Selection.Lookback()), wake: wake}
 	if !t.HasAddress() {
 		return u
 	}
@@ -50,7 +50,7 @@ func openUpstream(s *sources, secrets *credentials.Source, wake func(time.Durati
 	u.group = s.opts.Scraper.Open(scrape.Config{
 		Interval:    s.spec.Interval,
 		Timeout:     s.timeout(),
-		Want:        t.Want,
+		Selection:   t.Selection,
 		Window:      u.window,
 		Permit:      s.permit.namespace,
 		Verify:      true,
@@ -112,7 +112,7 @@ func (u *upstream) openReports() {
 	u.workload = name
 	u.reports = s.opts.Reports.Open(push.Config{
 		Namespace: s.object.Namespace, Workload: name,
-		Want: s.spec.Upstream.Want, Window: u.window,
+		Selection: s.spec.Upstream.Selection, Window: u.window,
 		OnReport: func() { u.wake(0) },
 	})
 }

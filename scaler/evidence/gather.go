@@ -62,7 +62,7 @@ func Known(t *trigger.Trigger, o Observation, now time.Time) decision.Input {
 			Hold:             t.Hold,
 		},
 		Replicas: len(t.Endpoints),
-		Filling:  now.Sub(o.Opened) < t.Want.Lookback(),
+		Filling:  now.Sub(o.Opened) < t.Selection.Lookback(),
 		Pods:     podsOf(t, o, now),
 		Upstream: upstreamOf(t, o.Upstream, now),
 		Leader:   o.Leader,

@@ -340,7 +340,7 @@ func engineOf(metric string) (string, bool) {
 		if err != nil || strings.Contains(p.Load.PromQL, ") / ") {
 			continue // a ratio of the replica's capacity: its target has another unit
 		}
-		exact, match := metricsource.NewWant(metricsource.Idle{}, []*metricsource.Query{query}, nil).Names()
+		exact, match := metricsource.NewSelection(metricsource.Idle{}, []*metricsource.Query{query}, nil).Names()
 		if slices.Contains(exact, metric) || match != nil && match(metric) {
 			engines = append(engines, name)
 		}

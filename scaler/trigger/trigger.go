@@ -69,8 +69,8 @@ type Trigger struct {
 	// StaleAfter is how long after its last response a target becomes unknown.
 	StaleAfter time.Duration
 
-	// Want is what all the queries want of a target.
-	Want *metricsource.Want
+	// Selection is the series that all queries read from a target.
+	Selection *metricsource.Selection
 }
 
 // Limits of the metadata of a trigger.
@@ -297,5 +297,5 @@ func (p *parser) selection(t *Trigger, base preset.Preset) {
 		}
 		idle.Served = served
 	}
-	t.Want = metricsource.NewWant(idle, needed, optional)
+	t.Selection = metricsource.NewSelection(idle, needed, optional)
 }

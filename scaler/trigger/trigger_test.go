@@ -180,7 +180,7 @@ func FuzzParse(f *testing.F) {
 				continue
 			}
 			require.True(t, tr.Load != nil || tr.Follow != nil)
-			require.NotNil(t, tr.Want)
+			require.NotNil(t, tr.Selection)
 			require.GreaterOrEqual(t, tr.Target, MinTarget)
 			require.GreaterOrEqual(t, tr.Interval, MinInterval)
 			require.GreaterOrEqual(t, tr.StaleAfter, 2*tr.Interval)
@@ -219,7 +219,7 @@ func TestParseUpstream(t *testing.T) {
 	require.Nil(t, u.Arrivals, "an upstreamQuery replaces the preset's counter")
 	require.True(t, parse("upstream", "service/api:80", "upstreamQuery", "sum(mine)", "upstreamCounts", "inflight").InFlight)
 	for _, name := range preset.UpstreamNames() {
-		require.NotNil(t, parse("upstream", "service/api:80", "upstreamEngine", name).Want, name)
+		require.NotNil(t, parse("upstream", "service/api:80", "upstreamEngine", name).Selection, name)
 	}
 }
 

@@ -24,8 +24,8 @@ type Upstream struct {
 	InFlight bool
 	// Arrivals counts requests by instance; nil without such a counter.
 	Arrivals *metricsource.Query
-	// Want is what both want of an upstream.
-	Want *metricsource.Want
+	// Selection is the series that both queries read from an upstream.
+	Selection *metricsource.Selection
 }
 
 // ServicePort is a port of a Service in the trigger's namespace.
@@ -153,5 +153,5 @@ func (p *parser) upstreamQueries(u *Upstream, base preset.Upstream) {
 	if u.Arrivals != nil {
 		optional = append(optional, u.Arrivals)
 	}
-	u.Want = metricsource.NewWant(idle, []*metricsource.Query{u.Demand}, optional)
+	u.Selection = metricsource.NewSelection(idle, []*metricsource.Query{u.Demand}, optional)
 }

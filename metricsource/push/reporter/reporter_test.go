@@ -42,7 +42,7 @@ func newScaler(t *testing.T) *scaler {
 	require.NoError(t, err)
 	group := s.store.Open(push.Config{
 		Namespace: "asr", Workload: "lightning-asr", Window: s.window, OnReport: func() {},
-		Want: metricsource.NewWant(metricsource.Idle{}, []*metricsource.Query{query}, nil),
+		Selection: metricsource.NewSelection(metricsource.Idle{}, []*metricsource.Query{query}, nil),
 	})
 	t.Cleanup(group.Close)
 	s.start()
