@@ -1,5 +1,5 @@
 // Package cluster describes a Kubernetes cluster as plain values: the workload of a
 // ScaledObject with its pods, and the inventory of nodes, quotas and autoscalers.
-// Package kubernetes fills them from the API server; tests and simulations fill them
-// by hand.
+// Package kubernetes reads them from the API server. Tests and simulations construct
+// them.
 package cluster

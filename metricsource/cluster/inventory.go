@@ -2,34 +2,34 @@ package cluster
 
 import corev1 "k8s.io/api/core/v1"
 
-// Resources are amounts by the name of a resource, as in requests and allocatable:
-// "cpu" in millicores, "memory" and the like in bytes, "pods" and devices
-// ("nvidia.com/gpu") in pieces.
+// Resources maps resource names to amounts, as in requests and allocatable: "cpu" in
+// millicores, "memory" and similar resources in bytes, "pods" and devices
+// ("nvidia.com/gpu") as counts.
 type Resources map[string]int64
 
-// Inventory is what the cluster says, at one moment, of where pods can run and of the
-// workloads that want to. It is immutable, and what has not changed is the same
-// pointer in the next one.
+// Inventory is a snapshot of the nodes, the quotas and the workloads of the cluster. It
+// is immutable. Unchanged objects have the same pointer in the next snapshot.
 type Inventory struct {
 	Nodes []*Node // ordered by name
-	// Workloads are those of ScaledObjects with external triggers, by namespace and name.
+	// Workloads belong to ScaledObjects with external triggers; ordered by namespace and name.
 	Workloads []*Workload
-	Quotas    []*Quota // by namespace and name
-	// NoQuotas says why the ResourceQuotas of a namespace are not known; of all, under "".
+	Quotas    []*Quota // ordered by namespace and name
+	// NoQuotas maps a namespace to the reason why its ResourceQuotas are unknown. The key
+	// "" applies to all namespaces.
 	NoQuotas   map[string]string
 	Autoscaler NodeAutoscaler
 }
 
-// Node is a node with the pods that hold something of it.
+// Node is a node with the pods that occupy it.
 type Node struct {
 	*NodeSpec
-	// Pods are those bound to it that have not finished; terminating ones hold what
-	// they have until they are gone. Held is the sum of their requests, "pods" their number.
+	// Pods are bound to the node and have not finished. A terminating pod holds its
+	// resources until it is deleted.
 	Pods []*BoundPod
-	Held Resources
+	Held Resources // sum of the pods' requests; "pods" is the number of pods
 }
 
-// NodeSpec is a node itself.
+// NodeSpec describes a node without its pods.
 type NodeSpec struct {
 	Name          string
 	Labels        map[string]string
@@ -40,7 +40,7 @@ type NodeSpec struct {
 	Allocatable   Resources
 }
 
-// BoundPod is what a pod that is bound to a node keeps others from.
+// BoundPod describes how a pod on a node restricts other pods.
 type BoundPod struct {
 	Namespace, Name string
 	Labels          map[string]string
@@ -48,63 +48,65 @@ type BoundPod struct {
 	Requests        Resources // as the scheduler counts them
 	Ports           []HostPort
 	Priority        int32
-	// Repels are its required anti-affinities.
+	// Repels are the pod's required anti-affinity terms.
 	Repels []corev1.PodAffinityTerm
 }
 
-// HostPort is a port that a pod takes of its node; IP is empty for all addresses.
+// HostPort is a port that a pod occupies on its node. An empty IP means all addresses.
 type HostPort struct {
 	IP, Protocol string
 	Port         int32
 }
 
-// PodTemplate is what a new pod of a workload asks of a node.
+// PodTemplate describes the scheduling requirements of a workload's new pods.
 type PodTemplate struct {
 	Labels map[string]string
-	// Requests and Limits are a pod's, as the scheduler and the quotas count them: 1 of "pods", too.
+	// Requests and Limits are those of one pod, as the scheduler and the quotas count
+	// them. Each includes 1 of "pods".
 	Requests, Limits Resources
 	NodeSelector     map[string]string
-	NodeAffinity     *corev1.NodeSelector // required; nil: none
+	NodeAffinity     *corev1.NodeSelector // required terms; nil if there are none
 	Tolerations      []corev1.Toleration
-	Repels           []corev1.PodAffinityTerm // required anti-affinities
+	Repels           []corev1.PodAffinityTerm // required anti-affinity terms
 	Ports            []HostPort
 	Priority         int32
-	PreemptsNever    bool // pods of lower priority do not make room for it
-	// Unmodelled names what else decides where the pods run, that nobody here counts.
+	PreemptsNever    bool // preemptionPolicy is Never
+	// Unmodelled names other scheduling constraints, which the capacity plan ignores.
 	Unmodelled []string
 }
 
-// Quota is a ResourceQuota of a namespace: what its pods may request, and be limited
-// to, all together, and what those that have not finished are.
+// Quota is a ResourceQuota of a namespace: its hard limits, and its present usage by the
+// pods that have not finished.
 type Quota struct {
 	Namespace, Name    string
-	Requests, Limits   Resources // hard; what is not named is free
-	Requested, Limited Resources
-	// Unmodelled says why nobody here can tell which pods it counts; empty where all.
+	Requests, Limits   Resources // hard limits; other resources are unlimited
+	Requested, Limited Resources // usage
+	// Unmodelled is the reason why the pods that the quota counts are unknown. It is empty
+	// if the quota counts all pods of the namespace.
 	Unmodelled string
 }
 
-// NodeAutoscaler is what is known of whatever adds nodes to the cluster.
+// NodeAutoscaler describes the component that adds nodes to the cluster.
 type NodeAutoscaler struct {
-	// Unknown says why it is not known whether there is one; empty where it is.
+	// Unknown is the reason why detection failed, or empty.
 	Unknown string
-	// Found says what there is; empty where there is none.
+	// Found names the autoscaler; empty if the cluster has none.
 	Found string
-	// Exhausted: it has nothing left to add.
+	// Exhausted means that the autoscaler cannot add nodes.
 	Exhausted bool
-	// Pools are what all there is of it may grow to; nil where that is not known.
+	// Pools lists all pools of the autoscaler with their limits; nil if unknown.
 	Pools []NodePool
 }
 
-// NodePool is a kind of nodes that an autoscaler adds, up to a limit.
+// NodePool is a group of similar nodes that an autoscaler adds, up to a limit.
 type NodePool struct {
 	Name string
-	// Labels of its nodes, as far as they are known beforehand; Allowed are the values
-	// of those that are restricted to some.
+	// Labels of the nodes that are known in advance. Allowed holds the possible values of
+	// labels that are restricted to several.
 	Labels  map[string]string
 	Allowed map[string][]string
 	Taints  []corev1.Taint
-	// Left is what all nodes to come may have together; a resource that is not named
-	// has no limit. Nodes that it has made, and that are not ready for work yet, are to come.
+	// Left is the total of the resources that future nodes can have. Other resources are
+	// unlimited. A node that exists but is not ready for pods counts as a future node.
 	Left Resources
 }

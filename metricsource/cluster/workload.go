@@ -6,15 +6,13 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 )
 
-// Errors of a cluster that cannot say what it is asked. Both mean "unknown",
-// never "none".
+// Errors of requests to a cluster. All mean that the result is unknown, not empty.
 var (
-	// ErrNotFound: there is no such ScaledObject, or it names a scale target
-	// that does not exist.
+	// ErrNotFound means that the ScaledObject or its scale target does not exist.
 	ErrNotFound = errors.New("not found")
-	// ErrForbidden: the API server refuses to let the scaler read it.
+	// ErrForbidden means that the API server does not let the scaler read the object.
 	ErrForbidden = errors.New("forbidden")
-	// ErrNotSynced: the cluster's first listing has not ended yet.
+	// ErrNotSynced means that the initial list of the cluster's objects is incomplete.
 	ErrNotSynced = errors.New("not synced with the cluster yet")
 )
 
@@ -23,62 +21,61 @@ type NamespacedName struct{ Namespace, Name string }
 
 func (n NamespacedName) String() string { return n.Namespace + "/" + n.Name }
 
-// ScaledObject is a KEDA ScaledObject as far as this scaler reads it.
+// ScaledObject is the part of a KEDA ScaledObject that this scaler reads.
 type ScaledObject struct {
 	Namespace, Name string
-	// Triggers are those of type external and external-push, in their order.
+	// Triggers of the types external and external-push, in the order of the spec.
 	Triggers []ScaledObjectTrigger
 }
 
 // ScaledObjectTrigger is one external trigger of a ScaledObject.
 type ScaledObjectTrigger struct {
-	Push     bool // external-push, which alone opens streams
+	Push     bool // the type is external-push; only this type opens streams
 	Metadata map[string]string
 }
 
-// Workload is what the cluster says, at one moment, of the scale target of one
-// ScaledObject.
+// Workload is a snapshot of the scale target of one ScaledObject.
 type Workload struct {
 	Namespace, ScaledObject string
-	// Kind and Name of the scale target, as in scaleTargetRef ("Deployment" where it says nothing).
+	// Kind and Name of the scale target, from scaleTargetRef. Kind defaults to Deployment.
 	Kind, Name string
 	// Replicas is the scale target's spec.replicas.
 	Replicas int
-	// MinReplicas and MaxReplicas are the ScaledObject's, with KEDA's defaults (0 and 100) filled in.
+	// MinReplicas and MaxReplicas of the ScaledObject, with KEDA's defaults (0 and 100).
 	MinReplicas, MaxReplicas int
-	// Paused: an annotation keeps KEDA from scaling the target out (autoscaling.keda.sh/paused,
-	// paused-replicas or paused-scale-out).
+	// Paused means that an annotation stops KEDA from scaling out
+	// (autoscaling.keda.sh/paused, paused-replicas or paused-scale-out).
 	Paused bool
-	// Behavior is the ScaledObject's advanced.horizontalPodAutoscalerConfig.behavior; nil
-	// if it has none, or if it cannot be read.
+	// Behavior is the ScaledObject's advanced.horizontalPodAutoscalerConfig.behavior. It is
+	// nil if the field is absent or invalid.
 	Behavior *autoscalingv2.HorizontalPodAutoscalerBehavior
-	// Pods match the scale target's selector, whatever their phase, ordered by name.
+	// Pods match the scale target's selector. They are in any phase, and ordered by name.
 	Pods []Pod
-	// Template is what a new pod of it asks of a node; nil where that is not known, as
-	// of a scale target that is neither a Deployment nor a StatefulSet.
+	// Template describes new pods. It is nil if unknown, for example if the scale target is
+	// neither a Deployment nor a StatefulSet.
 	Template *PodTemplate
 }
 
 // Pod is one pod of a Workload.
 type Pod struct {
 	Name, UID string
-	// IP is empty until the kubelet reports one.
+	// IP is empty until the kubelet reports it.
 	IP string
 	// Phase is the pod's status.phase: Pending, Running, Succeeded, Failed or Unknown.
 	Phase       string
-	Ready       bool // the Ready condition is True
-	Terminating bool // deletionTimestamp is set
-	// Node is where it runs, or will; empty until it is bound to one.
-	Node string
+	Ready       bool   // the Ready condition is True
+	Terminating bool   // deletionTimestamp is set
+	Node        string // spec.nodeName; empty until the pod is bound
 }
 
-// Finished reports whether the pod has run to its end and holds nothing any more.
+// Finished reports whether all containers of the pod have terminated, so that it holds
+// no resources.
 func (p Pod) Finished() bool { return p.Phase == "Succeeded" || p.Phase == "Failed" }
 
-// Bound reports whether the pod runs on a node, or will, and is to stay.
+// Bound reports whether the pod is bound to a node, and neither terminating nor finished.
 func (p Pod) Bound() bool { return p.Node != "" && !p.Terminating && !p.Finished() }
 
-// Bound is how many of its pods are.
+// Bound returns the number of bound pods.
 func (w *Workload) Bound() (n int) {
 	for _, p := range w.Pods {
 		if p.Bound() {
@@ -88,7 +85,8 @@ func (w *Workload) Bound() (n int) {
 	return n
 }
 
-// Within bounds a number of replicas as KEDA and the HPA do.
+// Within limits a number of replicas to MinReplicas and MaxReplicas, as KEDA and the HPA
+// do.
 func (w *Workload) Within(replicas int) int {
 	replicas = max(replicas, w.MinReplicas)
 	if w.MaxReplicas > 0 {
@@ -97,9 +95,9 @@ func (w *Workload) Within(replicas int) int {
 	return replicas
 }
 
-// Endpoint is one address that a Service's port leads to.
+// Endpoint is one address behind a port of a Service.
 type Endpoint struct {
-	Pod  string // empty where the endpoint names none
+	Pod  string // empty if the endpoint has no target pod
 	UID  string // of the pod
 	IP   string
 	Port int

@@ -1,15 +1,15 @@
-// Package excerpt shortens text that messages repeat: input of users, responses of
-// servers. What is longer than a reader needs would fill logs, events and responses.
+// Package excerpt shortens quoted text in messages: user input and server responses.
+// Long quotes would flood logs, events and responses.
 package excerpt
 
 import "unicode/utf8"
 
-// mark follows text that was shortened.
+// mark is appended to shortened text.
 const mark = "…"
 
-// Of returns s, or a beginning of it that ends with "…": at most limit bytes in all. It
-// cuts between characters, because protobuf and Kubernetes refuse text that ends within
-// one. Invalid UTF-8 in s remains as it is.
+// Of returns s, or a prefix of s followed by "…", of at most limit bytes in total. It
+// cuts between characters, because protobuf and Kubernetes reject text that ends within
+// one. Invalid UTF-8 in s remains unchanged.
 func Of[T ~string | ~[]byte](s T, limit int) string {
 	if len(s) <= limit {
 		return string(s)

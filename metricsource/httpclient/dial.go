@@ -12,15 +12,15 @@ import (
 // Dialer opens a connection, as net.Dialer.DialContext does.
 type Dialer = func(ctx context.Context, network, address string) (net.Conn, error)
 
-// newDialer returns a Dialer that makes the check of an address part of dialling
-// it; nil permits all.
+// newDialer returns a Dialer that checks each address before it connects. A nil permit
+// allows all addresses.
 func newDialer(permit func(netip.Addr) error) Dialer {
 	d := &net.Dialer{KeepAlive: -1, ControlContext: control(permit)}
 	return d.DialContext
 }
 
-// control makes the check of an address part of dialling it, where a name has
-// become the address that the connection goes to.
+// control returns a net.Dialer.ControlContext that checks the address. At this point the
+// name is resolved, so a DNS server cannot bypass the check.
 func control(permit func(netip.Addr) error) func(context.Context, string, string, syscall.RawConn) error {
 	if permit == nil {
 		return nil
@@ -34,13 +34,13 @@ func control(permit func(netip.Addr) error) func(context.Context, string, string
 	}
 }
 
-// during bounds a dial by time, and by the life of the target: net/http lets one
-// go on after the request it was for has given up.
-func during(life context.Context, most time.Duration, dial Dialer) Dialer {
+// limited returns a Dialer with a timeout that also ends with the given lifetime. A dial
+// of net/http continues after its request has ended.
+func limited(lifetime context.Context, timeout time.Duration, dial Dialer) Dialer {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		ctx, cancel := context.WithTimeout(ctx, most)
+		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
-		defer context.AfterFunc(life, cancel)()
+		defer context.AfterFunc(lifetime, cancel)()
 		return dial(ctx, network, address)
 	}
 }

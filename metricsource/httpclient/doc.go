@@ -1,4 +1,4 @@
-// Package httpclient sends HTTP requests to addresses that a tenant names. The caller
-// permits an address before it is dialled, by IP and not by name. Redirects are not
-// followed. Credentials are sent only to URLs for which the caller supplies them.
+// Package httpclient sends HTTP requests to addresses from a tenant's configuration. The
+// caller permits each IP address before it is dialled, after name resolution. Redirects
+// are not followed. Credentials are sent only to URLs for which the caller supplies them.
 package httpclient

@@ -19,7 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// secure is an https server that says what it was shown, and counts connections.
+// secure is an HTTPS server that returns the credentials of a request and counts
+// connections.
 type secure struct {
 	*httptest.Server
 	connections atomic.Int32
@@ -55,7 +56,8 @@ func (s *secure) roots() *x509.CertPool {
 	return pool
 }
 
-// transport returns one to the server, verified as host, with what credentials says at each request.
+// transport returns a Transport that verifies the server as host, with the credentials
+// that the function returns for each request.
 func (s *secure) transport(t *testing.T, host string, credentials func() (*Credentials, error)) *Transport {
 	opts := Options{URL: "https://" + host + ":443/", Timeout: 10 * time.Second, Interval: time.Minute, Verify: host != "", Connections: 1}
 	if credentials != nil {
@@ -83,17 +85,17 @@ func get(t *testing.T, tr *Transport, at string) (string, error) {
 	return strings.TrimSpace(http.StatusText(resp.StatusCode) + " " + string(body)), nil
 }
 
-func TestCertificatesAreVerifiedByTheRootsOfTheCredentials(t *testing.T) {
+func TestServerIsVerifiedAgainstTheRootsOfTheCredentials(t *testing.T) {
 	s := newSecure(t)
-	present := &Credentials{}
-	credentials := func() (*Credentials, error) { return present, nil }
-	for _, verify := range []string{"127.0.0.1", "example.com"} { // what httptest's certificate is for
-		present = &Credentials{}
+	current := &Credentials{}
+	credentials := func() (*Credentials, error) { return current, nil }
+	for _, verify := range []string{"127.0.0.1", "example.com"} { // the names in the certificate of httptest
+		current = &Credentials{}
 		tr := s.transport(t, verify, credentials)
 		_, err := get(t, tr, s.URL)
 		var unverified *tls.CertificateVerificationError
-		require.ErrorAs(t, err, &unverified, "this machine does not know the root")
-		present = &Credentials{Roots: s.roots()}
+		require.ErrorAs(t, err, &unverified, "the system does not trust the root")
+		current = &Credentials{Roots: s.roots()}
 		got, err := get(t, tr, s.URL)
 		require.NoError(t, err)
 		require.Equal(t, "OK", got)
@@ -103,35 +105,35 @@ func TestCertificatesAreVerifiedByTheRootsOfTheCredentials(t *testing.T) {
 	_, err = get(t, s.transport(t, "127.0.0.1", nil), s.URL)
 	require.ErrorContains(t, err, "certificate")
 	_, err = get(t, s.transport(t, "", credentials), s.URL)
-	require.NoError(t, err, "nothing to verify")
+	require.NoError(t, err, "not verified")
 	_, err = get(t, s.transport(t, "", nil), s.URL)
-	require.NoError(t, err, "nothing to verify")
+	require.NoError(t, err, "not verified")
 }
 
-func TestCredentialsAreThoseOfTheMoment(t *testing.T) {
+func TestRequestsUseTheCurrentCredentials(t *testing.T) {
 	s := newSecure(t)
-	var present *Credentials
+	var current *Credentials
 	var failure error
-	tr := s.transport(t, "127.0.0.1", func() (*Credentials, error) { return present, failure })
-	ask := func() string {
+	tr := s.transport(t, "127.0.0.1", func() (*Credentials, error) { return current, failure })
+	send := func() string {
 		got, err := get(t, tr, s.URL)
 		require.NoError(t, err)
 		return got
 	}
-	present = &Credentials{Roots: s.roots(), Header: http.Header{"Authorization": {"Bearer one"}}}
-	require.Equal(t, "OK Bearer one", ask())
-	require.Equal(t, "OK Bearer one", ask())
-	require.EqualValues(t, 1, s.connections.Load(), "a connection is used again")
+	current = &Credentials{Roots: s.roots(), Header: http.Header{"Authorization": {"Bearer one"}}}
+	require.Equal(t, "OK Bearer one", send())
+	require.Equal(t, "OK Bearer one", send())
+	require.EqualValues(t, 1, s.connections.Load(), "the connection is reused")
 
-	present = &Credentials{Roots: s.roots(), Header: http.Header{"Authorization": {"Bearer two"}}, Certificate: &s.TLS.Certificates[0]}
-	require.Equal(t, "OK Bearer two and a certificate", ask(), "by a new connection")
+	current = &Credentials{Roots: s.roots(), Header: http.Header{"Authorization": {"Bearer two"}}, Certificate: &s.TLS.Certificates[0]}
+	require.Equal(t, "OK Bearer two and a certificate", send(), "over a new connection")
 	require.EqualValues(t, 2, s.connections.Load())
 
-	present = &Credentials{}
+	current = &Credentials{}
 	_, err := get(t, tr, s.URL)
-	require.Error(t, err, "the root is trusted no more, though a connection was open")
+	require.Error(t, err, "the root is no longer trusted, and the open connection is not reused")
 
-	failure = errors.New("may not be used there")
+	failure = errors.New("not permitted for this host")
 	_, err = get(t, tr, s.URL)
 	require.ErrorIs(t, err, failure)
 }
@@ -143,7 +145,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	require.Contains(t, got, "Found")
 }
 
-func TestCloseEndsADial(t *testing.T) {
+func TestCloseCancelsADial(t *testing.T) {
 	dialling := make(chan struct{})
 	tr := NewTransport(Options{Timeout: time.Minute, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		close(dialling)

@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// MaxBackOff is the longest pause before what fails is tried again (or its
-// interval, where that is longer): what has healed is soon known.
+// MaxBackOff limits the pause after a failure, unless the interval is longer. It is short
+// so that a recovered target is noticed soon.
 const MaxBackOff = 5 * time.Second
 
-// BackOff returns the pause after so many failures in a row: the interval,
-// doubled with each failure up to a limit, less up to a fifth so that what failed
-// together does not return together.
+// BackOff returns the pause after a number of consecutive failures. The first failure
+// leaves the interval unchanged, and each further one doubles it, up to a limit. Jitter
+// subtracts up to a fifth, so that items that failed together do not retry together.
 func BackOff(interval time.Duration, failures int) time.Duration {
 	if failures <= 1 {
 		return interval

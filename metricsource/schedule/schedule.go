@@ -1,6 +1,6 @@
-// Package schedule runs things when they are due. Scraping and evaluation share
-// it: both have thousands of items, each with a moment of its own, and both must
-// cost nothing while none is due.
+// Package schedule runs items when they are due. Scraping, queries and evaluation use
+// it. They have thousands of items with different due times, and must use no CPU while
+// none is due.
 package schedule
 
 import (
@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// Queue holds items by the moment they are due. Its methods are safe for
-// concurrent use. Moments should be time.Now().Add(…): such a one stands even if
-// the wall clock is set.
+// Queue orders items by due time. Its methods are safe for concurrent use. Compute due
+// times as time.Now().Add(…): they then have a monotonic clock reading, and a change of
+// the wall clock does not affect them.
 type Queue[T comparable] struct {
 	mu      sync.Mutex
 	items   map[T]*entry[T]
 	byDue   entries[T]
-	running map[T]bool // true: due again meanwhile
+	running map[T]bool // true if the item became due again while running
 	wake    chan struct{}
 }
 
@@ -32,10 +32,10 @@ func New[T comparable]() *Queue[T] {
 	return &Queue[T]{items: map[T]*entry[T]{}, running: map[T]bool{}, wake: make(chan struct{}, 1)}
 }
 
-// At makes the item due at the given moment, whenever it was due before.
+// At makes the item due at the given time, and replaces its previous due time.
 func (q *Queue[T]) At(item T, at time.Time) { q.put(item, at, false) }
 
-// By makes the item due at the given moment, unless it is due sooner.
+// By makes the item due at the given time, unless it is due sooner.
 func (q *Queue[T]) By(item T, at time.Time) { q.put(item, at, true) }
 
 func (q *Queue[T]) put(item T, at time.Time, keepSooner bool) {
@@ -51,12 +51,12 @@ func (q *Queue[T]) put(item T, at time.Time, keepSooner bool) {
 		q.items[item] = e
 		heap.Push(&q.byDue, e)
 		if e.index == 0 {
-			q.rouse()
+			q.signal()
 		}
 	}
 }
 
-// Remove takes the item out of the queue. What is running goes on.
+// Remove removes the item from the queue. It does not stop a running item.
 func (q *Queue[T]) Remove(item T) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -66,7 +66,8 @@ func (q *Queue[T]) Remove(item T) {
 	}
 }
 
-// Hasten makes the item due sooner, if it is queued at all: not one that runs.
+// Hasten makes a queued item due at the given time, unless it is due sooner. An item that
+// is not in the queue, such as a running one, is unaffected.
 func (q *Queue[T]) Hasten(item T, at time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -79,21 +80,22 @@ func (q *Queue[T]) move(e *entry[T], at time.Time) {
 	e.at = at
 	heap.Fix(&q.byDue, e.index)
 	if e.index == 0 {
-		q.rouse()
+		q.signal()
 	}
 }
 
-func (q *Queue[T]) rouse() {
+// signal makes Run recompute the next due time.
+func (q *Queue[T]) signal() {
 	select {
 	case q.wake <- struct{}{}:
 	default:
 	}
 }
 
-// Run takes items out of the queue as they become due and calls do for each, in
-// a goroutine of its own, until ctx ends. It returns when the last do has. No item
-// runs twice at once: what becomes due while it runs does so again after that,
-// once, however often.
+// Run removes items from the queue as they become due, and calls do for each in a
+// goroutine. It stops when ctx is done, and returns after the last call of do. An item
+// never runs concurrently with itself: if it becomes due while running, it runs once more
+// afterwards.
 func (q *Queue[T]) Run(ctx context.Context, do func(T)) {
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -117,14 +119,14 @@ func (q *Queue[T]) Run(ctx context.Context, do func(T)) {
 	}
 }
 
-// due takes out what is due, and returns how long it is until the next is.
+// due removes and returns the items that are due, and the time until the next one.
 func (q *Queue[T]) due(now time.Time) (due []T, next time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for len(q.byDue) > 0 && !q.byDue[0].at.After(now) {
 		e := heap.Pop(&q.byDue).(*entry[T])
 		delete(q.items, e.item)
-		if _, runs := q.running[e.item]; runs {
+		if _, running := q.running[e.item]; running {
 			q.running[e.item] = true
 			continue
 		}
@@ -132,7 +134,7 @@ func (q *Queue[T]) due(now time.Time) (due []T, next time.Duration) {
 		due = append(due, e.item)
 	}
 	if len(q.byDue) == 0 {
-		return due, time.Hour // the first item put in wakes it
+		return due, time.Hour // the next put signals Run
 	}
 	return due, q.byDue[0].at.Sub(now)
 }

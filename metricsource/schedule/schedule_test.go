@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestQueueRunsWhatIsDue(t *testing.T) {
+func TestQueueRunsDueItems(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := New[string]()
 		begun := time.Now()
@@ -50,7 +50,7 @@ func TestQueueRunsWhatIsDue(t *testing.T) {
 	})
 }
 
-func TestRunAwaitsWhatItStarted(t *testing.T) {
+func TestRunWaitsForRunningItems(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := New[int]()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -62,7 +62,7 @@ func TestRunAwaitsWhatItStarted(t *testing.T) {
 	})
 }
 
-func TestNoItemRunsTwiceAtOnce(t *testing.T) {
+func TestItemNeverRunsConcurrentlyWithItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := New[int]()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -80,7 +80,7 @@ func TestNoItemRunsTwiceAtOnce(t *testing.T) {
 			mu.Lock()
 			running, runs = running+1, runs+1
 			if running > 1 {
-				t.Error("twice at once")
+				t.Error("two concurrent runs")
 			}
 			mu.Unlock()
 			time.Sleep(time.Second)
@@ -88,6 +88,6 @@ func TestNoItemRunsTwiceAtOnce(t *testing.T) {
 			running--
 			mu.Unlock()
 		})
-		require.Equal(t, 2, runs, "what came while it ran is one more run")
+		require.Equal(t, 2, runs, "due times during a run cause one more run")
 	})
 }

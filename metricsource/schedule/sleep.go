@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Sleep pauses, and reports false when ctx ended first.
+// Sleep waits for the duration. It returns false if ctx is done first.
 func Sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
