@@ -2,10 +2,9 @@ package exposition
 
 import "bytes"
 
-// HasPrefix reports whether the metric name of any sample line in body begins
-// with one of prefixes; comments do not count, quoted names do. It is for the
-// body without a wanted series, to tell an idle engine from one that is not the
-// engine meant. Values are not looked at.
+// HasPrefix reports whether the metric name of any sample line in body starts with one of
+// prefixes. It ignores comments and values, and handles quoted names. It tells an idle
+// engine from another server when a body contains no selected series.
 func HasPrefix(body []byte, prefixes ...string) bool {
 	for len(body) > 0 {
 		line, rest, _ := bytes.Cut(body, []byte{'\n'})
@@ -26,9 +25,8 @@ func HasPrefix(body []byte, prefixes ...string) bool {
 	return false
 }
 
-// Complete reports whether body ends with a "# EOF" line. An OpenMetrics body
-// that does not was cut off; the text format has no such mark. Line ends behind
-// it do no harm.
+// Complete reports whether body ends with a "# EOF" line, optionally followed by empty
+// lines. An OpenMetrics body without it is truncated. The text format has no such marker.
 func Complete(body []byte) bool {
 	body = bytes.TrimRight(body, "\r\n")
 	return string(body[bytes.LastIndexByte(body, '\n')+1:]) == "# EOF"

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// seeds are bodies with a trap each, for the names in seedNames.
+// seeds are bodies with one difficulty each, for the names in seedNames.
 var seeds = []string{
 	"vllm:num_requests 1\nup 2 3\n",
 	" \tvllm:num_requests \t{ a = \"b\" , c=\"d\"\t, }\t 1\n",
@@ -38,14 +38,14 @@ func addSeeds(f *testing.F) {
 		f.Add([]byte(body), seedNames)
 		f.Add([]byte(body), "vllm:num_requests,h_seconds_bucket") // probing
 	}
-	f.Add(vllmBody()[:8000], vllmWanted[0]+","+vllmWanted[1])
+	f.Add(vllmBody()[:8000], vllmMetrics[0]+","+vllmMetrics[1])
 }
 
 func FuzzScannerAgainstExpfmt(f *testing.F) {
 	addSeeds(f)
 	f.Fuzz(func(t *testing.T, body []byte, csv string) {
 		defer time.AfterFunc(20*time.Second, func() { panic("hangs") }).Stop()
-		names := wantedNames(csv)
+		names := parseNames(csv)
 		want, ok := expfmtReadings(body, names)
 		if !ok {
 			return
@@ -61,7 +61,7 @@ func FuzzScannerAgainstOpenMetrics(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte, csv string) {
 		defer time.AfterFunc(20*time.Second, func() { panic("hangs") }).Stop()
 		body = append(bytes.Clone(body), "# EOF\n"...)
-		names := wantedNames(csv)
+		names := parseNames(csv)
 		want, ok := openMetricsReadings(body, names)
 		if !ok {
 			return
@@ -73,17 +73,17 @@ func FuzzScannerAgainstOpenMetrics(f *testing.F) {
 	})
 }
 
-// FuzzScanner checks that no input panics, that all ways to find names agree to
-// the error, and that a cut changes nothing in front of it.
+// FuzzScanner checks that no input panics, that all ways to find names agree in samples
+// and errors, and that truncation does not change the samples before it.
 func FuzzScanner(f *testing.F) {
 	for _, body := range seeds {
 		f.Add([]byte(body), seedNames, len(body)/2)
 		f.Add([]byte(body), "vllm:num_requests,h_seconds_bucket", len(body)-1)
 	}
-	f.Add(vllmBody()[:8000], vllmWanted[0], 4000)
+	f.Add(vllmBody()[:8000], vllmMetrics[0], 4000)
 	f.Fuzz(func(t *testing.T, body []byte, csv string, cut int) {
 		defer time.AfterFunc(20*time.Second, func() { panic("hangs") }).Stop()
-		names := wantedNames(csv)
+		names := parseNames(csv)
 		read := func(body []byte) (got []string) {
 			first, outcome := true, error(nil)
 			eachVariant(names, func(n *Names) {
@@ -103,7 +103,7 @@ func FuzzScanner(f *testing.F) {
 			return got
 		}
 		whole, part := read(body), read(body[:min(max(cut, 0), len(body))])
-		if k := len(part) - 1; k > 0 { // the last one may be cut
+		if k := len(part) - 1; k > 0 { // the last one can be truncated
 			require.Equal(t, whole[:k], part[:k])
 		}
 		HasPrefix(body, csv, "vllm:")
@@ -111,8 +111,8 @@ func FuzzScanner(f *testing.F) {
 	})
 }
 
-// FuzzParseLabels checks that what is accepted is valid, and that the Scanner
-// finds that series by that name.
+// FuzzParseLabels checks that accepted labels are valid, and that the Scanner finds the
+// series by its name.
 func FuzzParseLabels(f *testing.F) {
 	for _, body := range seeds {
 		for line := range bytes.Lines([]byte(body)) {

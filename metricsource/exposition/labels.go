@@ -14,18 +14,18 @@ import (
 )
 
 const (
-	// maxSeries bounds one series, in bytes: far above what is one, and far below the
-	// string of 16 MiB that labels.Labels panics on.
+	// maxSeries limits the text of one series, in bytes. It is far above the length of
+	// real series, and far below 16 MiB, where labels.Labels panics.
 	maxSeries = 16 << 10
-	// maxInput is how much of a body an error repeats, in bytes.
+	// maxInput limits the quoted input in an error, in bytes.
 	maxInput = 64
 )
 
-// SyntaxError says why a wanted line, or a series, is not well formed.
+// SyntaxError describes a malformed line or series.
 type SyntaxError struct {
-	Line   int    // 1-based; 0 where only a series was given
-	Reason string // short and fixed, fit to be compared
-	Input  string // the text from there on, not escaped: at most 64 bytes
+	Line   int    // 1-based; 0 if the input was only a series
+	Reason string // a constant text
+	Input  string // the text at the error, not escaped; at most 64 bytes
 }
 
 func (e *SyntaxError) Error() string {
@@ -37,11 +37,12 @@ func (e *SyntaxError) Error() string {
 
 func clip(b []byte) string { return excerpt.Of(b, maxInput) }
 
-// ParseLabels parses a raw series text, as Series returns it, into labels:
-// __name__ among them, unescaped, sorted, without those of empty value, which
-// PromQL takes for absent. It returns a *SyntaxError for what expfmt refuses:
-// malformed text, an empty, reserved or repeated name, invalid UTF-8. It is the
-// slow path, to be called once per new series.
+// ParseLabels parses the text of a series, as Series returns it. The labels include
+// __name__; they are unescaped and sorted. Labels with an empty value are omitted, because
+// PromQL treats them as absent.
+//
+// Like expfmt, it returns a *SyntaxError for malformed text, for an empty, reserved or
+// duplicate name, and for invalid UTF-8. It is slow: call it once per new series.
 func ParseLabels(series []byte) (labels.Labels, error) {
 	fail := func(reason string, at int) (labels.Labels, error) {
 		return labels.EmptyLabels(), &SyntaxError{Reason: reason, Input: clip(series[min(at, len(series)):])}
@@ -93,8 +94,7 @@ func ParseLabels(series []byte) (labels.Labels, error) {
 	return builder.Labels(), nil
 }
 
-// leadingName reads the metric name before the braces, "" where there is none,
-// and returns where it ends.
+// leadingName returns the metric name before the braces, or "", and its end.
 func leadingName(series []byte) (name string, end int, reason string) {
 	if len(series) == 0 {
 		return "", 0, "no metric name"
@@ -118,8 +118,8 @@ func leadingName(series []byte) (name string, end int, reason string) {
 	return string(series[:end]), end, ""
 }
 
-// blockLabels appends what b holds to ls, which holds the leading name if there
-// was one.
+// blockLabels appends the labels of the block to ls. ls contains the leading name, if the
+// series has one.
 func blockLabels(b *block, ls []labels.Label) ([]labels.Label, string) {
 	named := len(ls) > 0
 	for {

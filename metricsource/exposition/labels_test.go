@@ -34,7 +34,7 @@ func TestParseLabels(t *testing.T) {
 	}
 }
 
-func TestParseLabelsRefuses(t *testing.T) {
+func TestParseLabelsRejects(t *testing.T) {
 	for series, want := range map[string]string{
 		``:                               `no metric name at ""`,
 		`{}`:                             `no metric name at "{}"`,

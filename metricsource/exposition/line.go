@@ -7,7 +7,8 @@ import (
 	"strconv"
 )
 
-// The grammar of one line. Offsets are into the line; a line holds no newline.
+// The grammar of one line. All offsets are relative to the line, and a line contains no
+// newline.
 
 func isBlank(c byte) bool { return c == ' ' || c == '\t' }
 
@@ -18,7 +19,7 @@ func skipBlanks(b []byte, i int) int {
 	return i
 }
 
-// tokenEnd returns where the run of non-blanks at i ends.
+// tokenEnd returns the end of the run of non-blanks at i.
 func tokenEnd(b []byte, i int) int {
 	for i < len(b) && !isBlank(b[i]) {
 		i++
@@ -26,23 +27,23 @@ func tokenEnd(b []byte, i int) int {
 	return i
 }
 
-// endsName reports whether a name that has matched up to i ends there. The end
-// of the line counts: a wanted name without a value is an error, not a miss.
+// endsName reports whether a metric name can end at i. The end of the line counts: a
+// selected name without a value is an error and must not be ignored.
 func endsName(b []byte, i int) bool {
 	return i == len(b) || b[i] == '{' || isBlank(b[i]) || b[i] == '\r' && i+1 == len(b)
 }
 
-// isNameByte reports whether c goes on with an unquoted metric name.
+// isNameByte reports whether c can be part of an unquoted metric name.
 func isNameByte(c byte) bool { return c == ':' || isLabelByte(c, false) }
 
-// mayPrecedeName reports whether a name of a sample line may stand behind c.
+// mayPrecedeName reports whether the name of a sample line can follow c.
 func mayPrecedeName(c byte) bool { return isBlank(c) || c == '"' || c == '{' || c == ',' }
 
 func isLabelByte(c byte, first bool) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' || !first && c >= '0' && c <= '9'
 }
 
-// labelNameEnd returns where the unquoted label name at i ends, i if none does.
+// labelNameEnd returns the end of the unquoted label name at i, or i if there is none.
 func labelNameEnd(b []byte, i int) int {
 	for from := i; i < len(b) && isLabelByte(b[i], i == from); {
 		i++
@@ -50,7 +51,7 @@ func labelNameEnd(b []byte, i int) int {
 	return i
 }
 
-// metricNameEnd returns where the unquoted metric name at i ends, i if none does.
+// metricNameEnd returns the end of the unquoted metric name at i, or i if there is none.
 func metricNameEnd(b []byte, i int) int {
 	for from := i; i < len(b) && (b[i] == ':' || isLabelByte(b[i], i == from)); {
 		i++
@@ -58,8 +59,8 @@ func metricNameEnd(b []byte, i int) int {
 	return i
 }
 
-// quoteEnd returns the offset of the quote that ends the string beginning at
-// from, behind its opening quote, or -1.
+// quoteEnd returns the offset of the closing quote, or -1. from is the offset after the
+// opening quote.
 func quoteEnd(b []byte, from int) int {
 	for i := from; ; {
 		q := bytes.IndexByte(b[i:], '"')
@@ -78,8 +79,8 @@ func quoteEnd(b []byte, from int) int {
 	}
 }
 
-// braceEnd returns the offset behind the brace that ends the block beginning at
-// i, behind its opening brace, or -1. What stands inside is for ParseLabels.
+// braceEnd returns the offset after the closing brace, or -1. i is the offset after the
+// opening brace. ParseLabels checks the text between the braces.
 func braceEnd(b []byte, i int) int {
 	for ; i < len(b); i++ {
 		switch b[i] {
@@ -94,8 +95,8 @@ func braceEnd(b []byte, i int) int {
 	return -1
 }
 
-// unescape appends raw to dst with \\, \" and \n resolved. Any other escape
-// stays as it is, as Prometheus itself has it (expfmt refuses it).
+// unescape appends raw to dst and replaces \\, \" and \n. Like Prometheus, it keeps any
+// other escape unchanged; expfmt rejects those.
 func unescape(dst, raw []byte) []byte {
 	for i := 0; i < len(raw); i++ {
 		c := raw[i]
@@ -116,19 +117,20 @@ func unescape(dst, raw []byte) []byte {
 
 var errNumber = errors.New("not a number")
 
-// number parses exactly what expfmt and Prometheus take for a number. It
-// allocates only for more than 32 bytes, which no client prints.
+// number parses a number and accepts the same syntax as expfmt and Prometheus. It
+// allocates only for more than 32 bytes, which no client library writes.
 func number(b []byte) (float64, error) {
 	for _, c := range b {
 		if c == '_' || c == 'p' || c == 'P' {
-			return 0, errNumber // Go syntax that predates neither format
+			return 0, errNumber // valid in Go, but not in the text formats
 		}
 	}
 	return strconv.ParseFloat(string(b), 64)
 }
 
-// checkTail checks what follows a value: an optional timestamp, an optional
-// OpenMetrics exemplar. It returns where it went wrong and why, "" if nowhere.
+// checkTail checks the text after a value: an optional timestamp and an optional
+// OpenMetrics exemplar. It returns the offset and the reason of an error, or an empty
+// reason.
 func checkTail(b []byte, i int) (int, string) {
 	i = skipBlanks(b, i)
 	if i < len(b) && b[i] != '#' {

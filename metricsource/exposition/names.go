@@ -7,37 +7,36 @@ import (
 
 const (
 	wordSize = 8
-	// minStride is the stride below which walking lines is cheaper than probing.
+	// minStride is the stride below which a scan line by line is cheaper than probing.
 	minStride  = 4
 	filterBits = 13
 	chainBits  = 10
-	// spread is 2^64 divided by the golden ratio: the top bits of a product with
-	// it depend on every bit of the word.
-	spread = 0x9E3779B97F4A7C15
+	// fibonacci is 2^64 divided by the golden ratio, for Fibonacci hashing: the top bits
+	// of the product depend on every bit of the word.
+	fibonacci = 0x9E3779B97F4A7C15
 )
 
-// Names is a compiled set of metric names a set of queries selects. It is
-// immutable and safe for concurrent use. It takes some 13 KiB: share it among the
-// targets that answer the same queries.
+// Names is a compiled set of selected metric names. It is immutable and safe for
+// concurrent use. It takes about 13 KiB, so targets of the same queries should share it.
 type Names struct {
 	exact map[string]struct{}
 	match func(name string) bool
 
-	// Probing: every stride bytes a body's next word is looked up among all the
-	// words of all names. With a stride of the shortest name less seven no name
-	// slips through between two probes. Zero: walk lines instead.
+	// stride is the number of bytes between two probes. With the length of the shortest
+	// name minus 7, every name contains a whole word at a probe. 0 means to scan line by
+	// line.
 	stride int
-	// filter holds the hashes of the words, a byte each: the loop over it is what
-	// a scrape costs, and bits would make it a third longer.
+	// filter contains the hashes of the words. It uses one byte per hash, because bits
+	// make the probe loop, which is most of the cost of a scrape, a third slower.
 	filter [1 << filterBits]bool
-	// chains and places are a hash table from words to where they stand. Indices
-	// into places are plus one, 0 ends a chain.
+	// chains and places form a hash table from words to their places in the names. chains
+	// and place.next contain indices into places plus 1; 0 ends a chain.
 	chains [1 << chainBits]int32
 	places []place
 }
 
-// place says that a word stands in name at offset. tail is the last word of name:
-// names of one family share their words, but not the last.
+// place is the position of a word in a name. tail is the last word of the name: names of
+// one metric family share most words, but not the last one.
 type place struct {
 	word, tail uint64
 	name       string
@@ -45,14 +44,13 @@ type place struct {
 	next       int32
 }
 
-// NewNames compiles exact sample names, as they stand in a body (x_total,
-// x_bucket; unescaped where the body quotes them), and optionally a predicate
-// for names known only by a pattern. match may be nil; else it must be pure and
-// safe for concurrent use: every Scanner remembers its verdicts.
+// NewNames compiles exact sample names (x_total, x_bucket) in unescaped form, and an
+// optional predicate for names that only a pattern describes. A predicate must be pure
+// and safe for concurrent use, because every Scanner caches its results.
 //
-// Exact names of eleven bytes and more, all of them legal without quotes, are
-// what is fast, the longer the faster. With one other name, or a predicate, every
-// line is looked at, which costs some four times as much.
+// Probing requires that there is no predicate, and that every exact name is valid without
+// quotes and has at least 11 bytes. Longer names make it faster. Otherwise, every line is
+// examined, which is about four times slower.
 func NewNames(exact []string, match func(name string) bool) *Names {
 	n := &Names{exact: make(map[string]struct{}, len(exact)), match: match}
 	for _, name := range exact {
@@ -80,7 +78,7 @@ func NewNames(exact []string, match func(name string) bool) *Names {
 	return n
 }
 
-// words returns the words of name, one per offset.
+// words returns the 8-byte words of name, one per offset.
 func words(name string) []uint64 {
 	b := []byte(name)
 	ws := make([]uint64, len(b)-wordSize+1)
@@ -90,9 +88,9 @@ func words(name string) []uint64 {
 	return ws
 }
 
-// window returns where the size consecutive words begin by which a name is best
-// found: those it shares least with the other names. What several names share,
-// such as "_seconds", stands in many unwanted lines as well.
+// window returns the start of the size consecutive words that a name shares least with
+// other names. Shared words, such as "_seconds", also occur in many lines of other
+// metrics.
 func window(words []uint64, size int, shared map[uint64]int) int {
 	sum := 0
 	for _, w := range words[:size] {
@@ -107,8 +105,8 @@ func window(words []uint64, size int, shared map[uint64]int) int {
 	return from
 }
 
-// strideOf returns how far apart probes for names may lie, 0 if probing cannot
-// find them all: a name that only stands in quotes may be escaped there.
+// strideOf returns the largest stride that finds all names, or 0 if probing cannot find
+// them all. A name that requires quotes can be escaped in the body.
 func strideOf(names map[string]struct{}) int {
 	shortest := math.MaxInt
 	for name := range names {
@@ -124,20 +122,20 @@ func strideOf(names map[string]struct{}) int {
 }
 
 func (n *Names) add(p place) {
-	h := p.word * spread
+	h := p.word * fibonacci
 	n.filter[h>>(64-filterBits)] = true
 	chain := &n.chains[h>>(64-chainBits)]
 	p.next, *chain = *chain, int32(len(n.places)+1)
 	n.places = append(n.places, p)
 }
 
-// probe returns the first position from pos on, stride by stride, whose word may
-// be one of the names', or -1. Probes do not depend on each other, which is what
-// makes them cheaper than one search for a newline per line.
+// probe returns the first position at or after pos whose word is in the filter, or -1.
+// It advances by stride. Probes are independent of each other, so the CPU can overlap
+// them. They are cheaper than a search for the newline of every line.
 func (n *Names) probe(body []byte, pos int) int {
 	filter, stride := &n.filter, n.stride
-	for pos >= 0 && pos <= len(body)-wordSize { // as the compiler needs it to check no bounds
-		if filter[binary.LittleEndian.Uint64(body[pos:])*spread>>(64-filterBits)] {
+	for pos >= 0 && pos <= len(body)-wordSize { // this form removes the bounds check
+		if filter[binary.LittleEndian.Uint64(body[pos:])*fibonacci>>(64-filterBits)] {
 			return pos
 		}
 		pos += stride
@@ -145,12 +143,12 @@ func (n *Names) probe(body []byte, pos int) int {
 	return -1
 }
 
-// find returns where in body a name stands of which the word at pos is part, at
-// or behind floor, a line start, and its length; 0 if there is none. It is not
-// part of a longer name, so no second one can match; nothing else is known of it.
+// find returns the position and the length of the name that contains the word at pos. The
+// length is 0 if there is none. floor is a line start; the name is not before it, and not
+// part of a longer name, so at most one matches. The caller must check the line.
 func (n *Names) find(body []byte, floor, pos int) (at, length int) {
 	word := binary.LittleEndian.Uint64(body[pos:])
-	for i := n.chains[word*spread>>(64-chainBits)]; i != 0; i = n.places[i-1].next {
+	for i := n.chains[word*fibonacci>>(64-chainBits)]; i != 0; i = n.places[i-1].next {
 		p := &n.places[i-1]
 		at = pos - int(p.offset)
 		end := at + len(p.name)

@@ -16,15 +16,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// readings holds the last value of each series as text, for NaN equals NaN there
-// and 0 is not -0.
+// readings maps each series to its last value as text. As text, NaN equals NaN, and 0
+// differs from -0.
 type readings map[string]string
 
 func (r readings) set(l labels.Labels, v float64) {
 	r[l.String()] = strconv.FormatFloat(v, 'g', -1, 64)
 }
 
-// scanned is what the package makes of body, one way; it must not fail.
+// scanned returns the samples that this package finds in body. It must not fail.
 func scanned(t *testing.T, body []byte, names *Names, canon func(labels.Labels) labels.Labels) readings {
 	got := readings{}
 	var s Scanner
@@ -37,8 +37,8 @@ func scanned(t *testing.T, body []byte, names *Names, canon func(labels.Labels) 
 	return got
 }
 
-// wantedNames reads a fuzzed set of names.
-func wantedNames(csv string) map[string]bool {
+// parseNames parses a fuzzed set of names.
+func parseNames(csv string) map[string]bool {
 	names := map[string]bool{}
 	for name := range strings.SplitSeq(csv, ",") {
 		names[name] = name != "" && len(names) < 16
@@ -58,10 +58,10 @@ func eachVariant(names map[string]bool, do func(*Names)) {
 	do(NewNames(nil, func(name string) bool { return names[name] }))
 }
 
-// expfmtReadings is what expfmt makes of body, line by line: it merges the parts
-// of histograms and summaries and drops fractions of counts, and it does so by
-// the TYPE lines; a line alone is an untyped sample. ok is false for what expfmt
-// refuses, and where the difference is deliberate.
+// expfmtReadings returns the samples that expfmt finds in body. It parses each line alone,
+// as an untyped sample. With TYPE lines, expfmt merges the parts of histograms and
+// summaries, and truncates counts. ok is false if expfmt rejects the body, or if the
+// difference is intended.
 func expfmtReadings(body []byte, names map[string]bool) (want readings, ok bool) {
 	whole := expfmt.NewTextParser(model.UTF8Validation)
 	if _, err := whole.TextToMetricFamilies(bytes.NewReader(body)); err != nil {
@@ -75,11 +75,11 @@ func expfmtReadings(body []byte, names map[string]bool) (want readings, ok bool)
 		if looseName(line) {
 			return nil, false
 		}
-		single := expfmt.NewTextParser(model.UTF8Validation) // one that has read keeps its last metric
+		single := expfmt.NewTextParser(model.UTF8Validation) // a used parser keeps its last metric
 		families, err := single.TextToMetricFamilies(bytes.NewReader(line))
 		if err != nil {
-			// Braces without a metric name: after another sample expfmt takes them
-			// for more labels of that one, we for no sample.
+			// Braces without a metric name: after another sample, expfmt reads them as more
+			// labels of that sample. This package ignores the line.
 			return nil, false
 		}
 		for name, family := range families {
@@ -101,10 +101,9 @@ func expfmtReadings(body []byte, names map[string]bool) (want readings, ok bool)
 	return want, true
 }
 
-// looseName reports whether a sample line is one of the two kinds expfmt takes
-// and we, on purpose, do not: a name and a value without anything between them
-// (foo-1, which reads as well as a name no format allows), and a quoted part in
-// the middle of a name (fo"o"), which no format knows.
+// looseName reports whether expfmt accepts a sample line that this package ignores on
+// purpose: a name and a value without a separator (foo-1), or a name with a quoted part
+// (fo"o"). No format allows either.
 func looseName(line []byte) bool {
 	i := skipBlanks(line, 0)
 	if end := metricNameEnd(line, i); end > i && !strings.ContainsRune(" \t{", rune(line[end])) {
@@ -124,11 +123,11 @@ func looseName(line []byte) bool {
 	return false
 }
 
-// openMetricsReadings is what Prometheus makes of an OpenMetrics body. ok is
-// false for what it refuses, and where the difference is deliberate.
+// openMetricsReadings returns the samples that Prometheus finds in an OpenMetrics body. ok
+// is false if Prometheus rejects the body, or if the difference is intended.
 func openMetricsReadings(body []byte, names map[string]bool) (want readings, ok bool) {
 	if bytes.IndexByte(body, 0) >= 0 {
-		return nil, false // NUL is how Prometheus's lexer knows its end; it skips some
+		return nil, false // the lexer of Prometheus uses NUL as its end marker, and skips some
 	}
 	p := textparse.NewOpenMetricsParser(body, labels.NewSymbolTable())
 	want = readings{}
@@ -155,22 +154,22 @@ func openMetricsReadings(body []byte, names map[string]bool) (want readings, ok 
 			p.Labels(&l)
 			switch name := metricName(l); {
 			case !names[name]:
-			case refusedLabels(l):
+			case rejectedLabels(l):
 				return nil, false
 			default:
 				want.set(canonical(l), v)
 			}
 		}
 		if bytes.IndexByte(text, '\n') >= 0 {
-			// A raw newline in a quoted name: the specification has it escaped,
-			// and our lines end there.
+			// A raw newline in a quoted name. The specification requires an escape, and this
+			// package ends the line there.
 			return nil, false
 		}
 	}
 }
 
-// metricName looks at every label: Get stops early, where a label without a name has a
-// long value.
+// metricName iterates over all labels: Get stops early if a label without a name has a long
+// value.
 func metricName(l labels.Labels) (name string) {
 	l.Range(func(l labels.Label) {
 		if l.Name == model.MetricNameLabel {
@@ -180,19 +179,19 @@ func metricName(l labels.Labels) (name string) {
 	return name
 }
 
-// refusedLabels reports what ParseLabels refuses, as expfmt does, and Prometheus
-// leaves to its storage to refuse.
-func refusedLabels(l labels.Labels) bool {
-	refused := false
+// rejectedLabels reports whether ParseLabels and expfmt reject the labels. Prometheus
+// rejects them in its storage instead.
+func rejectedLabels(l labels.Labels) bool {
+	rejected := false
 	l.Range(func(l labels.Label) {
-		refused = refused || l.Name == "" || !utf8.ValidString(l.Name) || !utf8.ValidString(l.Value)
+		rejected = rejected || l.Name == "" || !utf8.ValidString(l.Name) || !utf8.ValidString(l.Value)
 	})
 	_, duplicate := l.HasDuplicateLabelNames()
-	return refused || duplicate
+	return rejected || duplicate
 }
 
-// canonical drops empty labels, and has le and quantile as numbers, which
-// Prometheus does for some types.
+// canonical removes empty labels, and formats le and quantile as numbers. Prometheus does
+// so for some types.
 func canonical(l labels.Labels) labels.Labels {
 	b := labels.NewScratchBuilder(l.Len())
 	l.Range(func(l labels.Label) {

@@ -2,80 +2,79 @@ package exposition
 
 import "bytes"
 
-// maxVerdicts bounds what a Scanner remembers of a predicate, so that a target
-// that invents names cannot grow it.
-const maxVerdicts = 4096
+// maxMatchCache limits the cached results of a predicate, because a target can export an
+// unlimited number of new names.
+const maxMatchCache = 4096
 
-// Scanner walks the wanted samples of one body. The zero value is ready for
-// Reset; reuse it, since in the steady state it does not allocate. It is not
-// safe for concurrent use.
+// Scanner iterates over the selected samples of one body. The zero value is ready for
+// Reset. Reuse a Scanner: after the first bodies it does not allocate. It is not safe for
+// concurrent use.
 //
-// A Scanner yields every wanted sample in the order of the body, a series that
-// occurs twice as well: the last one counts, and that is the caller's to see to.
-// Timestamps and exemplars are checked and dropped. "# EOF" is a comment like any
-// other, as the text format has it; for OpenMetrics see Complete.
-// Unwanted lines are never checked. Of a wanted line the label block is only
-// delimited; ParseLabels, called once per new series, checks what is in it.
+// A Scanner returns all selected samples in the order of the body. It returns duplicates
+// too; the caller must apply the last one. It checks timestamps and exemplars, but does
+// not return them. It treats "# EOF" as a comment, as in the text format; see Complete.
+//
+// Lines of other metrics are not checked. Of a selected line, only the end of the label
+// block is found. ParseLabels checks the labels of each new series.
 type Scanner struct {
 	names *Names
 	body  []byte
-	pos   int // where the next line starts
+	pos   int // start of the next line
 	err   error
 
-	line   int // where the current line starts
+	line   int // start of the current line
 	series []byte
 	value  float64
 
 	scratch []byte // an unescaped name
 
-	// verdicts is what the predicate of names said. last is the name settled last,
-	// in body: the series of a name stand together.
-	verdicts   map[string]bool
-	last       []byte
-	lastWanted bool
+	// matchCache contains results of the predicate. last is the last examined name, in
+	// body: the series of a metric are adjacent.
+	matchCache   map[string]bool
+	last         []byte
+	lastSelected bool
 }
 
-// Reset makes s walk body for names. Both stay in use until the next Reset, and
-// body must not change before. Nil names want nothing.
+// Reset starts a scan of body for names. body must not change before the next Reset. Nil
+// names select nothing.
 func (s *Scanner) Reset(body []byte, names *Names) {
 	if s.names != names {
-		clear(s.verdicts)
+		clear(s.matchCache)
 	}
 	s.names, s.body, s.pos, s.err = names, body, 0, nil
 	s.line, s.series, s.value, s.last = 0, nil, 0, nil
 }
 
-// Next advances to the next wanted sample; false at the end or on an error.
+// Next advances to the next selected sample. It returns false at the end or on an error.
 func (s *Scanner) Next() bool {
 	switch {
 	case s.err != nil || s.names == nil:
 		return false
 	case s.names.stride > 0:
-		return s.nextProbing()
+		return s.nextByProbe()
 	case s.names.match == nil && len(s.names.exact) == 0:
 		return false
 	}
-	return s.nextWalking()
+	return s.nextByLine()
 }
 
-// Series is the raw text of the current series as it stands in the body, such
-// as `vllm:num_requests_waiting{model_name="m"}`. It aliases the body. Use it as
-// a cache key for ParseLabels, m[string(s.Series())], which does not allocate.
+// Series returns the raw text of the current series, such as
+// `vllm:num_requests_waiting{model_name="m"}`. It aliases the body. Use it as the key of a
+// cache for ParseLabels: a look-up with m[string(s.Series())] does not allocate.
 func (s *Scanner) Series() []byte { return s.series }
 
-// Value is the value of the current sample.
+// Value returns the value of the current sample.
 func (s *Scanner) Value() float64 { return s.value }
 
-// Line is the 1-based number of the current line. It counts from the start of
-// the body at every call: for messages only.
+// Line returns the 1-based number of the current line. Each call counts from the start of
+// the body, so use it only for messages.
 func (s *Scanner) Line() int { return bytes.Count(s.body[:s.line], []byte{'\n'}) + 1 }
 
-// Err is the *SyntaxError that stopped Next, or nil. The samples before it stand.
+// Err returns the *SyntaxError that stopped Next, or nil. The samples before it are valid.
 func (s *Scanner) Err() error { return s.err }
 
-// nextProbing finds wanted names wherever they stand and asks only then what kind
-// of line it is.
-func (s *Scanner) nextProbing() bool {
+// nextByProbe finds selected names anywhere in the body, and then examines their lines.
+func (s *Scanner) nextByProbe() bool {
 	n, body, floor := s.names, s.body, s.pos
 	for pos := n.probe(body, floor); pos >= 0; pos = n.probe(body, pos) {
 		at, length := n.find(body, floor, pos)
@@ -93,10 +92,10 @@ func (s *Scanner) nextProbing() bool {
 			pos += n.stride
 			continue
 		}
-		// A name in a comment, in a label value, in quotes or behind blanks. The
-		// line is settled here, so that none is looked at twice.
+		// The name is in a comment, in a label value, in quotes or after blanks. The whole
+		// line is examined here, so that no line is examined twice.
 		start := floor + bytes.LastIndexByte(body[floor:at], '\n') + 1
-		if s.settle(start, s.takeLine(start)) {
+		if s.examine(start, s.takeLine(start)) {
 			return s.err == nil
 		}
 		floor, pos = s.pos, s.pos
@@ -105,25 +104,25 @@ func (s *Scanner) nextProbing() bool {
 	return false
 }
 
-// nextWalking looks at the name of every line.
-func (s *Scanner) nextWalking() bool {
+// nextByLine examines the name of every line.
+func (s *Scanner) nextByLine() bool {
 	for s.pos < len(s.body) {
 		start := s.pos
 		line := s.takeLine(start)
 		if k := len(s.last); k > 0 && bytes.HasPrefix(line, s.last) && endsName(line, k) {
-			if s.lastWanted {
+			if s.lastSelected {
 				return s.sample(start, line, 0, k)
 			}
 			continue
 		}
-		if s.settle(start, line) {
+		if s.examine(start, line) {
 			return s.err == nil
 		}
 	}
 	return false
 }
 
-// takeLine returns the line at start and moves behind it.
+// takeLine returns the line at start and advances past it.
 func (s *Scanner) takeLine(start int) []byte {
 	rest := s.body[start:]
 	end := bytes.IndexByte(rest, '\n')
@@ -134,55 +133,55 @@ func (s *Scanner) takeLine(start int) []byte {
 	return rest[:end]
 }
 
-// settle handles any line, without assumptions. It reports whether Next is to
-// return: at a sample or an error.
-func (s *Scanner) settle(start int, line []byte) bool {
+// examine handles any kind of line. It returns true if Next must return, at a sample or an
+// error.
+func (s *Scanner) examine(start int, line []byte) bool {
 	h := readHead(line)
-	if len(h.name) == 0 || !s.wants(h) {
+	if len(h.name) == 0 || !s.selects(h) {
 		return false
 	}
 	s.sample(start, line, h.start, h.end)
 	return true
 }
 
-// wants reports whether the name of h is wanted.
-func (s *Scanner) wants(h lineHead) bool {
+// selects reports whether the name of h is selected.
+func (s *Scanner) selects(h lineHead) bool {
 	name := h.name
 	if h.quoted && bytes.IndexByte(name, '\\') >= 0 {
 		s.scratch = unescape(s.scratch[:0], name)
 		name = s.scratch
 	}
-	wanted := s.verdict(name)
+	selected := s.match(name)
 	if !h.quoted {
-		s.last, s.lastWanted = h.name, wanted
+		s.last, s.lastSelected = h.name, selected
 	}
-	return wanted
+	return selected
 }
 
-func (s *Scanner) verdict(name []byte) bool {
+func (s *Scanner) match(name []byte) bool {
 	if s.names.match == nil {
-		_, wanted := s.names.exact[string(name)]
-		return wanted
+		_, selected := s.names.exact[string(name)]
+		return selected
 	}
-	wanted, known := s.verdicts[string(name)]
-	if known {
-		return wanted
+	selected, cached := s.matchCache[string(name)]
+	if cached {
+		return selected
 	}
 	key := string(name)
-	if _, wanted = s.names.exact[key]; !wanted {
-		wanted = s.names.match(key)
+	if _, selected = s.names.exact[key]; !selected {
+		selected = s.names.match(key)
 	}
-	if s.verdicts == nil {
-		s.verdicts = make(map[string]bool)
-	} else if len(s.verdicts) >= maxVerdicts {
-		clear(s.verdicts)
+	if s.matchCache == nil {
+		s.matchCache = make(map[string]bool)
+	} else if len(s.matchCache) >= maxMatchCache {
+		clear(s.matchCache)
 	}
-	s.verdicts[key] = wanted
-	return wanted
+	s.matchCache[key] = selected
+	return selected
 }
 
-// sample reads the wanted line whose series starts at from and whose name ends
-// at nameEnd. It reports whether that went well.
+// sample reads a selected line. The series starts at from, and its name ends at nameEnd.
+// It returns false on an error.
 func (s *Scanner) sample(start int, line []byte, from, nameEnd int) bool {
 	s.line = start
 	if k := len(line) - 1; line[k] == '\r' {

@@ -24,18 +24,18 @@ func scanAll(s *Scanner, body string, names *Names) ([]sample, error) {
 	return got, s.Err()
 }
 
-// variants are the ways to find the same names: probing, walking lines (forced
-// by a name too short to probe) and asking a predicate.
+// variants returns the three ways to find the same names: probing, line by line (forced by
+// a name that is too short for probing), and with a predicate.
 func variants(names ...string) map[string]*Names {
 	in := func(name string) bool { return slices.Contains(names, name) }
 	return map[string]*Names{
 		"probing":   NewNames(names, nil),
-		"walking":   NewNames(append([]string{"n"}, names...), nil),
+		"lines":     NewNames(append([]string{"n"}, names...), nil),
 		"predicate": NewNames(nil, in),
 	}
 }
 
-// one is the name the tables want.
+// one is the selected name of the tables.
 const one = "vllm:num_requests"
 
 func TestScannerReads(t *testing.T) {
@@ -43,10 +43,10 @@ func TestScannerReads(t *testing.T) {
 		name, body string
 		want       []sample
 	}{
-		{"nothing", "", nil},
+		{"empty", "", nil},
 		{"plain", "vllm:num_requests 1\n", []sample{{one, 1}}},
 		{"no final newline", "vllm:num_requests 1", []sample{{one, 1}}},
-		{"behind other lines", "a 1\n\nb{c=\"d\"} 2\nvllm:num_requests 1\nz 3\n", []sample{{one, 1}}},
+		{"after other lines", "a 1\n\nb{c=\"d\"} 2\nvllm:num_requests 1\nz 3\n", []sample{{one, 1}}},
 		{"CRLF", "a 1\r\nvllm:num_requests 1\r\nvllm:num_requests{a=\"b\"} 2\r\n", []sample{{one, 1}, {one + `{a="b"}`, 2}}},
 		{"labels", `vllm:num_requests{a="b",c="d"} 1` + "\n", []sample{{one + `{a="b",c="d"}`, 1}}},
 		{"no labels in braces", "vllm:num_requests{} 1\n", []sample{{one + "{}", 1}}},
@@ -67,15 +67,15 @@ func TestScannerReads(t *testing.T) {
 		{"shorter names", "vllm:num_request 1\nvllm: 2\n", nil},
 		{"name in a label value", `a{b="vllm:num_requests",c=" vllm:num_requests 5"} 1` + "\nvllm:num_requests 2", []sample{{one, 2}}},
 		{"name as a value", "a vllm:num_requests 1\nvllm:num_requests 2", []sample{{one, 2}}},
-		{"name and value unparted", "vllm:num_requests+1\nvllm:num_requests-1\nvllm:num_requests.5 1\n", nil},
+		{"name and value without a separator", "vllm:num_requests+1\nvllm:num_requests-1\nvllm:num_requests.5 1\n", nil},
 		{"quoted", `{"vllm:num_requests"} 1`, []sample{{`{"vllm:num_requests"}`, 1}}},
 		{"quoted with labels", ` { "vllm:num_requests" , a="b","c.d"="e"} 1`, []sample{{`{ "vllm:num_requests" , a="b","c.d"="e"}`, 1}}},
-		{"quoted behind labels", `{a="b","vllm:num_requests"} 1`, []sample{{`{a="b","vllm:num_requests"}`, 1}}},
+		{"quoted after labels", `{a="b","vllm:num_requests"} 1`, []sample{{`{a="b","vllm:num_requests"}`, 1}}},
 		{"quoted outside braces", `"vllm:num_requests"{a="b"} 1`, []sample{{`"vllm:num_requests"{a="b"}`, 1}}},
-		{"quoted label of that name", `{"a.b","vllm:num_requests"="c"} 1`, nil},
+		{"quoted label with the name", `{"a.b","vllm:num_requests"="c"} 1`, nil},
 		{"quoted, longer", `{"vllm:num_requests.x"} 1`, nil},
-		{"malformed and unwanted", "a{ 1\n}\n\"\n{\n{\"\n{,} 1\n%%%\nvllm:num_requests 2\nx", []sample{{one, 2}}},
-		{"latin-1 in an unwanted line", "a{b=\"\xff\"} 1\nvllm:num_requests 2\n", []sample{{one, 2}}},
+		{"malformed lines of other metrics", "a{ 1\n}\n\"\n{\n{\"\n{,} 1\n%%%\nvllm:num_requests 2\nx", []sample{{one, 2}}},
+		{"latin-1 in a line of another metric", "a{b=\"\xff\"} 1\nvllm:num_requests 2\n", []sample{{one, 2}}},
 	} {
 		for variant, names := range variants(one) {
 			t.Run(tc.name+"/"+variant, func(t *testing.T) {
@@ -87,7 +87,7 @@ func TestScannerReads(t *testing.T) {
 	}
 }
 
-func TestScannerRefuses(t *testing.T) {
+func TestScannerRejects(t *testing.T) {
 	for _, tc := range []struct{ line, want string }{
 		{"vllm:num_requests", `line 3: expected a number after the series at ""`},
 		{"vllm:num_requests\r", `line 3: expected a number after the series at ""`},
@@ -120,11 +120,11 @@ func TestScannerRefuses(t *testing.T) {
 				var syntax *SyntaxError
 				require.ErrorAs(t, err, &syntax)
 				require.Equal(t, 3, syntax.Line)
-				require.Equal(t, []sample{{one, 1}}, got, "what stood before an error stands")
+				require.Equal(t, []sample{{one, 1}}, got, "samples before an error are valid")
 				require.False(t, s.Next(), "an error is final")
 
 				_, err = scanAll(&s, one+" 1\n", names)
-				require.NoError(t, err, "until Reset")
+				require.NoError(t, err, "Reset clears the error")
 			})
 		}
 	}
@@ -147,7 +147,7 @@ func TestScannerReadsNumbers(t *testing.T) {
 	}
 }
 
-func TestScannerFindsNamesOfAnySet(t *testing.T) {
+func TestScannerFindsEverySetOfNames(t *testing.T) {
 	all := []string{
 		"up", "a", "http_requests_total", "vllm:num_requests_waiting", "vllm:num_requests_running", "num_requests_running",
 		"vllm:num_requests_waiting_by_reason", "seven_7", "eight_88", "eleven_1111", "aaaaaaaaaaaaaaaa", "aaaaaaaaaaaaaaaaa", "a.b", "with \"quotes\" and \\",
@@ -166,7 +166,7 @@ func TestScannerFindsNamesOfAnySet(t *testing.T) {
 		var names, want []string
 		for i, name := range all {
 			if set&(1<<i) != 0 {
-				names = append(names, name, name) // a name given twice is one
+				names = append(names, name, name) // a duplicate has no effect
 				want = append(want, strings.TrimSuffix(line(name, i), fmt.Sprintf(" %d\n", i)))
 			}
 		}
@@ -188,9 +188,9 @@ func TestScannerWithoutNames(t *testing.T) {
 	}
 }
 
-func TestScannerRemembersVerdictsWithinBounds(t *testing.T) {
+func TestScannerLimitsTheMatchCache(t *testing.T) {
 	var body strings.Builder
-	for i := range 3 * maxVerdicts {
+	for i := range 3 * maxMatchCache {
 		fmt.Fprintf(&body, "name_%d{a=\"b\"} 1\nname_%d 2\n", i, i)
 	}
 	calls := 0
@@ -200,12 +200,12 @@ func TestScannerRemembersVerdictsWithinBounds(t *testing.T) {
 	got, err := scanAll(&s, body.String(), names)
 	require.NoError(t, err)
 	require.Equal(t, want, got)
-	require.Equal(t, 3*maxVerdicts-1, calls, "once per name, not for exact names")
-	require.LessOrEqual(t, len(s.verdicts), maxVerdicts)
+	require.Equal(t, 3*maxMatchCache-1, calls, "once per name, not for exact names")
+	require.LessOrEqual(t, len(s.matchCache), maxMatchCache)
 
 	got, err = scanAll(&s, "name_1 1\nname_3 3\n", NewNames(nil, func(name string) bool { return name == "name_3" }))
 	require.NoError(t, err)
-	require.Equal(t, []sample{{"name_3", 3}}, got, "other names, other verdicts")
+	require.Equal(t, []sample{{"name_3", 3}}, got, "new names clear the cache")
 }
 
 func TestScannerLine(t *testing.T) {
@@ -219,7 +219,7 @@ func TestScannerLine(t *testing.T) {
 
 func TestScannerReadsVLLM(t *testing.T) {
 	body := string(vllmBody())
-	for variant, names := range variants(vllmWanted...) {
+	for variant, names := range variants(vllmMetrics...) {
 		got, err := scanAll(new(Scanner), body, names)
 		require.NoError(t, err, variant)
 		require.Equal(t, []sample{
@@ -233,8 +233,8 @@ func TestScannerReadsVLLM(t *testing.T) {
 func TestScannerDoesNotAllocate(t *testing.T) {
 	body := append(vllmBody(), "{\"escaped\\\"name\",a=\"b\"} 1\n"...)
 	histogram := "vllm:time_to_first_token_seconds_bucket"
-	sets := variants(append([]string{histogram}, vllmWanted...)...)
-	maps.Copy(sets, map[string]*Names{"quoted": NewNames(append([]string{`escaped"name`}, vllmWanted...), nil)})
+	sets := variants(append([]string{histogram}, vllmMetrics...)...)
+	maps.Copy(sets, map[string]*Names{"quoted": NewNames(append([]string{`escaped"name`}, vllmMetrics...), nil)})
 	for variant, names := range sets {
 		var s Scanner
 		seen := map[string]float64{}

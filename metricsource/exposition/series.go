@@ -1,16 +1,15 @@
 package exposition
 
-// lineHead says where the metric name of a line stands. Blanks before it do not
-// belong to the series.
+// lineHead is the position of the metric name in a line. Leading blanks are not part of
+// the series.
 type lineHead struct {
-	start int    // of the series
-	end   int    // behind the name; for a name in braces equal to start
-	name  []byte // raw, without quotes; empty: the line is no sample
-	// quoted names may hold escapes.
-	quoted bool
+	start  int    // of the series
+	end    int    // after the name; equal to start if the name is in braces
+	name   []byte // raw, without quotes; empty if the line is not a sample
+	quoted bool   // the name can contain escapes
 }
 
-// readHead finds the metric name of any line, well formed or not.
+// readHead finds the metric name of any line, even a malformed one.
 func readHead(line []byte) lineHead {
 	i := skipBlanks(line, 0)
 	if i == len(line) {
@@ -32,7 +31,7 @@ func readHead(line []byte) lineHead {
 			}
 		}
 	case '"':
-		// Only expfmt takes a quoted name outside braces.
+		// expfmt accepts a quoted name outside braces; OpenMetrics does not.
 		end := quoteEnd(line, i+1)
 		if end < 0 {
 			return lineHead{}
@@ -46,20 +45,20 @@ func readHead(line []byte) lineHead {
 	return lineHead{start: i, end: end, name: line[i:end]}
 }
 
-// block reads the items of a label block; i stands behind the opening brace.
+// block reads the items of a label block. i starts after the opening brace.
 type block struct {
 	b []byte
 	i int
 }
 
-// item is a label, or the metric name where value is nil. Both are raw.
+// item is a label, or the metric name if value is nil. Both texts are raw.
 type item struct {
 	name, value []byte
-	quoted      bool // the name
+	quoted      bool // the name is quoted
 }
 
-// next returns the next item, or done with i behind the closing brace, or the
-// reason why there is neither.
+// next returns the next item. At the end it returns done, with i after the closing brace.
+// On an error it returns the reason.
 func (b *block) next() (it item, done bool, reason string) {
 	b.i = skipBlanks(b.b, b.i)
 	if b.i == len(b.b) {
@@ -96,7 +95,7 @@ func (b *block) next() (it item, done bool, reason string) {
 	switch {
 	case b.i < len(b.b) && b.b[b.i] == ',':
 		b.i++
-	case b.i < len(b.b) && b.b[b.i] == '}': // for the next call
+	case b.i < len(b.b) && b.b[b.i] == '}': // the next call returns done
 	case it.value == nil:
 		return item{}, false, "expected '=' after a label name"
 	default:
@@ -105,8 +104,8 @@ func (b *block) next() (it item, done bool, reason string) {
 	return it, false, ""
 }
 
-// quotedText returns the raw text of the string whose opening quote stands at i
-// and moves behind it; nil where it does not end, never nil where it is empty.
+// quotedText returns the raw text of the quoted string at i and advances past it. It
+// returns nil for an unterminated string, and a non-nil slice for an empty one.
 func (b *block) quotedText() []byte {
 	end := quoteEnd(b.b, b.i+1)
 	if end < 0 {

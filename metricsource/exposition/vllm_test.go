@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// vllmWanted is what a real trigger on vLLM asks for.
-var vllmWanted = []string{
+// vllmMetrics are the metrics of a real trigger for vLLM.
+var vllmMetrics = []string{
 	"vllm:num_requests_waiting",
 	"vllm:num_requests_running",
 	"vllm:kv_cache_usage_perc",
@@ -21,9 +21,8 @@ const (
 	vllmLines  = 618
 )
 
-// vllmBody is a body of the size and shape of a vLLM server's: its names, its
-// buckets, Python's float format, 618 lines in 60 KB. Its gauges are 3, 7 and
-// 0.25.
+// vllmBody returns a body with the size and the shape of a vLLM server's: its names, its
+// buckets, Python's float format, 618 lines in 60 KB. The load gauges are 3, 7 and 0.25.
 func vllmBody() []byte {
 	var b strings.Builder
 	meta := func(name, kind string) {
@@ -84,7 +83,7 @@ func vllmBody() []byte {
 	return []byte(b.String())
 }
 
-func TestVLLMBodyIsTheSizeOfARealOne(t *testing.T) {
+func TestVLLMBodyHasARealisticSize(t *testing.T) {
 	body := vllmBody()
 	require.Equal(t, vllmLines, bytes.Count(body, []byte{'\n'}))
 	require.InDelta(t, 60_000, len(body), 2_000)
