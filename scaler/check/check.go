@@ -18,7 +18,7 @@ import (
 // Severity is the severity of a finding.
 type Severity string
 
-// An Error keeps a fleet from scaling as intended; a Warning does so under some conditions.
+// An Error makes scaling fail; a Warning does so under some conditions.
 const (
 	Error   Severity = "error"
 	Warning Severity = "warning"
@@ -26,7 +26,7 @@ const (
 
 // Finding is one fault.
 type Finding struct {
-	File     string   `json:"file"` // empty for an object of a cluster
+	File     string   `json:"file"` // empty for an object from a cluster
 	Line     int      `json:"line"` // from 1; 0 without a file
 	Severity Severity `json:"severity"`
 	Rule     string   `json:"rule"`
@@ -36,22 +36,22 @@ type Finding struct {
 
 // Report is the result of a check.
 type Report struct {
-	Findings []Finding `json:"findings"` // by file and line
-	// ScaledObjects counts those with a trigger of this scaler.
+	Findings []Finding `json:"findings"` // sorted by file and line
+	// ScaledObjects is the number of ScaledObjects with a trigger of this scaler.
 	ScaledObjects int `json:"scaledObjects"`
-	// Alone names those whose workload is not among the objects.
-	Alone []string `json:"withoutWorkload"`
+	// WithoutWorkload lists the workloads that are not in the input, each with its ScaledObject.
+	WithoutWorkload []string `json:"withoutWorkload"`
 }
 
-// Options are what no manifest contains. A zero field has its default.
+// Options are values that manifests do not contain. A zero field has its default.
 type Options struct {
-	// LongestRequest is how long a pod needs to finish its requests.
+	// LongestRequest is the time that a pod needs to finish its requests.
 	LongestRequest time.Duration
-	// ModelLoad is how long a pod without a startup probe takes until it is ready.
+	// ModelLoad is the time until a pod without a startup probe is ready.
 	ModelLoad time.Duration
-	// Burst is the longest acceptable growth from the smallest fleet to the largest.
+	// Burst is the longest acceptable time to scale from the minimum to the maximum.
 	Burst time.Duration
-	// Complete: a workload that is not among the objects does not exist.
+	// Complete: a workload that is not in the input does not exist.
 	Complete bool
 }
 
@@ -71,24 +71,24 @@ func (o Options) defaults() Options {
 
 // Check applies all rules to each ScaledObject that has a trigger of this scaler.
 func Check(docs []*manifest.Document, o Options) Report {
-	report := Report{Findings: []Finding{}, Alone: []string{}}
+	report := Report{Findings: []Finding{}, WithoutWorkload: []string{}}
 	for _, doc := range docs {
 		if doc.Kind != "ScaledObject" {
 			continue
 		}
 		s := newSubject(doc, docs, o.defaults())
-		if len(s.ours) == 0 {
-			if s.shapeless { // its triggers may be unreadable too
+		if len(s.triggers) == 0 {
+			if s.malformed { // its triggers may be malformed too
 				report.Findings = append(report.Findings, s.take()...)
 			}
 			continue
 		}
 		report.ScaledObjects++
 		if s.workload == nil {
-			report.Alone = append(report.Alone, fmt.Sprintf("%s of %s", s.spec.ScaleTargetRef, doc))
+			report.WithoutWorkload = append(report.WithoutWorkload, fmt.Sprintf("%s of %s", s.spec.ScaleTargetRef, doc))
 		}
 		report.Findings = append(report.Findings, s.take()...)
-		if s.shapeless { // the rules would judge zero values
+		if s.malformed { // the rules would see zero values
 			continue
 		}
 		for _, r := range Rules {
@@ -103,36 +103,37 @@ func Check(docs []*manifest.Document, o Options) Report {
 	return report
 }
 
-// subject is one ScaledObject with the objects that belong to it.
+// subject is one ScaledObject with its workload and the other autoscalers of that workload.
 type subject struct {
 	Options
 	doc      *manifest.Document
 	spec     scaledObjectSpec
-	ours     []ours
-	workload *workload
-	rivals   []*manifest.Document // that size the same workload
+	triggers []ownTrigger
+	workload *workload // nil if it is not in the input
 
-	shapeless bool // some value has the wrong type
+	otherAutoscalers []*manifest.Document
+
+	malformed bool // some value has the wrong type
 
 	rule     Rule
 	findings []Finding
 }
 
-// ours is a trigger of this scaler.
-type ours struct {
-	at int // its index
+// ownTrigger is a trigger of this scaler.
+type ownTrigger struct {
+	index int
 	triggerSpec
-	parsed *trigger.Trigger // nil if the scaler refuses the metadata
+	parsed *trigger.Trigger // nil if the scaler rejects the metadata
 	faults trigger.Faults
 }
 
-// known reports whether the rules know the fields of a workload of that kind.
-func known(kind string) bool { return kind == "Deployment" || kind == "StatefulSet" }
+// hasPodTemplate reports whether the rules read the pod template of workloads of that kind.
+func hasPodTemplate(kind string) bool { return kind == "Deployment" || kind == "StatefulSet" }
 
-// says reports whether the metadata have the key.
-func (o ours) says(key string) bool {
-	_, given := o.Metadata[key]
-	return given
+// has reports whether the metadata have the key.
+func (o ownTrigger) has(key string) bool {
+	_, ok := o.Metadata[key]
+	return ok
 }
 
 type workload struct {
@@ -140,7 +141,7 @@ type workload struct {
 	spec workloadSpec
 }
 
-// pods is the workload's pod template; nil without one.
+// pods returns the spec of the workload's pod template; nil without one.
 func (s *subject) pods() *podSpec {
 	if s.workload == nil || len(s.workload.spec.Template.Spec.Containers) == 0 {
 		return nil
@@ -159,37 +160,37 @@ func newSubject(doc *manifest.Document, docs []*manifest.Document, o Options) *s
 		case other == doc || !other.SameNamespace(doc):
 		case other.Kind == ref.kind() && other.Metadata.Name == ref.Name:
 			s.workload = &workload{doc: other}
-			if known(other.Kind) {
+			if hasPodTemplate(other.Kind) {
 				var object struct{ Spec workloadSpec }
 				s.decode(other, &object)
 				s.workload.spec = object.Spec
 			}
-		case s.isRival(other):
-			s.rivals = append(s.rivals, other)
+		case s.sameTarget(other):
+			s.otherAutoscalers = append(s.otherAutoscalers, other)
 		}
 	}
 	for i, t := range s.spec.Triggers {
-		if isOurs(t) {
-			s.ours = append(s.ours, s.parse(i, t))
+		if isOwn(t) {
+			s.triggers = append(s.triggers, s.parse(i, t))
 		}
 	}
 	return s
 }
 
-// shape is broken by a value of the wrong type, while it is decoded.
-var shape = Rule{Name: "shape", Severity: Error, Doc: "a value is of another type than the API server takes", check: func(*subject) {}}
+// shape has no function: its findings come from decoding.
+var shape = Rule{Name: "shape", Severity: Error, Doc: "a value has a type that the API server rejects", check: func(*subject) {}}
 
 func (s *subject) decode(doc *manifest.Document, to any) {
 	s.rule = shape
 	doc.Decode(to, func(line int, text string) {
-		s.shapeless = true
+		s.malformed = true
 		s.add(doc, line, "%s", text)
 	})
 }
 
-// isOurs reports whether the trigger is for this scaler, and not for another external one:
-// its address names the scaler, or its metadata have the keys that every trigger needs.
-func isOurs(t triggerSpec) bool {
+// isOwn reports whether the trigger is for this scaler, and not for another external one. Its
+// address contains the scaler's name, or its metadata have the keys that every trigger needs.
+func isOwn(t triggerSpec) bool {
 	if t.Type != "external" && t.Type != "external-push" {
 		return false
 	}
@@ -197,14 +198,14 @@ func isOurs(t triggerSpec) bool {
 		return true
 	}
 	has := func(key string) bool {
-		_, given := t.Metadata[key]
-		_, fromEnv := t.Metadata[key+"FromEnv"] // refused, and therefore a finding
-		return given || fromEnv
+		_, direct := t.Metadata[key]
+		_, fromEnv := t.Metadata[key+"FromEnv"] // rejected, and therefore a finding
+		return direct || fromEnv
 	}
 	return has("engine") || has("follow") || has("query") && has("target")
 }
 
-// resolved is the node, or the one that it is an alias of.
+// resolved returns the node, or the node that it is an alias of.
 func resolved(node yaml.Node) yaml.Node {
 	if node.Kind == yaml.AliasNode {
 		return *node.Alias
@@ -212,13 +213,13 @@ func resolved(node yaml.Node) yaml.Node {
 	return node
 }
 
-func (s *subject) parse(at int, t triggerSpec) ours {
-	o := ours{at: at, triggerSpec: t}
+func (s *subject) parse(index int, t triggerSpec) ownTrigger {
+	o := ownTrigger{index: index, triggerSpec: t}
 	values := map[string]string{}
 	for _, key := range slices.Sorted(maps.Keys(t.Metadata)) {
 		node := resolved(t.Metadata[key])
 		if node.Kind != yaml.ScalarNode || node.Tag != "!!str" {
-			s.at([]any{"triggers", at, "metadata", key}, "%s: %s is no string, and the API server takes nothing else; wanted: %q", key, node.Value, node.Value)
+			s.at([]any{"triggers", index, "metadata", key}, "%s: %s is not a string; wanted: %q", key, node.Value, node.Value)
 		}
 		values[key] = node.Value
 	}
@@ -229,8 +230,8 @@ func (s *subject) parse(at int, t triggerSpec) ours {
 	return o
 }
 
-// isRival reports whether the other object sizes the same workload.
-func (s *subject) isRival(other *manifest.Document) bool {
+// sameTarget reports whether the other object is another autoscaler of the same workload.
+func (s *subject) sameTarget(other *manifest.Document) bool {
 	var object struct {
 		Spec struct {
 			ScaleTargetRef targetRef `yaml:"scaleTargetRef"`
@@ -239,21 +240,21 @@ func (s *subject) isRival(other *manifest.Document) bool {
 	if other.Kind != "ScaledObject" && other.Kind != "HorizontalPodAutoscaler" {
 		return false
 	}
-	other.Decode(&object, func(int, string) {}) // other values do not matter here
+	other.Decode(&object, func(int, string) {}) // only the target matters here
 	ref := object.Spec.ScaleTargetRef
 	if ref.kind() != s.spec.ScaleTargetRef.kind() || ref.Name != s.spec.ScaleTargetRef.Name {
 		return false
 	}
 	if other.Kind == "ScaledObject" {
-		return other.Metadata.Name != s.doc.Metadata.Name // the same file may be given twice
+		return other.Metadata.Name != s.doc.Metadata.Name // the input may contain a file twice
 	}
 	for _, owner := range other.Metadata.OwnerReferences {
 		if owner.Kind == "ScaledObject" && owner.Name == s.doc.Metadata.Name {
 			return false
 		}
 	}
-	taken := s.doc.Metadata.Annotations["scaledobject.keda.sh/transfer-hpa-ownership"] == "true" && s.spec.Advanced.HPA.Name == other.Metadata.Name
-	return !taken
+	transferred := s.doc.Metadata.Annotations["scaledobject.keda.sh/transfer-hpa-ownership"] == "true" && s.spec.Advanced.HPA.Name == other.Metadata.Name
+	return !transferred
 }
 
 func (s *subject) add(doc *manifest.Document, line int, format string, args ...any) {
@@ -268,26 +269,27 @@ func (s *subject) at(path []any, format string, args ...any) {
 	s.add(s.doc, s.doc.Line(append([]any{"spec"}, path...)...), format, args...)
 }
 
-// take returns the findings so far, and clears them.
+// take returns and clears the findings.
 func (s *subject) take() []Finding {
 	found := s.findings
 	s.findings = nil
 	return found
 }
 
-// bounds returns minReplicaCount, maxReplicaCount and idleReplicaCount, with KEDA's defaults.
+// bounds returns minReplicaCount, maxReplicaCount and idleReplicaCount with KEDA's defaults.
 func (s *subject) bounds() (least, most, idle int) {
 	least, most = or(s.spec.MinReplicaCount, 0), or(s.spec.MaxReplicaCount, 100)
 	return least, most, or(s.spec.IdleReplicaCount, least)
 }
 
-// sleeps reports whether the workload may reach zero replicas. A follower is always active.
-func (s *subject) sleeps() bool {
+// scalesToZero reports whether the workload may have zero replicas. A trigger with follow is
+// always active.
+func (s *subject) scalesToZero() bool {
 	_, _, idle := s.bounds()
-	return idle == 0 && !slices.ContainsFunc(s.ours, func(o ours) bool { return o.says("follow") })
+	return idle == 0 && !slices.ContainsFunc(s.triggers, func(o ownTrigger) bool { return o.has("follow") })
 }
 
 // parsed returns the triggers of this scaler with valid metadata.
-func (s *subject) parsed() []ours {
-	return slices.DeleteFunc(slices.Clone(s.ours), func(o ours) bool { return o.parsed == nil })
+func (s *subject) parsed() []ownTrigger {
+	return slices.DeleteFunc(slices.Clone(s.triggers), func(o ownTrigger) bool { return o.parsed == nil })
 }

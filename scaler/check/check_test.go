@@ -14,7 +14,7 @@ import (
 
 const (
 	clean = "testdata/clean.yaml"
-	// In there: a trigger of another scaler, and the beginning of one of ours.
+	// Parts of the clean file: a trigger of another scaler, and the start of one of this scaler.
 	other = "    - type: external-push # of another scaler\n      metadata: {scalerAddress: other.keda.svc:9090, anything: goes}\n"
 	own   = "    - type: external-push\n" + ownMetadata
 
@@ -57,50 +57,50 @@ spec:
 `, name, owner)
 }
 
-// cases break each rule by changes to the clean file: pairs of an old and a new text. An old
-// text of "" appends.
+// cases violate each rule by changes to the clean file: pairs of an old and a new text. An empty
+// old text appends the new one.
 var cases = []struct {
 	rule    string
 	name    string
 	changes []string
 }{
 	{"shape", "a number given as text", []string{"maxReplicaCount: 8", `maxReplicaCount: "8 or so"`}},
-	{"shape", "metadata that are no string", []string{`target: "5"`, "target: 5"}},
+	{"shape", "metadata that are not a string", []string{`target: "5"`, "target: 5"}},
 	{"metadata", "an unknown key", []string{`target: "5"`, `tarket: "5"`}},
 	{"metadata", "a target of 0", []string{`target: "5"`, `target: "0"`}},
 	{"metadata", "a value from the environment", []string{`target: "5"`, `targetFromEnv: TARGET`}},
 	{"metadata", "an engine from the environment, at an address that does not name the scaler", []string{"inference-scaler.keda.svc:9090\n        engine: vllm", "scaler:9090\n        engineFromEnv: ENGINE"}},
 	{"metadata", "an engine without its port", []string{"engine: vllm", "engine: queue-depth\n        inflightQuery: sum(x)", "        target: \"5\"\n", ""}},
-	{"address", "none", []string{own, "    - type: external-push\n      metadata:\n        engine"}},
+	{"address", "missing", []string{own, "    - type: external-push\n      metadata:\n        engine"}},
 	{"external", "no stream", []string{own, "    - type: external\n" + ownMetadata}},
-	{"metric-type", "the value of one pod", []string{own, "    - type: external-push\n      metricType: Value\n" + ownMetadata}},
-	{"cached-metrics", "what was polled", []string{own, "    - type: external-push\n      useCachedMetrics: true\n" + ownMetadata}},
-	{"fallback-zero", "nothing is left", []string{"replicas: 2}", "replicas: 0}"}},
-	{"two-autoscalers", "an HPA beside it", []string{"", autoscaler("vllm", "")}},
+	{"metric-type", "a value per pod", []string{own, "    - type: external-push\n      metricType: Value\n" + ownMetadata}},
+	{"cached-metrics", "the last poll", []string{own, "    - type: external-push\n      useCachedMetrics: true\n" + ownMetadata}},
+	{"fallback-zero", "no replicas", []string{"replicas: 2}", "replicas: 0}"}},
+	{"two-autoscalers", "a second HPA", []string{"", autoscaler("vllm", "")}},
 	{"two-autoscalers", "two ScaledObjects", []string{"scaleTargetRef: {name: api-server}", "scaleTargetRef: {kind: StatefulSet, name: vllm}"}},
-	{"bounds", "less than the least", []string{"minReplicaCount: 1\n  maxReplicaCount: 4", "minReplicaCount: 5\n  maxReplicaCount: 4"}},
-	{"bounds", "idle with as many", []string{"minReplicaCount: 1\n  maxReplicaCount: 4", "minReplicaCount: 1\n  idleReplicaCount: 1\n  maxReplicaCount: 4"}},
+	{"bounds", "a maximum below the minimum", []string{"minReplicaCount: 1\n  maxReplicaCount: 4", "minReplicaCount: 5\n  maxReplicaCount: 4"}},
+	{"bounds", "idle replicas equal to the minimum", []string{"minReplicaCount: 1\n  maxReplicaCount: 4", "minReplicaCount: 1\n  idleReplicaCount: 1\n  maxReplicaCount: 4"}},
 
 	{"zero-unseen", "no upstream", []string{"        upstream: service/api-server:http\n", "", other, ""}},
-	{"zero-unseen", "not said to be 0", []string{"        upstream: service/api-server:http\n", "", other, "    - {type: cpu, metricType: Utilization, metadata: {value: \"70\"}}\n", "  minReplicaCount: 0\n", ""}},
-	{"zero-in-flight", "an engine that cannot tell", []string{"engine: vllm", "engine: queue-depth\n        port: \"8000\""}},
-	{"zero-in-flight", "a query for all", []string{"engine: vllm", "query: sum(waiting)\n        port: \"8000\""}},
+	{"zero-unseen", "0 by default", []string{"        upstream: service/api-server:http\n", "", other, "    - {type: cpu, metricType: Utilization, metadata: {value: \"70\"}}\n", "  minReplicaCount: 0\n", ""}},
+	{"zero-in-flight", "an engine without work in flight", []string{"engine: vllm", "engine: queue-depth\n        port: \"8000\""}},
+	{"zero-in-flight", "a query for both", []string{"engine: vllm", "query: sum(waiting)\n        port: \"8000\""}},
 	{"cooldown", "shorter than the startup probe allows", []string{"cooldownPeriod: 600", "cooldownPeriod: 240"}},
-	{"cooldown", "shorter than models take", []string{"cooldownPeriod: 600", "cooldownPeriod: 60", "              startupProbe: {periodSeconds: 10, failureThreshold: 30}\n", ""}},
-	{"formula", "asleep at work", []string{"  advanced:\n    horizontalPodAutoscalerConfig:\n      behavior:\n        scaleUp:\n", "  advanced:\n    scalingModifiers: {formula: \"max(a, b)\", target: \"1\"}\n    horizontalPodAutoscalerConfig:\n      behavior:\n        scaleUp:\n"}},
+	{"cooldown", "shorter than models load", []string{"cooldownPeriod: 600", "cooldownPeriod: 60", "              startupProbe: {periodSeconds: 10, failureThreshold: 30}\n", ""}},
+	{"formula", "zero replicas while requests run", []string{"  advanced:\n    horizontalPodAutoscalerConfig:\n      behavior:\n        scaleUp:\n", "  advanced:\n    scalingModifiers: {formula: \"max(a, b)\", target: \"1\"}\n    horizontalPodAutoscalerConfig:\n      behavior:\n        scaleUp:\n"}},
 
-	{"tolerance", "of one direction", []string{"tolerance: 0\n", "tolerance: 0.1\n"}},
-	{"tolerance", "of none", []string{"      behavior:\n        scaleUp: {tolerance: \"0\"}\n        scaleDown: {tolerance: \"0\"}\n", "      name: own\n"}},
-	{"slow-growth", "a pod a minute", []string{"{type: Percent, value: 100, periodSeconds: 15}", "{type: Pods, value: 1, periodSeconds: 60}"}},
+	{"tolerance", "in one direction", []string{"tolerance: 0\n", "tolerance: 0.1\n"}},
+	{"tolerance", "in no direction", []string{"      behavior:\n        scaleUp: {tolerance: \"0\"}\n        scaleDown: {tolerance: \"0\"}\n", "      name: own\n"}},
+	{"slow-growth", "a pod per minute", []string{"{type: Percent, value: 100, periodSeconds: 15}", "{type: Pods, value: 1, periodSeconds: 60}"}},
 	{"slow-growth", "never", []string{"tolerance: \"0\"\n          policies", "tolerance: \"0\"\n          selectPolicy: Disabled\n          policies"}},
 	{"slow-growth", "not within a day", []string{"{type: Percent, value: 100, periodSeconds: 15}", "{type: Pods, value: 0, periodSeconds: 60}"}},
-	{"statefulset-order", "one by one", []string{"      podManagementPolicy: Parallel\n", ""}},
-	{"surge", "no pod ends before", []string{"", rollout}},
+	{"statefulset-order", "one at a time", []string{"      podManagementPolicy: Parallel\n", ""}},
+	{"surge", "a new pod first", []string{"", rollout}},
 
-	{"workload", "none of its name", []string{"    kind: StatefulSet\n    name: vllm", "    kind: StatefulSet\n    name: vlllm"}},
-	{"port", "none of the container's", []string{"containerPort: 8000", "containerPort: 80"}},
-	{"gpu-request", "none", []string{"              resources: {limits: {nvidia.com/gpu: 1}}\n", ""}},
-	{"gpus-per-replica", "beside a request", []string{"engine: vllm", "engine: vllm\n        gpusPerReplica: \"2\""}},
+	{"workload", "no workload of this name", []string{"    kind: StatefulSet\n    name: vllm", "    kind: StatefulSet\n    name: vlllm"}},
+	{"port", "not a port of the container", []string{"containerPort: 8000", "containerPort: 80"}},
+	{"gpu-request", "no request", []string{"              resources: {limits: {nvidia.com/gpu: 1}}\n", ""}},
+	{"gpus-per-replica", "with a request", []string{"engine: vllm", "engine: vllm\n        gpusPerReplica: \"2\""}},
 	{"grace-period", "too short", []string{"terminationGracePeriodSeconds: 120\n          containers: [", "terminationGracePeriodSeconds: 20\n          containers: ["}},
 	{"grace-period", "the default", []string{"          terminationGracePeriodSeconds: 120\n          containers: [", "          containers: ["}},
 }
@@ -108,9 +108,9 @@ var cases = []struct {
 func TestRules(t *testing.T) {
 	text, err := os.ReadFile(clean)
 	require.NoError(t, err)
-	require.Equal(t, Report{Findings: []Finding{}, Alone: []string{}, ScaledObjects: 2}, run(t, string(text), Options{Complete: true}))
+	require.Equal(t, Report{Findings: []Finding{}, WithoutWorkload: []string{}, ScaledObjects: 2}, run(t, string(text), Options{Complete: true}))
 
-	broken := map[string]bool{}
+	violated := map[string]bool{}
 	var golden strings.Builder
 	for _, c := range cases {
 		report := run(t, change(t, string(text), c.changes), Options{Complete: c.rule == "workload"})
@@ -122,10 +122,10 @@ func TestRules(t *testing.T) {
 			require.Positive(t, f.Line)
 		}
 		require.Equal(t, map[string]bool{c.rule: true}, rules, c.name)
-		broken[c.rule] = true
+		violated[c.rule] = true
 	}
 	for _, r := range Rules {
-		require.True(t, broken[r.Name], "no case breaks %s", r.Name)
+		require.True(t, violated[r.Name], "no case violates %s", r.Name)
 	}
 	compare(t, "testdata/rules.golden", golden.String())
 }
@@ -142,36 +142,36 @@ func TestGrowthWithoutBehavior(t *testing.T) {
 	require.Len(t, findings, 2)
 	require.Equal(t, "tolerance", findings[0].Rule)
 	require.Equal(t, "slow-growth", findings[1].Rule)
-	require.Contains(t, findings[1].Message, "from 1 to 1100 replicas the policies take 2m15s")
+	require.Contains(t, findings[1].Message, "policies: the workload takes at least 2m15s to grow from 1 to 1100 replicas")
 }
 
-func TestWhatIsNoFault(t *testing.T) {
+func TestNoFindings(t *testing.T) {
 	text, err := os.ReadFile(clean)
 	require.NoError(t, err)
 	for name, changes := range map[string][]string{
-		"demand that is pushed":               {"upstream: service/api-server:http", "upstreamEngine: demand", other, ""},
-		"a schedule wakes it":                 {"        upstream: service/api-server:http\n", "", other, "    - {type: cron, metadata: {}}\n"},
-		"its own query at Prometheus":         {"engine: vllm", "query: sum(x)\n        prometheusAddress: http://prometheus:9090", "        upstream: service/api-server:http\n", "", other, ""},
-		"the HPA that KEDA made":              {"", autoscaler("keda-hpa-vllm", ", ownerReferences: [{kind: ScaledObject, name: vllm}]")},
-		"the HPA that KEDA takes over":        {"", autoscaler("old", ""), "  name: vllm\n  namespace: llm\n", "  name: vllm\n  namespace: llm\n  annotations: {scaledobject.keda.sh/transfer-hpa-ownership: \"true\"}\n", "    horizontalPodAutoscalerConfig:\n      behavior:\n        scaleUp:\n", "    horizontalPodAutoscalerConfig:\n      name: old\n      behavior:\n        scaleUp:\n"},
-		"a workload of another namespace":     {"metadata: {name: vllm, namespace: llm}\n    spec:\n      podManagementPolicy: Parallel", "metadata: {name: vllm, namespace: other}\n    spec:"},
-		"pods that need no GPU":               {"engine: vllm", "engine: vllm\n        gpuCapacity: \"off\"", "              resources: {limits: {nvidia.com/gpu: 1}}\n", ""},
-		"pods that hold GPUs without a word":  {"engine: vllm", "engine: vllm\n        gpusPerReplica: \"1\"", "              resources: {limits: {nvidia.com/gpu: 1}}\n", ""},
-		"aliases":                             {"engine: vllm", "engine: *e", "apiVersion: keda.sh/v1alpha1", "x: &e vllm\napiVersion: keda.sh/v1alpha1"},
-		"a sidecar's port":                    {"ports: [{containerPort: 8000}]", "ports: [{containerPort: 80}]", "          containers:\n            - name: vllm", "          initContainers: [{name: proxy, restartPolicy: Always, ports: [{containerPort: 8000}]}]\n          containers:\n            - name: vllm"},
-		"KEDA keeps what is":                  {"replicas: 2}", "replicas: 0, behavior: currentReplicas}"},
-		"it never shrinks":                    {"tolerance: 0\n", "selectPolicy: Disabled\n"},
-		"a rollout that makes room":           {"", strings.Replace(rollout, "maxSurge: 1, maxUnavailable: 20%", "maxSurge: 0, maxUnavailable: 1", 1)},
-		"a rollout that ends all pods first":  {"", strings.Replace(rollout, "rollingUpdate: {maxSurge: 1, maxUnavailable: 20%}", "type: Recreate", 1)},
-		"a formula for what never sleeps":     {"minReplicaCount: 0", "minReplicaCount: 1", "  advanced:\n    horizontalPodAutoscalerConfig:\n      behavior:\n        scaleUp:\n", "  advanced:\n    scalingModifiers: {formula: \"max(a, b)\"}\n    horizontalPodAutoscalerConfig:\n      behavior:\n        scaleUp:\n"},
-		"a short cooldown of what never does": {"minReplicaCount: 0", "minReplicaCount: 1", "cooldownPeriod: 600", "cooldownPeriod: 0"},
+		"demand that is pushed":                     {"upstream: service/api-server:http", "upstreamEngine: demand", other, ""},
+		"a schedule wakes it up":                    {"        upstream: service/api-server:http\n", "", other, "    - {type: cron, metadata: {}}\n"},
+		"an own query to Prometheus":                {"engine: vllm", "query: sum(x)\n        prometheusAddress: http://prometheus:9090", "        upstream: service/api-server:http\n", "", other, ""},
+		"the HPA of KEDA":                           {"", autoscaler("keda-hpa-vllm", ", ownerReferences: [{kind: ScaledObject, name: vllm}]")},
+		"the HPA that KEDA takes over":              {"", autoscaler("old", ""), "  name: vllm\n  namespace: llm\n", "  name: vllm\n  namespace: llm\n  annotations: {scaledobject.keda.sh/transfer-hpa-ownership: \"true\"}\n", "    horizontalPodAutoscalerConfig:\n      behavior:\n        scaleUp:\n", "    horizontalPodAutoscalerConfig:\n      name: old\n      behavior:\n        scaleUp:\n"},
+		"a workload in another namespace":           {"metadata: {name: vllm, namespace: llm}\n    spec:\n      podManagementPolicy: Parallel", "metadata: {name: vllm, namespace: other}\n    spec:"},
+		"pods without GPUs":                         {"engine: vllm", "engine: vllm\n        gpuCapacity: \"off\"", "              resources: {limits: {nvidia.com/gpu: 1}}\n", ""},
+		"GPUs that the pods do not request":         {"engine: vllm", "engine: vllm\n        gpusPerReplica: \"1\"", "              resources: {limits: {nvidia.com/gpu: 1}}\n", ""},
+		"aliases":                                   {"engine: vllm", "engine: *e", "apiVersion: keda.sh/v1alpha1", "x: &e vllm\napiVersion: keda.sh/v1alpha1"},
+		"a sidecar's port":                          {"ports: [{containerPort: 8000}]", "ports: [{containerPort: 80}]", "          containers:\n            - name: vllm", "          initContainers: [{name: proxy, restartPolicy: Always, ports: [{containerPort: 8000}]}]\n          containers:\n            - name: vllm"},
+		"a fallback that keeps the replicas":        {"replicas: 2}", "replicas: 0, behavior: currentReplicas}"},
+		"scaling down is disabled":                  {"tolerance: 0\n", "selectPolicy: Disabled\n"},
+		"a rollout that removes a pod first":        {"", strings.Replace(rollout, "maxSurge: 1, maxUnavailable: 20%", "maxSurge: 0, maxUnavailable: 1", 1)},
+		"a rollout that removes all pods first":     {"", strings.Replace(rollout, "rollingUpdate: {maxSurge: 1, maxUnavailable: 20%}", "type: Recreate", 1)},
+		"a formula, and never zero replicas":        {"minReplicaCount: 0", "minReplicaCount: 1", "  advanced:\n    horizontalPodAutoscalerConfig:\n      behavior:\n        scaleUp:\n", "  advanced:\n    scalingModifiers: {formula: \"max(a, b)\"}\n    horizontalPodAutoscalerConfig:\n      behavior:\n        scaleUp:\n"},
+		"a short cooldown, and never zero replicas": {"minReplicaCount: 0", "minReplicaCount: 1", "cooldownPeriod: 600", "cooldownPeriod: 0"},
 	} {
 		require.Empty(t, run(t, change(t, string(text), changes), Options{}).Findings, name)
 	}
 }
 
-// An unreadable ScaledObject is a finding, also if its triggers are unknown.
-func TestUnreadable(t *testing.T) {
+// A malformed ScaledObject is a finding, even if its triggers are malformed too.
+func TestMalformed(t *testing.T) {
 	for _, text := range []string{
 		"kind: ScaledObject\nmetadata: {name: a}\nspec: []\n", "kind: ScaledObject\nmetadata: {name: a}\nspec: {triggers: {type: external-push}}\n",
 	} {
@@ -179,8 +179,8 @@ func TestUnreadable(t *testing.T) {
 	}
 }
 
-// An object of a cluster has no file and no lines.
-func TestOfACluster(t *testing.T) {
+// An object from a cluster has no file and no line.
+func TestClusterObjects(t *testing.T) {
 	text, err := os.ReadFile(clean)
 	require.NoError(t, err)
 	docs, err := manifest.Read("", strings.NewReader(change(t, string(text), []string{"", autoscaler("vllm", "")})))
@@ -188,10 +188,10 @@ func TestOfACluster(t *testing.T) {
 	report := Check(docs, Options{Complete: true})
 	require.Len(t, report.Findings, 1)
 	require.Zero(t, report.Findings[0].Line)
-	require.Contains(t, report.Findings[0].Message, "HorizontalPodAutoscaler llm/vllm sizes StatefulSet vllm too")
+	require.Contains(t, report.Findings[0].Message, "HorizontalPodAutoscaler llm/vllm also scales StatefulSet vllm")
 }
 
-// FuzzCheck: any text is read or refused, without a hang or a panic.
+// FuzzCheck: any text is read or rejected, without a hang or a panic.
 func FuzzCheck(f *testing.F) {
 	text, err := os.ReadFile(clean)
 	require.NoError(f, err)
@@ -200,7 +200,7 @@ func FuzzCheck(f *testing.F) {
 		f.Add(strings.Join(c.changes, "\n"))
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		defer time.AfterFunc(20*time.Second, func() { panic("hangs") }).Stop()
+		defer time.AfterFunc(20*time.Second, func() { panic("timeout") }).Stop()
 		docs, err := manifest.Read("fuzz", strings.NewReader(text))
 		if err != nil {
 			return

@@ -17,7 +17,7 @@ type targetRef struct {
 	Kind, Name string
 }
 
-// kind has KEDA's default.
+// kind returns the kind, with KEDA's default.
 func (r targetRef) kind() string {
 	if r.Kind == "" {
 		return "Deployment"
@@ -88,9 +88,9 @@ type podSpec struct {
 	InitContainers                []container `yaml:"initContainers"`
 }
 
-// serving are the containers that run while the pod serves: a sidecar is an init container
-// that is always restarted.
-func (s *podSpec) serving() []container {
+// running returns the containers that run beside each other: the regular ones and the
+// sidecars, which are init containers with restartPolicy Always.
+func (s *podSpec) running() []container {
 	all := slices.Clone(s.Containers)
 	for _, c := range s.InitContainers {
 		if c.RestartPolicy == "Always" {
@@ -114,11 +114,11 @@ type container struct {
 	Resources struct{ Limits, Requests map[string]string }
 }
 
-// template is the devices that a pod requests. Extended resources are whole numbers, and a
-// limit is a request too.
+// template returns the devices that a pod requests. Extended resources are whole numbers, and
+// a limit is also a request.
 func (s *podSpec) template() *cluster.PodTemplate {
 	sum := cluster.Resources{}
-	for _, c := range s.serving() {
+	for _, c := range s.running() {
 		for name, text := range c.Resources.Limits {
 			if n, err := strconv.ParseInt(text, 10, 64); err == nil && strings.Contains(name, "/") {
 				sum[name] += n

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Count returns how many findings are errors, and how many warnings.
+// Count returns the numbers of errors and warnings.
 func (r *Report) Count() (failures, warnings int) {
 	for _, f := range r.Findings {
 		if f.Severity == Error {
@@ -19,7 +19,7 @@ func (r *Report) Count() (failures, warnings int) {
 	return failures, warnings
 }
 
-// Text writes the findings for people, one per line like a compiler, and a summary.
+// Text writes one line per finding, in the format of compilers, and a summary.
 func (r *Report) Text(w io.Writer) error {
 	var b strings.Builder
 	for _, f := range r.Findings {
@@ -30,23 +30,23 @@ func (r *Report) Text(w io.Writer) error {
 	}
 	failures, warnings := r.Count()
 	fmt.Fprintf(&b, "%s checked: %s, %s\n", plural(r.ScaledObjects, "ScaledObject"), plural(failures, "error"), plural(warnings, "warning"))
-	for _, alone := range r.Alone {
-		fmt.Fprintf(&b, "not given, and not looked at: %s\n", alone)
+	for _, workload := range r.WithoutWorkload {
+		fmt.Fprintf(&b, "not checked, because it is not in the input: %s\n", workload)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-// JSON writes the report for programs.
+// JSON writes the report as one JSON object.
 func (r *Report) JSON(w io.Writer) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	return enc.Encode(r)
 }
 
-func plural(n int, what string) string {
+func plural(n int, noun string) string {
 	if n == 1 {
-		return "1 " + what
+		return "1 " + noun
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%d %ss", n, noun)
 }
