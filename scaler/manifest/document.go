@@ -22,7 +22,7 @@ type Document struct {
 	root     *yaml.Node
 }
 
-// Metadata is the part of an object's metadata that the readers need.
+// Metadata is the part of an object's metadata that is read.
 type Metadata struct {
 	Name, Namespace string
 	Labels          map[string]string
@@ -30,10 +30,11 @@ type Metadata struct {
 	OwnerReferences []struct{ Kind, Name string } `yaml:"ownerReferences"`
 }
 
-// Read returns the objects of a YAML or JSON stream, and the items of a List as objects of
-// their own. A document without a kind, such as the values of a chart, is skipped. The file
-// name is for messages; with an empty one, objects have no lines. An error names the file and
-// the line; the objects before it are returned too.
+// Read returns the objects of a YAML or JSON stream. The items of a List become separate
+// objects. A document without a kind, such as the values of a chart, is skipped.
+//
+// The file name is for messages. With an empty one, objects have no lines. An error names the
+// file and the line, and comes with the objects before it.
 func Read(file string, r io.Reader) ([]*Document, error) {
 	text, err := io.ReadAll(r)
 	if err != nil {
@@ -61,9 +62,9 @@ func Read(file string, r io.Reader) ([]*Document, error) {
 	}
 }
 
-// asYAML replaces the escapes of a JSON text that YAML does not have by their characters:
-// surrogate pairs and slashes. The number of lines does not change. Other texts are returned
-// as they are.
+// asYAML replaces the escapes of a JSON text that YAML does not have by their characters. These
+// are surrogate pairs and slashes. The number of lines does not change. Any other text is
+// returned unchanged.
 func asYAML(text []byte) []byte {
 	for dec := json.NewDecoder(bytes.NewReader(text)); ; {
 		err := dec.Decode(new(json.RawMessage))
@@ -74,13 +75,13 @@ func asYAML(text []byte) []byte {
 			return text
 		}
 	}
-	return escape.ReplaceAllFunc(text, func(found []byte) []byte {
-		pair := escape.FindSubmatch(found)
+	return escape.ReplaceAllFunc(text, func(match []byte) []byte {
+		pair := escape.FindSubmatch(match)
 		switch {
-		case string(found) == `\/`:
+		case string(match) == `\/`:
 			return []byte("/")
 		case pair[1] == nil:
-			return found
+			return match
 		}
 		high, _ := strconv.ParseUint(string(pair[1]), 16, 16)
 		low, _ := strconv.ParseUint(string(pair[2]), 16, 16)
@@ -88,16 +89,16 @@ func asYAML(text []byte) []byte {
 	})
 }
 
-// escape is a surrogate pair or any other escape. Matching all escapes keeps \\ud83d, a
-// backslash and a word, from being read as one.
+// escape matches a surrogate pair or any other escape. It has to match an escaped backslash, or
+// the rest of \\ud83d would look like half of a pair.
 var escape = regexp.MustCompile(`\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|.)`)
 
-// maxNested bounds Lists within Lists: by an alias, a List can contain itself.
+// maxNested limits Lists within Lists: with an alias, a List can contain itself.
 const maxNested = 4
 
 func objects(file string, root *yaml.Node, depth int) ([]*Document, error) {
 	if depth > maxNested {
-		return nil, errors.New("a List within Lists within Lists")
+		return nil, fmt.Errorf("Lists nested too deeply; wanted: at most %d levels", maxNested)
 	}
 	if root.Kind != yaml.MappingNode {
 		return nil, nil
@@ -107,7 +108,7 @@ func objects(file string, root *yaml.Node, depth int) ([]*Document, error) {
 		Metadata Metadata
 		Items    []yaml.Node
 	}
-	// Without a kind it is not decoded: values of a chart may have any shape.
+	// A document without a kind is not decoded: the values of a chart may have any type.
 	if Child(root, "kind") == nil {
 		return nil, nil
 	}
@@ -128,7 +129,7 @@ func objects(file string, root *yaml.Node, depth int) ([]*Document, error) {
 	return all, nil
 }
 
-// String is the kind, namespace and name.
+// String returns the kind, namespace and name.
 func (d *Document) String() string {
 	if d.Metadata.Namespace == "" {
 		return d.Kind + " " + d.Metadata.Name
@@ -136,14 +137,15 @@ func (d *Document) String() string {
 	return d.Kind + " " + d.Metadata.Namespace + "/" + d.Metadata.Name
 }
 
-// SameNamespace reports whether the two may be in one namespace. An absent namespace matches
-// any: kubectl fills it in.
+// SameNamespace reports whether two objects may be in one namespace. An absent namespace
+// matches any, because kubectl fills it in.
 func (d *Document) SameNamespace(other *Document) bool {
 	return d.Metadata.Namespace == other.Metadata.Namespace || d.Metadata.Namespace == "" || other.Metadata.Namespace == ""
 }
 
-// Line returns the line of the value at the path, or of the last part of the path that exists.
-// A step is a string for the key of a mapping, and an int for an index of a sequence.
+// Line returns the line of the value at the path. If the value does not exist, it is the line
+// of the last existing part of the path. A step is the key of a mapping (string) or the index
+// of a sequence (int).
 func (d *Document) Line(path ...any) int {
 	if d.File == "" {
 		return 0
@@ -168,7 +170,7 @@ func (d *Document) Line(path ...any) int {
 	return line
 }
 
-// entry returns a mapping's key and value, nil if there is none.
+// entry returns the nodes of a mapping's key and value, or nil.
 func entry(node *yaml.Node, name string) (key, value *yaml.Node) {
 	if node.Kind == yaml.AliasNode {
 		node = node.Alias
@@ -184,27 +186,27 @@ func entry(node *yaml.Node, name string) (key, value *yaml.Node) {
 	return nil, nil
 }
 
-// Child returns the value of a mapping's key, nil if there is none.
+// Child returns the value of a mapping's key, or nil.
 func Child(node *yaml.Node, name string) *yaml.Node {
 	_, value := entry(node, name)
 	return value
 }
 
-// mistyped is one error of a yaml.TypeError.
-var mistyped = regexp.MustCompile(`^line (\d+): (.*)$`)
+// errorLine matches one error of a yaml.TypeError.
+var errorLine = regexp.MustCompile(`^line (\d+): (.*)$`)
 
-// unfit is its text, which names types of Go.
-var unfit = regexp.MustCompile("^cannot unmarshal (!!\\w+)(?: (`.*`))? into (.+)$")
+// typeMismatch matches its text, which names a type of Go.
+var typeMismatch = regexp.MustCompile("^cannot unmarshal (!!\\w+)(?: (`.*`))? into (.+)$")
 
-// wanted names types of YAML instead.
+// wanted rewrites the text of a type mismatch with the names of YAML types.
 func wanted(text string) string {
-	m := unfit.FindStringSubmatch(text)
+	m := typeMismatch.FindStringSubmatch(text)
 	if m == nil {
 		return text
 	}
 	value, kind := m[2], "a mapping"
 	if value == "" {
-		value = map[string]string{"!!map": "a mapping", "!!seq": "a list", "!!null": "nothing"}[m[1]]
+		value = map[string]string{"!!map": "a mapping", "!!seq": "a list", "!!null": "null"}[m[1]]
 	}
 	switch into := strings.TrimLeft(m[3], "*"); {
 	case strings.HasPrefix(into, "[]"):
@@ -221,14 +223,14 @@ func wanted(text string) string {
 	return fmt.Sprintf("%s; wanted: %s", value, kind)
 }
 
-// Decode reads the object into a struct. A value of the wrong type is left out, and reported.
+// Decode reads the object into a struct. It skips and reports values of a wrong type.
 func (d *Document) Decode(to any, report func(line int, text string)) {
 	err := d.root.Decode(to)
-	var wrong *yaml.TypeError
-	if errors.As(err, &wrong) {
-		for _, e := range wrong.Errors {
+	var mismatch *yaml.TypeError
+	if errors.As(err, &mismatch) {
+		for _, e := range mismatch.Errors {
 			text, line := fmt.Sprint(e), d.root.Line
-			if m := mistyped.FindStringSubmatch(text); m != nil {
+			if m := errorLine.FindStringSubmatch(text); m != nil {
 				line, _ = strconv.Atoi(m[1])
 				text = m[2]
 			}

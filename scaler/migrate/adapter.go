@@ -33,8 +33,8 @@ type adapterRule struct {
 	}
 }
 
-// namespaceLabel is the label that restricts the rule to the HPA's namespace; empty if none
-// does.
+// namespaceLabel returns the label that restricts the rule to the HPA's namespace, or "" if the
+// rule is not restricted.
 func (r adapterRule) namespaceLabel() string {
 	if r.Resources.Namespaced != nil && !*r.Resources.Namespaced {
 		return ""
@@ -47,8 +47,8 @@ func (r adapterRule) namespaceLabel() string {
 	return "namespace"
 }
 
-// ReadAdapter reads the values of prometheus-adapter's chart, or its configuration file, whose
-// rules are a list. The error names the file.
+// ReadAdapter reads the values of prometheus-adapter's chart, or its configuration file. In the
+// latter the rules are a list. The error names the file.
 func ReadAdapter(file string, r io.Reader) (*Adapter, error) {
 	var head struct {
 		Prometheus struct {
@@ -71,7 +71,7 @@ func ReadAdapter(file string, r io.Reader) (*Adapter, error) {
 		err = head.Rules.Decode(&values)
 		a.custom, a.external = values.Custom, values.External
 	default:
-		err = errors.New("no rules; wanted: the values of prometheus-adapter's chart, or its configuration")
+		err = errors.New("rules: missing; wanted: the values of prometheus-adapter's chart, or its configuration file")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
@@ -79,14 +79,14 @@ func ReadAdapter(file string, r io.Reader) (*Adapter, error) {
 	return a, nil
 }
 
-// address is the Prometheus that the adapter queries.
+// address returns the URL of the Prometheus that the adapter queries, or "" if it is unknown.
 func (a *Adapter) address() string {
 	if a == nil || a.prometheus.URL == "" {
 		return ""
 	}
 	address := strings.TrimSuffix(a.prometheus.URL, "/")
 	if !strings.Contains(strings.TrimPrefix(strings.TrimPrefix(address, "http://"), "https://"), ":") {
-		// A file of changed values does not contain the chart's default port.
+		// Values that override those of the chart may omit its default port.
 		address += ":" + strconv.Itoa(cmp.Or(a.prometheus.Port, 9090))
 	}
 	return address + strings.TrimSuffix(a.prometheus.Path, "/")
@@ -95,30 +95,29 @@ func (a *Adapter) address() string {
 // metricRule is the adapter's rule for one metric. Without a rule, the series has the
 // metric's name.
 type metricRule struct {
-	series       string   // its name
-	matchers     []string // of its labels
-	metricsQuery string
-	// namespaceLabel restricts it to the HPA's namespace; empty: nothing does.
-	namespaceLabel string
+	series         string   // the name
+	matchers       []string // of the labels
+	metricsQuery   string   // a template; "" for a sum
+	namespaceLabel string   // as in adapterRule
 }
 
-// plain reports whether the rule only aggregates the series, over pods or over time.
+// plain reports whether the rule only aggregates the series over pods or over time.
 func (r metricRule) plain() bool {
 	return r.metricsQuery == "" || plainQuery.MatchString(r.metricsQuery)
 }
 
 var plainQuery = regexp.MustCompile(`^\s*(sum|avg|max|avg_over_time|max_over_time|\(|\s|<<\s*\.(Series|GroupBy)\s*>>|\{\s*<<\s*\.LabelMatchers\s*>>\s*\}|\[\w+\]|by|\))*\s*$`)
 
-// ofPods finds the rule of a metric of pods.
-func (a *Adapter) ofPods(metric string) (metricRule, bool) {
+// podRule returns the rule of a Pods metric.
+func (a *Adapter) podRule(metric string) (metricRule, bool) {
 	if a == nil {
 		return metricRule{series: metric}, false
 	}
 	return find(a.custom, metric)
 }
 
-// ofCluster finds the rule of an external metric, or of an object's.
-func (a *Adapter) ofCluster(metric string, object bool) (metricRule, bool) {
+// clusterRule returns the rule of an External or an Object metric.
+func (a *Adapter) clusterRule(metric string, object bool) (metricRule, bool) {
 	if a == nil {
 		return metricRule{series: metric}, false
 	}
@@ -138,8 +137,8 @@ func find(rules []adapterRule, metric string) (metricRule, bool) {
 	return metricRule{series: metric}, false
 }
 
-// splitSelector splits name{a="b",c!=""}. It drops matchers that only require a label, as
-// the adapter's rules have them to find series.
+// splitSelector splits name{a="b",c!=""}. It drops matchers that only require a label: in the
+// adapter's rules they select the series to list.
 func splitSelector(selector string) (name string, matchers []string) {
 	name, rest, _ := strings.Cut(strings.TrimSpace(selector), "{")
 	for _, m := range matcher.FindAllString(strings.TrimSuffix(rest, "}"), -1) {
@@ -156,7 +155,8 @@ func splitSelector(selector string) (name string, matchers []string) {
 
 var matcher = regexp.MustCompile(`[a-zA-Z_][a-zA-Z0-9_]*\s*(=~|!~|!=|=)\s*("(\\.|[^"\\])*"|'[^'"]*')`)
 
-// rename is the name of the metric that the adapter makes of the series.
+// rename returns the metric name that the adapter gives to the series, or "" if the rule does
+// not match it.
 func (r adapterRule) rename(series string) string {
 	if r.Name.As == "" && r.Name.Matches == "" {
 		return series
@@ -175,10 +175,10 @@ func (r adapterRule) rename(series string) string {
 	return string(pattern.ExpandString(nil, group.ReplaceAllString(as, "$${$1}"), series, at))
 }
 
-// group is a reference to a group. Go's own needs braces before a letter or a digit.
+// group matches a reference to a group. In Go, it needs braces before a letter or a digit.
 var group = regexp.MustCompile(`\$(\d+)`)
 
-// labels are the rule's matchers and more, separated by commas.
+// labels returns the matchers of the rule and of more, separated by commas.
 func (r metricRule) labels(more map[string]string) string {
 	matchers := slices.Clone(r.matchers)
 	for _, name := range slices.Sorted(maps.Keys(more)) {
@@ -187,8 +187,8 @@ func (r metricRule) labels(more map[string]string) string {
 	return strings.Join(matchers, ",")
 }
 
-// query is the rule's query for one workload, grouped by a label, or with an empty one as a
-// single number.
+// query returns the rule's query for one workload, grouped by a label. An empty label makes it
+// a single number.
 func (r metricRule) query(by string, more map[string]string, namespace string) string {
 	if namespace != "" && r.namespaceLabel != "" {
 		more = maps.Clone(more)
@@ -197,15 +197,15 @@ func (r metricRule) query(by string, more map[string]string, namespace string) s
 		}
 		more[r.namespaceLabel] = namespace
 	}
-	fill := map[string]string{"Series": r.series, "LabelMatchers": r.labels(more), "GroupBy": by}
+	values := map[string]string{"Series": r.series, "LabelMatchers": r.labels(more), "GroupBy": by}
 	text := cmp.Or(r.metricsQuery, "sum(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>)")
-	if fill["LabelMatchers"] == "" {
+	if values["LabelMatchers"] == "" {
 		text = noMatchers.ReplaceAllString(text, "")
 	}
-	return strings.TrimSpace(placeholder.ReplaceAllStringFunc(text, func(found string) string {
-		value, ok := fill[placeholder.FindStringSubmatch(found)[1]]
+	return strings.TrimSpace(placeholder.ReplaceAllStringFunc(text, func(match string) string {
+		value, ok := values[placeholder.FindStringSubmatch(match)[1]]
 		if !ok {
-			return found
+			return match
 		}
 		return value
 	}))
@@ -213,25 +213,25 @@ func (r metricRule) query(by string, more map[string]string, namespace string) s
 
 var (
 	placeholder = regexp.MustCompile(`<<\s*\.(\w+)\s*>>`)
-	// noMatchers is the placeholder, with the comma that has to go with it if it is empty.
+	// noMatchers matches the placeholder and the comma after it, for an empty value.
 	noMatchers = regexp.MustCompile(`<<\s*\.LabelMatchers\s*>>\s*,?`)
 )
 
-// replicas is a query of nothing but kube-state-metrics' replicas of a workload.
+// replicas matches a query for the replicas of a workload in kube-state-metrics.
 var replicas = regexp.MustCompile(`^(?:(?:sum|max|avg)\s*\()?\s*kube_(deployment|statefulset)_(?:status_replicas|spec_replicas|replicas)(?:_available|_ready|_current)?\s*(?:\{[^}]*\})?\s*\)?\s*(?:by \(\))?$`)
 
-// leader is the workload whose replicas the metric counts, as a value of the follow key.
+// leader returns the workload whose replicas the metric counts, as a value of the key follow.
 func (r metricRule) leader(more map[string]string) (string, bool) {
 	text := r.query("", more, "")
-	found := replicas.FindStringSubmatch(text)
-	if found == nil {
+	match := replicas.FindStringSubmatch(text)
+	if match == nil {
 		return "", false
 	}
-	name := regexp.MustCompile(`\b` + found[1] + `\s*=\s*"([^"]+)"`).FindStringSubmatch(text + r.labels(more))
+	name := regexp.MustCompile(`\b` + match[1] + `\s*=\s*"([^"]+)"`).FindStringSubmatch(text + r.labels(more))
 	if name == nil {
 		return "", false
 	}
-	if found[1] == "statefulset" {
+	if match[1] == "statefulset" {
 		return "statefulset/" + name[1], true
 	}
 	return name[1], true

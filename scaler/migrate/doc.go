@@ -1,4 +1,3 @@
-// Package migrate converts HorizontalPodAutoscalers with custom metrics into the
-// ScaledObjects that replace them. It is pure: the objects and prometheus-adapter's rules
-// are arguments.
+// Package migrate converts HorizontalPodAutoscalers with custom metrics to ScaledObjects. It is
+// pure: the objects and the rules of prometheus-adapter are arguments.
 package migrate

@@ -27,7 +27,7 @@ type resourceMetric struct {
 }
 
 type customMetric struct {
-	DescribedObject struct{ Kind, Name string } `yaml:"describedObject"` // of an Object metric alone
+	DescribedObject struct{ Kind, Name string } `yaml:"describedObject"` // only in an Object metric
 	Metric          struct {
 		Name     string
 		Selector struct {
@@ -45,7 +45,7 @@ type metricTarget struct {
 	Value              string
 }
 
-// target is the scaled workload, of an HPA and of a ScaledObject.
+// target is the scale target of an HPA or a ScaledObject.
 type target struct {
 	APIVersion string `yaml:"apiVersion,omitempty"`
 	Kind, Name string

@@ -18,26 +18,26 @@ import (
 	"github.com/inference-scaler/inference-scaler/scaler/trigger"
 )
 
-// ErrNoHPA: there is none among the documents.
-var ErrNoHPA = errors.New("no HorizontalPodAutoscaler among what was given")
+// ErrNoHPA is the error for an input without HPAs.
+var ErrNoHPA = errors.New("no HorizontalPodAutoscaler in the input")
 
-// Options are what an HPA does not contain.
+// Options are values that an HPA does not contain.
 type Options struct {
 	// ScalerAddress is the HOST:PORT at which KEDA calls the scaler.
 	ScalerAddress string
-	// Port is where the pods serve their metrics; 0 for the engine's default.
+	// Port is the metrics port of the pods; 0 for the engine's default.
 	Port int
 	// Adapter is prometheus-adapter's configuration; nil without one.
 	Adapter *Adapter
 }
 
-// HPAs returns the ScaledObjects that replace the HPAs among the documents, as YAML with
-// notes as comments. The text is not complete before the questions are answered. The error
-// names the HPAs that the text leaves out.
+// HPAs converts the HPAs of the input to ScaledObjects, as YAML with notes as comments. The
+// result is complete if there are no questions. The error names the HPAs that were not
+// converted.
 func HPAs(docs []*manifest.Document, o Options) (text []byte, questions []string, err error) {
 	var out bytes.Buffer
-	var refused []error
-	taken := map[string]string{} // names of ScaledObjects, and the workload of each
+	var failed []error
+	taken := map[string]string{} // workloads by the name of the ScaledObject
 	for _, doc := range docs {
 		if doc.Kind != "HorizontalPodAutoscaler" {
 			continue
@@ -45,7 +45,7 @@ func HPAs(docs []*manifest.Document, o Options) (text []byte, questions []string
 		c := conversion{Options: o, doc: doc, engines: map[string]string{}}
 		so, err := c.convert(taken)
 		if err != nil {
-			refused = append(refused, fmt.Errorf("%s: %s: %w", doc.File, doc, err))
+			failed = append(failed, fmt.Errorf("%s: %s: %w", doc.File, doc, err))
 			continue
 		}
 		if out.Len() > 0 {
@@ -58,22 +58,22 @@ func HPAs(docs []*manifest.Document, o Options) (text []byte, questions []string
 			questions = append(questions, doc.String()+": "+q)
 		}
 	}
-	if out.Len() == 0 && refused == nil {
+	if out.Len() == 0 && failed == nil {
 		return nil, nil, ErrNoHPA
 	}
-	return out.Bytes(), questions, errors.Join(refused...)
+	return out.Bytes(), questions, errors.Join(failed...)
 }
 
-// conversion is that of one HPA.
+// conversion is the conversion of one HPA.
 type conversion struct {
 	Options
 	doc              *manifest.Document
-	target           string            // the workload's name
-	engines          map[string]string // that have a trigger, and the metric of each
+	target           string            // name of the workload
+	engines          map[string]string // metrics by the engine that counts them
 	notes, questions []string
 }
 
-// scaledObject has its fields in the usual order of a manifest.
+// scaledObject has the usual field order of a manifest.
 type scaledObject struct {
 	APIVersion string `yaml:"apiVersion"`
 	Kind       string
@@ -103,23 +103,23 @@ type scaledTrigger struct {
 	Metadata   yaml.Node
 }
 
-// convert returns the ScaledObject, under a name that is not taken yet.
+// convert returns the ScaledObject.
 func (c *conversion) convert(taken map[string]string) (*scaledObject, error) {
 	var hpa struct{ Spec hpaSpec }
-	var wrong []error
-	c.doc.Decode(&hpa, func(line int, text string) { wrong = append(wrong, fmt.Errorf("line %d: %s", line, text)) })
-	if len(wrong) > 0 {
-		return nil, errors.Join(wrong...)
+	var mismatches []error
+	c.doc.Decode(&hpa, func(line int, text string) { mismatches = append(mismatches, fmt.Errorf("line %d: %s", line, text)) })
+	if len(mismatches) > 0 {
+		return nil, errors.Join(mismatches...)
 	}
 	if len(hpa.Spec.Metrics) == 0 {
-		return nil, errors.New("no spec.metrics; wanted: an HPA of autoscaling/v2")
+		return nil, errors.New("spec.metrics: missing; wanted: an HPA of autoscaling/v2")
 	}
 	so := &scaledObject{APIVersion: "keda.sh/v1alpha1", Kind: "ScaledObject"}
 	so.Metadata.Name, so.Metadata.Namespace = c.name(hpa.Spec.ScaleTargetRef, taken), c.doc.Metadata.Namespace
 	so.Metadata.Labels = c.doc.Metadata.Labels // KEDA copies them to the HPA
 	so.Metadata.Annotations = map[string]string{"scaledobject.keda.sh/transfer-hpa-ownership": "true"}
-	if left := slices.Sorted(maps.Keys(c.doc.Metadata.Annotations)); len(left) > 0 {
-		c.notef("annotations are not carried over, as most are tools' own notes: %s", strings.Join(left, ", "))
+	if names := slices.Sorted(maps.Keys(c.doc.Metadata.Annotations)); len(names) > 0 {
+		c.notef("annotations are not copied, because most belong to other tools: %s", strings.Join(names, ", "))
 	}
 	so.Spec.ScaleTargetRef = hpa.Spec.ScaleTargetRef
 	c.target = hpa.Spec.ScaleTargetRef.Name
@@ -128,7 +128,7 @@ func (c *conversion) convert(taken map[string]string) (*scaledObject, error) {
 		so.Spec.MinReplicaCount = *hpa.Spec.MinReplicas
 	}
 	if so.Spec.MinReplicaCount == 0 {
-		c.askf("minReplicas: 0: at zero replicas nothing shows demand but an upstream (examples/scale-to-zero)")
+		c.askf("minReplicas: 0; at zero replicas only an upstream shows demand; wanted: an upstream in the trigger (examples/scale-to-zero)")
 	}
 	so.Spec.MaxReplicaCount = hpa.Spec.MaxReplicas
 	so.Spec.Advanced.HPA.Name = c.doc.Metadata.Name
@@ -141,26 +141,27 @@ func (c *conversion) convert(taken map[string]string) (*scaledObject, error) {
 	return so, nil
 }
 
-// name is the workload's, with its kind as a suffix if another kind has taken it.
+// name returns the workload's name. The kind is a suffix if a workload of another kind has the
+// same name.
 func (c *conversion) name(of target, taken map[string]string) string {
 	kind := strings.ToLower(of.Kind)
 	workload := kind + "/" + of.Name
 	for _, name := range []string{of.Name, of.Name + "-" + kind} {
 		key := c.doc.Metadata.Namespace + "/" + name
-		if _, is := taken[key]; !is {
+		if _, exists := taken[key]; !exists {
 			taken[key] = workload
 			return name
 		}
 		if taken[key] == workload {
-			c.askf("another HPA sizes %s %s too: KEDA takes one ScaledObject, with the triggers of both", of.Kind, of.Name)
+			c.askf("another HPA also scales %s %s; wanted: one ScaledObject with the triggers of both", of.Kind, of.Name)
 			return name
 		}
 	}
-	c.askf("the name %s-%s is another ScaledObject's", of.Name, kind)
+	c.askf("another ScaledObject has the name %s-%s; wanted: an unused name", of.Name, kind)
 	return of.Name
 }
 
-// write adds the ScaledObject, below its notes and questions.
+// write writes the notes, the questions and the ScaledObject.
 func (c *conversion) write(out *bytes.Buffer, so *scaledObject) error {
 	for _, note := range append(c.notes, c.questions...) {
 		fmt.Fprintf(out, "# %s\n", strings.Join(strings.Fields(note), " "))
@@ -186,17 +187,17 @@ func (c *conversion) trigger(m hpaMetric) (scaledTrigger, bool) {
 	case m.ContainerResource != nil:
 		return c.resource(m.ContainerResource)
 	case m.Pods != nil:
-		return c.ofPods(m.Pods)
+		return c.pods(m.Pods)
 	case m.External != nil:
-		return c.ofCluster(m.External)
+		return c.cluster(m.External)
 	case m.Object != nil:
-		return c.ofCluster(m.Object)
+		return c.cluster(m.Object)
 	}
-	c.askf("a metric of type %s is not known", m.Type)
+	c.askf("metric type %q is not supported; wanted: Resource, ContainerResource, Pods, Object or External", m.Type)
 	return scaledTrigger{}, false
 }
 
-// resource is a trigger for CPU or memory, which KEDA copies to the HPA.
+// resource returns a trigger for CPU or memory, which KEDA copies to the HPA.
 func (c *conversion) resource(m *resourceMetric) (scaledTrigger, bool) {
 	value := m.Target.AverageValue
 	if m.Target.Type == "Utilization" {
@@ -206,91 +207,91 @@ func (c *conversion) resource(m *resourceMetric) (scaledTrigger, bool) {
 	if m.Container != "" {
 		pairs = append(pairs, "containerName", m.Container)
 	}
-	return scaledTrigger{Type: m.Name, MetricType: m.Target.Type, Metadata: keyed(pairs...)}, true
+	return scaledTrigger{Type: m.Name, MetricType: m.Target.Type, Metadata: metadata(pairs...)}, true
 }
 
-// ofPods is a trigger for a metric of each pod: an engine's, or a query.
-func (c *conversion) ofPods(m *customMetric) (scaledTrigger, bool) {
-	target, ok := c.average(m)
+// pods returns the trigger for a Pods metric: the engine's, or one with a query.
+func (c *conversion) pods(m *customMetric) (scaledTrigger, bool) {
+	target, ok := c.averageValue(m)
 	if !ok {
 		return scaledTrigger{}, false
 	}
-	rule, found := c.Adapter.ofPods(m.Metric.Name)
+	rule, found := c.Adapter.podRule(m.Metric.Name)
 	if engine, ok := engineOf(rule.series); ok && rule.plain() {
-		return c.ofEngine(m, rule, engine, target), true
+		return c.engine(m, rule, engine, target), true
 	}
 	if !found {
-		c.askf("metric %s: which series of the pods it is, no rule of prometheus-adapter tells; the one of its name is taken", m.Metric.Name)
+		c.askf("metric %s: no rule of prometheus-adapter names its series; the query uses %[1]s", m.Metric.Name)
 	}
 	query := rule.query("pod", m.Metric.Selector.MatchLabels, "")
 	return c.external(c.port("", "query", query, "target", target)...), true
 }
 
-// ofCluster is a trigger for a metric of no particular pod: the replicas of a leader, an
-// engine's sum, or a query to Prometheus.
-func (c *conversion) ofCluster(m *customMetric) (scaledTrigger, bool) {
-	target, ok := c.average(m)
+// cluster returns the trigger for an External or an Object metric: one that follows a leader, the
+// engine's, or one with a query to Prometheus.
+func (c *conversion) cluster(m *customMetric) (scaledTrigger, bool) {
+	target, ok := c.averageValue(m)
 	if !ok {
 		return scaledTrigger{}, false
 	}
-	rule, found := c.Adapter.ofCluster(m.Metric.Name, m.DescribedObject.Name != "")
+	rule, found := c.Adapter.clusterRule(m.Metric.Name, m.DescribedObject.Name != "")
 	if d := m.DescribedObject; d.Name != "" && d.Name != c.target && d.Kind != "Namespace" {
-		c.askf("metric %s is of %s %s: whether the trigger means the same, no HPA tells", m.Metric.Name, d.Kind, d.Name)
+		c.askf("metric %s describes %s %s; check that the trigger counts the same", m.Metric.Name, d.Kind, d.Name)
 	}
 	if leader, ok := rule.leader(m.Metric.Selector.MatchLabels); ok {
 		return c.external("follow", leader, "ratio", target), true
 	}
 	if engine, ok := engineOf(rule.series); ok && rule.plain() {
-		return c.ofEngine(m, rule, engine, target), true
+		return c.engine(m, rule, engine, target), true
 	}
 	if !found || c.Adapter.address() == "" {
-		c.askf("metric %s: what it is, prometheus-adapter's values tell; give them as a second file, with prometheus.url", m.Metric.Name)
+		c.askf("metric %s: its query or its Prometheus is unknown; wanted: the values of prometheus-adapter with prometheus.url, as a second file", m.Metric.Name)
 		return scaledTrigger{}, false
 	}
 	if c.doc.Metadata.Namespace == "" && rule.namespaceLabel != "" {
-		c.askf("metric %s: the HPA names no namespace, and the query asks for all", m.Metric.Name)
+		c.askf("metric %s: the HPA has no namespace, so the query selects all namespaces; wanted: a namespace", m.Metric.Name)
 	}
 	query := rule.query("", m.Metric.Selector.MatchLabels, c.doc.Metadata.Namespace)
-	c.notef("%s must be allowed: serve --upstream-allow", c.Adapter.address())
+	c.notef("serve needs --upstream-allow for %s", c.Adapter.address())
 	return c.external("query", query, "target", target, "prometheusAddress", c.Adapter.address()), true
 }
 
-// ofEngine is the engine's trigger, with notes on how it differs from the metric.
-func (c *conversion) ofEngine(m *customMetric, rule metricRule, engine, target string) scaledTrigger {
-	c.notef("%s is part of what engine %s counts, read from the pods themselves (inference-scaler why shows all of it)", rule.series, engine)
+// engine returns the engine's trigger. Notes and questions list differences from the metric.
+func (c *conversion) engine(m *customMetric, rule metricRule, name, target string) scaledTrigger {
+	c.notef("%s is part of the load of engine %s, which the scaler reads from the pods (inference-scaler why lists all parts)", rule.series, name)
 	if len(m.Metric.Selector.MatchLabels)+len(rule.matchers) > 0 {
-		c.askf("metric %s had a selector: engine %s counts all that a pod has, whatever its labels", m.Metric.Name, engine)
+		c.askf("metric %s has a selector; engine %s counts the series with any labels", m.Metric.Name, name)
 	}
-	if other, twice := c.engines[engine]; twice {
-		c.askf("metrics %s and %s are both part of what engine %s counts: one target for all of it is wanted", other, m.Metric.Name, engine)
+	if other, exists := c.engines[name]; exists {
+		c.askf("metrics %s and %s are both part of the load of engine %s; wanted: one target for their sum", other, m.Metric.Name, name)
 	}
-	c.engines[engine] = m.Metric.Name
-	return c.external(c.port(engine, "engine", engine, "target", target)...)
+	c.engines[name] = m.Metric.Name
+	return c.external(c.port(name, "engine", name, "target", target)...)
 }
 
-// average is the target in decimal digits. Any target type but AverageValue depends on the
-// number of ready pods, and has no equivalent.
-func (c *conversion) average(m *customMetric) (string, bool) {
+// averageValue returns the target in decimal digits. Any other target type depends on the number
+// of ready pods, and has no equivalent.
+func (c *conversion) averageValue(m *customMetric) (string, bool) {
 	if m.Target.Type != "AverageValue" || m.Target.AverageValue == "" {
-		c.askf("metric %s has a target of type %s: how much each replica should carry is not known", m.Metric.Name, m.Target.Type)
+		c.askf("metric %s: target type %s; wanted: AverageValue with the load per replica", m.Metric.Name, m.Target.Type)
 		return "", false
 	}
 	if len(m.Metric.Selector.MatchExpressions) > 0 {
-		c.askf("metric %s has a selector with matchExpressions, and matchLabels alone are carried over", m.Metric.Name)
+		c.askf("metric %s: matchExpressions of its selector are not copied; wanted: matchLabels", m.Metric.Name)
 	}
 	quantity, err := resource.ParseQuantity(m.Target.AverageValue)
 	if err != nil {
-		c.askf("metric %s: averageValue %q: %v", m.Metric.Name, m.Target.AverageValue, err)
+		c.askf("metric %s: averageValue: %q; wanted: a quantity (%v)", m.Metric.Name, m.Target.AverageValue, err)
 		return "", false
 	}
-	text := quantity.AsDec().String() // exact, where a float is not
+	text := quantity.AsDec().String() // exact, unlike a float
 	if strings.Contains(text, ".") {
 		text = strings.TrimSuffix(strings.TrimRight(text, "0"), ".")
 	}
 	return text, true
 }
 
-// external is a trigger of this scaler. An error of its metadata becomes a question.
+// external returns a trigger of this scaler. Errors of its metadata become questions.
 func (c *conversion) external(pairs ...string) scaledTrigger {
 	pairs = append([]string{"scalerAddress", c.ScalerAddress}, pairs...)
 	values := map[string]string{}
@@ -300,23 +301,23 @@ func (c *conversion) external(pairs ...string) scaledTrigger {
 	var faults trigger.Faults
 	if _, err := trigger.Parse(values); errors.As(err, &faults) {
 		for _, f := range faults {
-			if f.Key != "port" { // port has asked already
+			if f.Key != "port" { // c.port adds this question
 				c.askf("%s", f)
 			}
 		}
 	}
-	return scaledTrigger{Type: "external-push", Metadata: keyed(pairs...)}
+	return scaledTrigger{Type: "external-push", Metadata: metadata(pairs...)}
 }
 
-// port adds the port to the metadata if it is given, and asks for it if the engine has no
-// default.
+// port adds the port of the options to the metadata. Without one, a missing default of the engine
+// becomes a question.
 func (c *conversion) port(engine string, pairs ...string) []string {
 	p, _ := preset.Lookup(engine)
 	switch {
 	case c.Port != 0:
 		return append(pairs, "port", strconv.Itoa(c.Port))
 	case p.Port == 0:
-		c.askf("the port that the pods serve their metrics at is missing, which no HPA tells: --port")
+		c.askf("port: missing, because an HPA does not contain it; wanted: --port with the metrics port of the pods")
 	}
 	return pairs
 }
@@ -331,14 +332,14 @@ func (c *conversion) askf(format string, args ...any) {
 	}
 }
 
-// engineOf is the only engine whose load counts the metric.
+// engineOf returns the engine whose load counts the metric, if there is exactly one.
 func engineOf(metric string) (string, bool) {
 	var engines []string
 	for _, name := range preset.Names() {
 		p, _ := preset.Lookup(name)
 		query, err := metricsource.ParseQuery(p.Load.PromQL)
 		if err != nil || strings.Contains(p.Load.PromQL, ") / ") {
-			continue // a ratio of the replica's capacity: its target has another unit
+			continue // a ratio of a replica's capacity has a target in another unit
 		}
 		exact, match := metricsource.NewSelection(metricsource.Idle{}, []*metricsource.Query{query}, nil).Names()
 		if slices.Contains(exact, metric) || match != nil && match(metric) {

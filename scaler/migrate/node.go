@@ -9,7 +9,7 @@ import (
 	"github.com/inference-scaler/inference-scaler/scaler/manifest"
 )
 
-// withTolerance is the behavior with a tolerance of 0 in each direction that has none.
+// withTolerance returns the behavior with a tolerance of 0 in each direction without one.
 func withTolerance(behavior yaml.Node) yaml.Node {
 	var values map[string]any // with aliases resolved
 	if aliased(&behavior) && behavior.Decode(&values) == nil {
@@ -24,7 +24,7 @@ func withTolerance(behavior yaml.Node) yaml.Node {
 			rules = &yaml.Node{}
 			behavior.Content = append(behavior.Content, scalar(direction), rules)
 		}
-		if rules.Kind != yaml.MappingNode { // null, or new
+		if rules.Kind != yaml.MappingNode { // null or new
 			*rules = yaml.Node{Kind: yaml.MappingNode}
 		}
 		if manifest.Child(rules, "tolerance") == nil {
@@ -41,13 +41,13 @@ func aliased(node *yaml.Node) bool {
 
 func scalar(text string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Value: text} }
 
-// quoted is a string, even if it looks like a number.
+// quoted returns a node that stays a string if the text is a number.
 func quoted(text string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Style: yaml.DoubleQuotedStyle, Value: text}
 }
 
-// keyed is a trigger's metadata, from pairs of a key and its value, in their order.
-func keyed(pairs ...string) yaml.Node {
+// metadata returns the metadata of a trigger from pairs of a key and a value, in their order.
+func metadata(pairs ...string) yaml.Node {
 	node := yaml.Node{Kind: yaml.MappingNode}
 	for i := 0; i+1 < len(pairs); i += 2 {
 		value := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: pairs[i+1]}
