@@ -21,7 +21,7 @@ func TestPoisson(t *testing.T) {
 	phases := []Phase{{"low", 100 * time.Second, 2}, {"none", 50 * time.Second, 0}, {"high", 100 * time.Second, 50}}
 	service := Service{Min: time.Second, Mean: 3 * time.Second}
 	all := collect(NewPoisson(7, zero, phases, service))
-	require.Equal(t, all, collect(NewPoisson(7, zero, phases, service)), "the same seed, the same traffic")
+	require.Equal(t, all, collect(NewPoisson(7, zero, phases, service)), "the same seed gives the same arrivals")
 	require.NotEqual(t, all, collect(NewPoisson(8, zero, phases, service)))
 
 	var low, high int
@@ -34,7 +34,7 @@ func TestPoisson(t *testing.T) {
 		case elapsed < 100*time.Second:
 			low++
 		case elapsed < 150*time.Second:
-			require.Fail(t, "an arrival while there are none")
+			require.Fail(t, "an arrival at a rate of 0")
 		default:
 			high++
 		}
@@ -47,7 +47,7 @@ func TestPoisson(t *testing.T) {
 	require.InDelta(t, 3, (sum / time.Duration(len(all))).Seconds(), 0.1)
 
 	longer := collect(NewPoisson(7, zero, phases, Service{Min: time.Second, Mean: 9 * time.Second}))
-	require.Equal(t, all[100].At, longer[100].At, "service times leave the arrivals alone")
+	require.Equal(t, all[100].At, longer[100].At, "service times do not change the arrivals")
 	require.Empty(t, collect(NewPoisson(7, zero, nil, service)))
 }
 

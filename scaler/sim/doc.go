@@ -1,4 +1,4 @@
-// Package sim models an inference fleet: its replicas, their queues, the GPUs that they hold,
-// and the requests that arrive. It is pure: every instant is an argument, so that the same
-// models follow the wall clock, run faster, or replay a trace in virtual time.
+// Package sim models an inference fleet: its replicas, their queues, their GPUs and the arriving
+// requests. It is pure: every instant is an argument. The same models therefore run in real time,
+// faster, or in virtual time.
 package sim

@@ -10,22 +10,22 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 )
 
-// Shape is the properties of a fleet's replicas.
+// Shape describes the replicas of a fleet.
 type Shape struct {
-	Name  string // of the workload; its pods are called Name-0001 and so on
-	Slots int    // requests that one replica processes at once
-	GPUs  int    // that one replica holds while it exists
-	// Start is the time from a pod's creation until its process runs and has an IP.
+	Name  string // of the workload; its pods have the names Name-0001 and so on
+	Slots int    // concurrent requests of one replica
+	GPUs  int    // of one replica
+	// Start is the time from a pod's placement on a node until its process runs.
 	Start time.Duration
-	// Load is the time the process then needs to load its model, until it is ready.
-	Load time.Duration
+	// ModelLoad is the time from then until the model is loaded and the pod is ready.
+	ModelLoad time.Duration
 }
 
-// Fleet is an inference fleet with a dispatcher. The dispatcher gives each request to the
-// ready replica with the fewest, and keeps it while no replica is ready. No request is lost:
-// a replica that is scaled away finishes its requests first.
+// Fleet is an inference fleet with a dispatcher. The dispatcher sends each request to the ready
+// replica with the fewest requests, and queues it while no replica is ready. No request is lost:
+// a removed replica finishes its requests first.
 //
-// A Fleet is for one goroutine. Only [Fleet.Advance] moves its time.
+// A Fleet is not safe for concurrent use. Only [Fleet.Advance] moves its time.
 type Fleet struct {
 	shape     Shape
 	arrivals  Arrivals
@@ -33,65 +33,65 @@ type Fleet struct {
 	subnet    int
 	now       time.Time
 	next      Arrival
-	more      bool // next is valid
+	hasNext   bool // next is valid
 	events    events
-	replicas  []*replica // in the order of their creation, with the draining ones
-	backlog   []request  // that arrived while no replica was ready
+	replicas  []*replica // in the order of creation, including draining ones
+	backlog   []request  // in the dispatcher, while no replica is ready
 	created   int
 	changes   uint64
-	scheduled uint64    // events so far; it orders those of one instant
-	stats     Stats     // sums and peaks; Stats adds the rest
-	first     time.Time // when the first request arrived
+	scheduled uint64    // number of events so far; orders the events of one instant
+	stats     Stats     // sums and peaks; Fleet.Stats adds the rest
+	first     time.Time // arrival of the first request
 }
 
-// Stats are a fleet's present state, and its sums so far.
+// Stats are a fleet's current state and its sums so far.
 type Stats struct {
 	Arrived, Served int
-	Active, Waiting int // now
-	Queued          int // now: waiting in the dispatcher
-	Replicas, Ready int // now: asked for, and ready
-	Pending         int // now: asked for, without free GPUs
-	Draining        int // now: scaled away, with requests to finish
+	Active, Waiting int // requests now
+	Queued          int // requests now in the dispatcher, a part of Waiting
+	Replicas, Ready int // spec.replicas and status.readyReplicas
+	Pending         int // replicas without free GPUs
+	Draining        int // removed replicas with unfinished requests
 	Peak            int // the largest Replicas so far
-	// LongestWait is the longest time that a request has waited for its service.
+	// LongestWait is the longest time from a request's arrival to the start of its service.
 	LongestWait time.Duration
-	GPUSeconds  float64 // held, busy or not
+	GPUSeconds  float64 // allocated, busy or idle
 }
 
-// Load is the requests in the fleet, running and waiting.
+// Load is the number of active and waiting requests.
 func (s Stats) Load() int { return s.Active + s.Waiting }
 
-// NewFleet returns a fleet whose first replicas are ready at start. Fleets may share nodes;
-// each then needs a subnet of its own, for the IPs of its pods.
-func NewFleet(start time.Time, replicas int, shape Shape, arrivals Arrivals, on *Nodes, subnet int) *Fleet {
-	f := &Fleet{shape: shape, arrivals: arrivals, now: start, nodes: on, subnet: subnet}
-	f.next, f.more = arrivals.Next()
+// NewFleet returns a fleet whose first replicas are ready at start. Fleets may share nodes. Each
+// needs a separate subnet for the IPs of its pods.
+func NewFleet(start time.Time, replicas int, shape Shape, arrivals Arrivals, nodes *Nodes, subnet int) *Fleet {
+	f := &Fleet{shape: shape, arrivals: arrivals, now: start, nodes: nodes, subnet: subnet}
+	f.next, f.hasNext = arrivals.Next()
 	for range replicas {
 		r := f.create()
-		r.node, _ = on.place(shape.GPUs)
+		r.node, _ = nodes.place(shape.GPUs)
 		r.state = ready
 	}
 	f.stats.Replicas, f.stats.Peak = replicas, replicas
 	return f
 }
 
-// Advance processes all events until to. An earlier time changes nothing.
+// Advance processes all events up to a time. An earlier time changes nothing.
 func (f *Fleet) Advance(to time.Time) {
 	for {
 		due := len(f.events) > 0 && !f.events[0].at.After(to)
-		arrives := f.more && !f.next.At.After(to)
+		arrives := f.hasNext && !f.next.At.After(to)
 		switch {
 		case due && (!arrives || !f.events[0].at.After(f.next.At)):
 			e := heap.Pop(&f.events).(event)
 			f.now = e.at
-			f.happen(e)
+			f.handle(e)
 		case arrives:
 			f.now = f.next.At
 			if f.stats.Arrived++; f.stats.Arrived == 1 {
 				f.first = f.now
 			}
 			f.dispatch(request{arrived: f.now, service: f.next.Service})
-			f.next, f.more = f.arrivals.Next()
+			f.next, f.hasNext = f.arrivals.Next()
 		default:
 			if to.After(f.now) {
 				f.now = to
@@ -101,22 +101,22 @@ func (f *Fleet) Advance(to time.Time) {
 	}
 }
 
-// Scale sets the number of replicas. It removes them in the order of a ReplicaSet: the least
-// started first, then the youngest.
+// Scale sets the number of replicas. It removes replicas in the order of a ReplicaSet: first
+// those furthest from ready, then the youngest.
 func (f *Fleet) Scale(replicas int) {
-	var live []*replica
+	var present []*replica
 	for _, r := range f.replicas {
 		if r.state != draining {
-			live = append(live, r)
+			present = append(present, r)
 		}
 	}
-	for range replicas - len(live) {
+	for range replicas - len(present) {
 		f.create()
 	}
-	slices.SortStableFunc(live, func(a, b *replica) int {
+	slices.SortStableFunc(present, func(a, b *replica) int {
 		return cmp.Or(cmp.Compare(a.state, b.state), cmp.Compare(b.number, a.number))
 	})
-	for _, r := range live[:max(0, len(live)-replicas)] {
+	for _, r := range present[:max(0, len(present)-replicas)] {
 		placed := r.state != pending
 		r.state = draining
 		f.changes++
@@ -126,7 +126,7 @@ func (f *Fleet) Scale(replicas int) {
 	f.Place()
 }
 
-// Place starts the pending replicas for which nodes have free GPUs.
+// Place places pending replicas on nodes with enough free GPUs.
 func (f *Fleet) Place() {
 	for _, r := range f.replicas {
 		if r.state != pending {
@@ -138,11 +138,11 @@ func (f *Fleet) Place() {
 		}
 		r.node, r.state, r.created = node, starting, f.now
 		f.changes++
-		f.after(f.shape.Start, event{kind: started, replica: r})
+		f.schedule(f.shape.Start, event{kind: started, replica: r})
 	}
 }
 
-// Stats returns the statistics at the present instant of the fleet.
+// Stats returns the statistics at the fleet's current time.
 func (f *Fleet) Stats() Stats {
 	s := f.stats
 	s.Waiting, s.Queued = len(f.backlog), len(f.backlog)
@@ -165,7 +165,7 @@ func (f *Fleet) Stats() Stats {
 			s.Draining++
 		case starting, loading:
 		}
-		s.GPUSeconds += f.held(r)
+		s.GPUSeconds += f.gpuSeconds(r)
 	}
 	s.LongestWait = max(s.LongestWait, f.now.Sub(oldest))
 	return s
@@ -180,16 +180,16 @@ func (f *Fleet) Pods() []cluster.Pod {
 	return pods
 }
 
-// FirstArrival returns when the first request arrived; zero before it.
+// FirstArrival returns the arrival of the first request, or the zero time before it.
 func (f *Fleet) FirstArrival() time.Time { return f.first }
 
-// Changes counts the changes that an informer of the pods would have seen.
+// Changes counts the changes that an informer of the pods would report.
 func (f *Fleet) Changes() uint64 { return f.changes }
 
-// Shape returns the properties of the replicas.
+// Shape returns the description of the replicas.
 func (f *Fleet) Shape() Shape { return f.shape }
 
-// IPs returns the address of each replica, also of those that have not started.
+// IPs returns the address of each replica, including those that have not started.
 func (f *Fleet) IPs() (all []string) {
 	for _, r := range f.replicas {
 		all = append(all, r.ip)
@@ -197,7 +197,7 @@ func (f *Fleet) IPs() (all []string) {
 	return all
 }
 
-// Replica returns the queue of the replica with the IP; false if it has ended.
+// Replica returns the queue of the replica with the IP; false if there is none.
 func (f *Fleet) Replica(ip string) (Queue, bool) {
 	for _, r := range f.replicas {
 		if r.ip == ip {
@@ -213,21 +213,21 @@ func (f *Fleet) create() *replica {
 	r := &replica{
 		queue: queue{slots: f.shape.Slots}, created: f.now, number: f.created,
 		name: fmt.Sprintf("%s-%04d", f.shape.Name, f.created),
-		// .0 and .1 of a pod network are taken; the rest goes round in hundreds.
+		// The host part starts at 2: .0 and .1 of a subnet are reserved.
 		ip: fmt.Sprintf("10.%d.%d.%d", 244+f.subnet, f.created/200, 2+f.created%200),
 	}
 	f.replicas = append(f.replicas, r)
 	return r
 }
 
-func (f *Fleet) happen(e event) {
+func (f *Fleet) handle(e event) {
 	r := e.replica
 	switch e.kind {
 	case started:
 		if r.state == starting {
 			r.state = loading
 			f.changes++
-			f.after(f.shape.Load, event{kind: loaded, replica: r})
+			f.schedule(f.shape.ModelLoad, event{kind: loaded, replica: r})
 		}
 	case loaded:
 		if r.state == loading {
@@ -238,7 +238,7 @@ func (f *Fleet) happen(e event) {
 	case finished:
 		f.stats.Served++
 		if next, ok := r.finish(f.now, e.request); ok {
-			f.begin(r, next)
+			f.startService(r, next)
 		}
 		f.release(r, true)
 	}
@@ -252,52 +252,53 @@ func (f *Fleet) drainBacklog() {
 	}
 }
 
-// dispatch gives a request to the ready replica with the fewest requests.
+// dispatch sends a request to the ready replica with the fewest requests.
 func (f *Fleet) dispatch(q request) {
-	var to *replica
+	var least *replica
 	for _, r := range f.replicas {
-		if r.state == ready && (to == nil || r.inFlight() < to.inFlight()) {
-			to = r
+		if r.state == ready && (least == nil || r.inFlight() < least.inFlight()) {
+			least = r
 		}
 	}
-	if to == nil {
+	if least == nil {
 		f.backlog = append(f.backlog, q)
 		return
 	}
 	q.received = f.now
-	if to.add(q) {
-		f.begin(to, q)
+	if least.add(q) {
+		f.startService(least, q)
 	}
 }
 
-// begin starts the service of a request.
-func (f *Fleet) begin(r *replica, q request) {
+// startService starts the service of a request.
+func (f *Fleet) startService(r *replica, q request) {
 	f.stats.LongestWait = max(f.stats.LongestWait, f.now.Sub(q.arrived))
-	f.after(q.service, event{kind: finished, replica: r, request: q})
+	f.schedule(q.service, event{kind: finished, replica: r, request: q})
 }
 
-// release removes a draining replica without requests; placed: it holds GPUs.
+// release removes a draining replica once it has no requests. placed reports whether it has
+// GPUs.
 func (f *Fleet) release(r *replica, placed bool) {
 	if r.state != draining || r.inFlight() > 0 {
 		return
 	}
 	if placed {
-		f.stats.GPUSeconds += f.held(r)
+		f.stats.GPUSeconds += f.gpuSeconds(r)
 		f.nodes.release(r.node, f.shape.GPUs)
 	}
 	f.changes++
 	f.replicas = slices.DeleteFunc(f.replicas, func(other *replica) bool { return other == r })
 }
 
-// held returns the GPU-seconds of a replica so far.
-func (f *Fleet) held(r *replica) float64 {
+// gpuSeconds returns the GPU-seconds of a replica so far.
+func (f *Fleet) gpuSeconds(r *replica) float64 {
 	if r.state == pending {
 		return 0
 	}
 	return float64(f.shape.GPUs) * f.now.Sub(r.created).Seconds()
 }
 
-func (f *Fleet) after(d time.Duration, e event) {
+func (f *Fleet) schedule(d time.Duration, e event) {
 	f.scheduled++
 	e.at, e.order = f.now.Add(d), f.scheduled
 	heap.Push(&f.events, e)

@@ -10,10 +10,10 @@ import (
 
 var zero = time.Unix(0, 0)
 
-// at is an instant of a test, in seconds.
+// at returns an instant, in seconds since zero.
 func at(seconds float64) time.Time { return zero.Add(time.Duration(seconds * float64(time.Second))) }
 
-// script is arrivals written down.
+// script is a list of arrivals.
 type script []Arrival
 
 func (s *script) Next() (Arrival, bool) {
@@ -25,7 +25,7 @@ func (s *script) Next() (Arrival, bool) {
 	return a, true
 }
 
-// burst is n requests at once, each of which takes so many seconds.
+// burst is n requests at one instant, with one service time in seconds.
 func burst(n int, when, service float64) *script {
 	var s script
 	for range n {
@@ -34,14 +34,14 @@ func burst(n int, when, service float64) *script {
 	return &s
 }
 
-// newFleet has as many GPUs as it can need.
+// newFleet returns a fleet with enough GPUs for any number of replicas.
 func newFleet(replicas int, shape Shape, arrivals Arrivals) *Fleet {
 	return NewFleet(zero, replicas, shape, arrivals, NewNodes([]int{1 << 20}), 0)
 }
 
-var shape = Shape{Name: "asr", Slots: 2, GPUs: 2, Start: 2 * time.Second, Load: 20 * time.Second}
+var shape = Shape{Name: "asr", Slots: 2, GPUs: 2, Start: 2 * time.Second, ModelLoad: 20 * time.Second}
 
-// queues lists running and waiting requests, replica by replica.
+// queues returns the running and waiting requests of each replica.
 func queues(f *Fleet) (q [][2]int) {
 	for _, r := range f.replicas {
 		q = append(q, [2]int{r.active, len(r.waiting)})
@@ -58,7 +58,7 @@ func TestFleetDispatch(t *testing.T) {
 	f.Advance(at(11))
 	require.Equal(t, [][2]int{{1, 0}, {1, 0}, {0, 0}}, queues(f))
 	f.Advance(at(15))
-	f.Advance(at(3)) // the past changes nothing
+	f.Advance(at(3)) // an earlier time
 	s := f.Stats()
 	require.Equal(t, Stats{
 		Arrived: 8, Served: 6, Active: 2, Replicas: 3, Ready: 3, Peak: 3,
@@ -103,21 +103,21 @@ func TestFleetDrains(t *testing.T) {
 	f.Advance(at(1))
 	f.Scale(1)
 	pods := f.Pods()
-	require.True(t, pods[1].Terminating, "the youngest goes")
+	require.True(t, pods[1].Terminating, "the youngest replica")
 	require.True(t, pods[1].Ready)
 	require.Equal(t, [][2]int{{2, 1}, {2, 1}}, queues(f))
 	f.Advance(at(5))
-	require.Equal(t, [][2]int{{2, 3}, {2, 1}}, queues(f), "a draining replica gets nothing new")
+	require.Equal(t, [][2]int{{2, 3}, {2, 1}}, queues(f), "a draining replica gets no new requests")
 	f.Advance(at(19))
 	require.Equal(t, 1, f.Stats().Draining)
 	f.Advance(at(20))
-	require.Len(t, f.Pods(), 1, "its queue is finished where it waited")
+	require.Len(t, f.Pods(), 1, "a draining replica finishes its queue")
 	require.InDelta(t, 2*(20+20), f.Stats().GPUSeconds, 1e-9)
 	f.Advance(at(60))
 	require.Equal(t, 8, f.Stats().Served)
 }
 
-func TestFleetTakesTheLeastStarted(t *testing.T) {
+func TestFleetRemovesTheLeastReady(t *testing.T) {
 	f := newFleet(2, shape, &script{})
 	f.Scale(3)
 	f.Advance(at(3)) // the third loads
@@ -128,7 +128,7 @@ func TestFleetTakesTheLeastStarted(t *testing.T) {
 	require.Equal(t, []string{"asr-0001", "asr-0002"}, names(f))
 	f.Scale(1)
 	require.Equal(t, []string{"asr-0001"}, names(f))
-	f.Advance(at(60)) // events of those that are gone mean nothing
+	f.Advance(at(60)) // events of removed replicas have no effect
 	require.Equal(t, 1, f.Stats().Ready)
 	require.Equal(t, 4, f.Stats().Peak)
 }
@@ -156,9 +156,8 @@ func TestFleetAtZero(t *testing.T) {
 	require.Equal(t, 36*time.Second, f.Stats().LongestWait)
 }
 
-// Whatever is scaled and whenever, no request is lost, and the steps in which
-// time passes make no difference.
-func TestFleetLosesNothing(t *testing.T) {
+// No scaling loses a request, and the size of the time steps does not change the result.
+func TestFleetLosesNoRequest(t *testing.T) {
 	type scaling struct {
 		second, replicas int
 	}
@@ -194,24 +193,24 @@ func TestFleetLosesNothing(t *testing.T) {
 	})
 }
 
-// Two fleets on one node of 3 GPUs: whoever finds none waits, and gets what the other
-// gives back.
+// Two fleets share a node of 3 GPUs: a replica without free GPUs is pending until the other fleet
+// releases some.
 func TestFleetsShareNodes(t *testing.T) {
 	on := NewNodes([]int{1, 2})
 	shape := func(name string, gpus int) Shape {
-		return Shape{Name: name, Slots: 8, GPUs: gpus, Start: time.Second, Load: time.Second}
+		return Shape{Name: name, Slots: 8, GPUs: gpus, Start: time.Second, ModelLoad: time.Second}
 	}
 	none := NewPoisson(1, zero, nil, Service{})
 	a, b := NewFleet(zero, 1, shape("a", 2), none, on, 0), NewFleet(zero, 0, shape("b", 1), none, on, 1)
 	b.Scale(2)
-	held, of := on.Held()
-	require.Equal(t, []int{3, 3}, []int{held, of})
+	allocated, total := on.Allocated()
+	require.Equal(t, []int{3, 3}, []int{allocated, total})
 	require.Equal(t, 1, b.Stats().Pending)
 	pods := b.Pods()
 	require.Equal(t, []string{"gpu-node-1", ""}, []string{pods[0].Node, pods[1].Node})
 	b.Advance(zero.Add(10 * time.Second))
 	require.Equal(t, 1, b.Stats().Ready)
-	require.InDelta(t, 10, b.Stats().GPUSeconds, 0.01, "what waits holds nothing")
+	require.InDelta(t, 10, b.Stats().GPUSeconds, 0.01, "a pending replica has no GPUs")
 
 	a.Scale(0)
 	b.Place()
@@ -219,8 +218,8 @@ func TestFleetsShareNodes(t *testing.T) {
 	require.Equal(t, 2, b.Stats().Ready)
 	b.Scale(4)
 	require.Equal(t, 1, b.Stats().Pending)
-	b.Scale(1) // the one that waits goes first
-	held, _ = on.Held()
-	require.Equal(t, 1, held)
+	b.Scale(1) // removes the pending replica
+	allocated, _ = on.Allocated()
+	require.Equal(t, 1, allocated)
 	require.Equal(t, []int64{1, 0}, []int64{on.Inventory()[0].Held[GPUResource], on.Inventory()[1].Held[GPUResource]})
 }

@@ -6,19 +6,19 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/cluster"
 )
 
-// GPUResource is the resource of the nodes' GPUs.
+// GPUResource is the extended resource of the GPUs.
 const GPUResource = "nvidia.com/gpu"
 
-// Nodes hold the GPUs that fleets share.
-type Nodes struct{ gpus, free []int } // by node
+// Nodes are the nodes that fleets share.
+type Nodes struct{ gpus, free []int } // GPUs by node
 
-// NewNodes returns nodes with so many GPUs each.
+// NewNodes returns one node for each number of GPUs.
 func NewNodes(gpus []int) *Nodes { return &Nodes{gpus, append([]int(nil), gpus...)} }
 
 func nodeName(i int) string { return fmt.Sprintf("gpu-node-%d", i+1) }
 
-// place takes so many GPUs from the node that has the most free; ok is false if none has
-// enough. A replica without GPUs fits anywhere.
+// place allocates GPUs on the node with the most free GPUs. It reports false if that node has too
+// few. A replica without GPUs fits on any node.
 func (n *Nodes) place(gpus int) (node int, ok bool) {
 	for i, free := range n.free {
 		if free > n.free[node] {
@@ -41,12 +41,12 @@ func (n *Nodes) release(node, gpus int) {
 	}
 }
 
-// Held returns how many GPUs are in use, and how many there are.
-func (n *Nodes) Held() (held, of int) {
+// Allocated returns the number of allocated GPUs, and of all GPUs.
+func (n *Nodes) Allocated() (allocated, total int) {
 	for i, gpus := range n.gpus {
-		held, of = held+gpus-n.free[i], of+gpus
+		allocated, total = allocated+gpus-n.free[i], total+gpus
 	}
-	return held, of
+	return allocated, total
 }
 
 // Inventory returns the nodes as Kubernetes would list them.

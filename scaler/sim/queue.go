@@ -2,41 +2,41 @@ package sim
 
 import "time"
 
-// request is one request within the fleet.
+// request is one request in the fleet.
 type request struct {
 	arrived  time.Time // at the fleet
 	received time.Time // by its replica
 	service  time.Duration
 }
 
-// durationBounds are the upper bounds of the request duration's buckets, in seconds.
+// durationBounds are the upper bounds of the histogram of request durations, in seconds.
 var durationBounds = [...]float64{0.5, 1, 2.5, 5, 10, 20, 40, 80}
 
-// Queue is the state of one replica's queue, as its metrics show it.
+// Queue is the state of one replica's queue, as in its metrics.
 type Queue struct {
 	Slots, Active, Waiting, Served int
-	// Seconds are the durations of the served requests: their sum, and how many took at
-	// most as long as each bound.
+	// Seconds is the sum of the durations of served requests.
 	Seconds float64
+	// Buckets are cumulative: served requests by the upper bound of their duration.
 	Buckets map[float64]uint64
 }
 
-// queue is the requests of one replica: at most slots run as a batch, and the others wait in
-// the order of their arrival.
+// queue is the requests of one replica. Up to slots requests run as a batch. The others wait in
+// the order of arrival.
 type queue struct {
 	slots   int
 	active  int
 	waiting []request
 
 	served   int
-	duration float64 // seconds, summed over all served
+	duration float64 // sum over the served requests, in seconds
 	buckets  [len(durationBounds)]uint64
 }
 
-// inFlight counts the running and waiting requests.
+// inFlight is the number of running and waiting requests.
 func (q *queue) inFlight() int { return q.active + len(q.waiting) }
 
-// add reports whether the request has started, as a slot was free.
+// add reports whether a slot was free, so that the request has started.
 func (q *queue) add(r request) (started bool) {
 	if q.active == q.slots {
 		q.waiting = append(q.waiting, r)
@@ -46,7 +46,7 @@ func (q *queue) add(r request) (started bool) {
 	return true
 }
 
-// finish ends a running request, and returns the one that takes its slot.
+// finish ends a running request, and returns the request that gets its slot.
 func (q *queue) finish(now time.Time, r request) (next request, ok bool) {
 	took := now.Sub(r.received).Seconds()
 	q.served++

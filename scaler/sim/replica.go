@@ -10,7 +10,7 @@ import (
 type state int
 
 const (
-	pending state = iota // no node has enough free GPUs
+	pending state = iota // not placed on a node
 	starting
 	loading
 	ready
@@ -21,10 +21,10 @@ const (
 type replica struct {
 	queue
 	name, ip string
-	number   int       // of its creation in the fleet, from 1
-	created  time.Time // or placed on a node; it holds GPUs since then
+	number   int       // in the order of creation, from 1
+	created  time.Time // or placed on a node: the start of its GPU-seconds
 	state    state
-	node     int // index; not valid while pending
+	node     int // index; invalid while pending
 }
 
 func (r *replica) pod() cluster.Pod {
@@ -46,7 +46,7 @@ func (r *replica) pod() cluster.Pod {
 // event is a future change of a replica.
 type event struct {
 	at      time.Time
-	order   uint64 // of events at one instant
+	order   uint64 // among the events of one instant
 	kind    eventKind
 	replica *replica
 	request request // for finished
@@ -57,10 +57,10 @@ type eventKind int
 const (
 	started  eventKind = iota // the process runs
 	loaded                    // the model is loaded
-	finished                  // a request has ended
+	finished                  // a request is finished
 )
 
-// events is a heap with the next event first.
+// events is a heap of the next event.
 type events []event
 
 func (e events) Len() int      { return len(e) }

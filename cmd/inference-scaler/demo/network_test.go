@@ -31,7 +31,7 @@ func TestNetwork(t *testing.T) {
 	for i := range five {
 		five[i] = sim.Arrival{At: d.world.epoch, Service: 10 * time.Second}
 	}
-	shape := sim.Shape{Name: "asr", Slots: 2, GPUs: 2, Start: 2 * time.Second, Load: 20 * time.Second}
+	shape := sim.Shape{Name: "asr", Slots: 2, GPUs: 2, Start: 2 * time.Second, ModelLoad: 20 * time.Second}
 	d.world.fleets[0] = sim.NewFleet(d.world.epoch, 2, shape, &five, sim.NewNodes([]int{8}), 0)
 
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)

@@ -217,7 +217,7 @@ func (p *play) look(change func(fleets []*sim.Fleet)) {
 			pending += p.stats[i].Pending
 		}
 		p.reached = elapsed
-		p.frame.GPUs, p.frame.Of = p.demo.world.nodes.Held()
+		p.frame.GPUs, p.frame.Of = p.demo.world.nodes.Allocated()
 		p.frame.Pending = pending
 		p.held, p.waited = max(p.held, p.frame.GPUs), max(p.waited, pending)
 	})

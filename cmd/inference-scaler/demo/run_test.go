@@ -100,7 +100,7 @@ func fast(phases ...sim.Phase) Story {
 	s.Phases = phases
 	window := int32(15)
 	s.Behavior = &autoscalingv2.HorizontalPodAutoscalerBehavior{ScaleDown: &autoscalingv2.HPAScalingRules{StabilizationWindowSeconds: &window}}
-	s.Shape.Load = 5 * time.Second
+	s.Shape.ModelLoad = 5 * time.Second
 	return s
 }
 
