@@ -21,30 +21,30 @@ import (
 )
 
 func demoCommand() *cobra.Command {
-	story := demo.DefaultStory()
+	scenario := demo.DefaultScenario()
 	var plain bool
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Scale a simulated fleet with the real scaler, without a cluster",
-		Long: "Scale a simulated Lightning ASR fleet. The scaler is the real one: it reads real\n" +
-			"HTTP servers and answers over gRPC. The fleet's queues, KEDA and the HPA are models.",
+		Short: "Scale a simulated fleet, without a cluster",
+		Long: "Scale a simulated Lightning ASR fleet with the real scaler, which reads HTTP servers\n" +
+			"and responds over gRPC. The queues of the fleet, KEDA and the HPA are models.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runDemo(cmd.Context(), cmd.OutOrStdout(), story, plain)
+			return runDemo(cmd.Context(), cmd.OutOrStdout(), scenario, plain)
 		},
 	}
-	cmd.Flags().Float64Var(&story.Speed, "speed", story.Speed, "seconds of the story for each real one")
-	cmd.Flags().Uint64Var(&story.Seed, "seed", story.Seed, "of the traffic")
-	cmd.Flags().BoolVar(&plain, "plain", false, "log lines, though this is a terminal")
+	cmd.Flags().Float64Var(&scenario.Speed, "speed", scenario.Speed, "simulated seconds per real second")
+	cmd.Flags().Uint64Var(&scenario.Seed, "seed", scenario.Seed, "seed of the arrivals")
+	cmd.Flags().BoolVar(&plain, "plain", false, "write log lines, even to a terminal")
 	return cmd
 }
 
-func runDemo(ctx context.Context, out io.Writer, story demo.Story, plain bool) error {
+func runDemo(ctx context.Context, out io.Writer, scenario demo.Scenario, plain bool) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	d, err := demo.New(story, listener.Addr().String())
+	d, err := demo.New(scenario, listener.Addr().String())
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
@@ -73,36 +73,37 @@ func runDemo(ctx context.Context, out io.Writer, story demo.Story, plain bool) e
 		defer stop()
 		var err error
 		summary, err = d.Run(ctx, demo.Options{
-			OnFrame: view(out, story, plain),
-			Explain: func(name string) (demo.Explanation, bool) { return decided(e, story.Namespace, name) },
+			OnFrame: display(out, scenario, plain),
+			Explain: func(name string) (demo.Explanation, bool) { return lastDecision(e, scenario.Namespace, name) },
 		})
 		return err
 	})
 	err = g.Wait()
 	if errors.Is(err, context.Canceled) {
-		err = nil // interrupted: the summary contains it
+		err = nil // the summary shows the interruption
 	}
 	_, printErr := fmt.Fprint(out, "\n", summary)
 	return errors.Join(err, printErr)
 }
 
-// decided is the scaler's last decision for a workload of the story.
-func decided(e *evaluator.Evaluator, namespace, scaledObject string) (demo.Explanation, bool) {
+// lastDecision returns the scaler's last decision for a workload, or false before the first.
+func lastDecision(e *evaluator.Evaluator, namespace, scaledObject string) (demo.Explanation, bool) {
 	all := e.Explanations(func(ns, name string) bool { return ns == namespace && name == scaledObject })
 	if len(all) != 1 || all[0].Replicas == nil {
 		return demo.Explanation{}, false
 	}
 	out := demo.Explanation{Replicas: *all[0].Replicas, At: all[0].DecidedAt}
 	if n := len(all[0].Steps); n > 0 {
-		out.Step = all[0].Steps[n-1].Rule
+		out.Rule = all[0].Steps[n-1].Rule
 	}
 	return out, true
 }
 
-func view(out io.Writer, story demo.Story, plain bool) func(demo.Frame) {
+// display returns a live display on a terminal, or else a log.
+func display(out io.Writer, scenario demo.Scenario, plain bool) func(demo.Frame) {
 	if f, ok := out.(*os.File); ok && !plain && term.IsTerminal(int(f.Fd())) {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
-			return demo.NewLive(out, story, width, os.Getenv("NO_COLOR") == "").Show
+			return demo.NewLive(out, scenario, width, os.Getenv("NO_COLOR") == "").Show
 		}
 	}
 	return demo.NewLog(out, 30*time.Second).Show

@@ -20,31 +20,31 @@ func TestExecutor(t *testing.T) {
 	w := newWorld(nodes, []*sim.Fleet{fleet}, zero, 1)
 	e := &executor{world: w, cooldown: time.Minute}
 	replicas := func() (n int) {
-		w.look(func(fleets []*sim.Fleet, _ time.Duration) { n = fleets[0].Stats().Replicas })
+		w.withFleets(func(fleets []*sim.Fleet, _ time.Duration) { n = fleets[0].Stats().Replicas })
 		return n
 	}
-	at := func(elapsed time.Duration) { w.begin(time.Now().Add(-elapsed)) }
+	at := func(elapsed time.Duration) { w.start(time.Now().Add(-elapsed)) }
 
 	at(5 * time.Second)
-	e.active(false)
+	e.onActive(false)
 	require.Zero(t, replicas())
 	at(20 * time.Second)
-	e.active(true)
+	e.onActive(true)
 	require.Equal(t, 1, replicas())
-	woken, after := e.wake()
+	woken, delay := e.wake()
 	require.True(t, woken)
-	require.Positive(t, after)
-	require.Less(t, after, 10*time.Second)
+	require.Positive(t, delay)
+	require.Less(t, delay, 10*time.Second)
 	at(70 * time.Second)
-	e.active(false)
+	e.onActive(false)
 	require.Equal(t, 1, replicas(), "within the cooldown")
 	at(81 * time.Second)
-	e.active(false)
+	e.onActive(false)
 	require.Zero(t, replicas())
 
 	e.min = 1
-	e.active(true)
+	e.onActive(true)
 	at(time.Hour)
-	e.active(false)
-	require.Equal(t, 1, replicas(), "its minimum")
+	e.onActive(false)
+	require.Equal(t, 1, replicas(), "minReplicaCount: 1")
 }

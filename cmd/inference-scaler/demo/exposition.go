@@ -9,14 +9,14 @@ import (
 	"github.com/inference-scaler/inference-scaler/scaler/sim"
 )
 
-// The memory of a simulated GPU: for the model, and for each request of a batch.
+// The memory in use of a simulated GPU: for the model, and for each request of a batch.
 const (
 	modelMemoryBytes   = 9 << 30
 	requestMemoryBytes = 700 << 20
 )
 
-// The series of a Lightning ASR server. The fleet has batch requests only: streams are 0, as on
-// a server without any.
+// The series of a Lightning ASR server. The fleet has only batch requests, so the series of
+// streams are 0.
 var (
 	descActiveRequests = desc("asr_active_requests", "Batch requests being transcribed.")
 	descActiveStreams  = desc("asr_active_streams", "Streams open.")
@@ -31,7 +31,7 @@ var (
 
 func desc(name, help string) *prometheus.Desc { return prometheus.NewDesc(name, help, nil, nil) }
 
-// exposition is the queue of one replica, as a Prometheus collector.
+// exposition is a Prometheus collector of the queue of one replica.
 type exposition sim.Queue
 
 // Describe implements [prometheus.Collector].
@@ -53,20 +53,20 @@ func (e exposition) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstHistogram(descDuration, uint64(e.Served), e.Seconds, e.Buckets)
 }
 
-// front is the number of requests that wait in the API tier, as a Prometheus collector.
-type front int
+// apiTier is a Prometheus collector of the number of requests that wait in the API tier.
+type apiTier int
 
-var descQueued = desc("demand_queued_requests", "Requests that wait to be handed to a server.")
+var descQueued = desc("demand_queued_requests", "Requests that wait for a server.")
 
 // Describe implements [prometheus.Collector].
-func (f front) Describe(ch chan<- *prometheus.Desc) { ch <- descQueued }
+func (a apiTier) Describe(ch chan<- *prometheus.Desc) { ch <- descQueued }
 
 // Collect implements [prometheus.Collector].
-func (f front) Collect(ch chan<- prometheus.Metric) {
-	ch <- prometheus.MustNewConstMetric(descQueued, prometheus.GaugeValue, float64(f))
+func (a apiTier) Collect(ch chan<- prometheus.Metric) {
+	ch <- prometheus.MustNewConstMetric(descQueued, prometheus.GaugeValue, float64(a))
 }
 
-// serveCollector serves one collector as a scrape.
+// serveCollector responds to a scrape with one collector.
 func serveCollector(w http.ResponseWriter, r *http.Request, state prometheus.Collector) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(state)

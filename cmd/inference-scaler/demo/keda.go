@@ -22,28 +22,27 @@ import (
 // KEDAOptions of a [KEDA]. Durations are real time.
 type KEDAOptions struct {
 	Poll time.Duration // pollingInterval; default 30 s
-	// Retry is the first pause before a stream is opened again; it doubles up to RetryMax.
+	// Retry is the first backoff before a stream is opened again. It doubles up to RetryMax.
 	// The defaults are KEDA's: 2 s and 60 s.
 	Retry, RetryMax time.Duration
-	// Timeout bounds each call. Default 5 s. KEDA has none, and would hang.
+	// Timeout limits each call; default 5 s. KEDA has no timeout and would hang.
 	Timeout time.Duration
-	// OnActive gets the messages of StreamIsActive, one at a time. Scaling from zero is the
-	// caller's part.
+	// OnActive receives the messages of StreamIsActive, one at a time. It has to scale the
+	// workload from zero.
 	OnActive func(active bool)
-	// OnPoll gets the result of each poll that succeeds.
+	// OnPoll receives the result of each successful poll.
 	OnPoll func(active bool)
 	Logger *slog.Logger // default: none
 }
 
-// KEDA models KEDA and its metrics server, as the client of an external-push trigger. Its calls
-// and their order are those of KEDA 2.21. The scaler cache, ScaledJobs and fallback are not
-// modelled.
+// KEDA models KEDA and its metrics server for one external-push trigger. The calls and their order
+// are those of KEDA 2.21. The scaler cache, ScaledJobs and fallback are not modelled.
 type KEDA struct {
 	client pb.ExternalScalerClient
 	ref    *pb.ScaledObjectRef
 	o      KEDAOptions
-	// spec is the HPA's metric. A reconciliation and the spec stream change it; an answer to
-	// GetMetricSpec alone does not.
+	// spec is the HPA's metric. Only a reconciliation and the spec stream change it. Other
+	// responses to GetMetricSpec do not.
 	spec atomic.Pointer[Spec]
 }
 
@@ -53,15 +52,15 @@ type Spec struct {
 	TargetMilli int64 // thousandths
 }
 
-// Answer is the scaler's answer to one query of the HPA.
+// Answer is the scaler's response to one query of the HPA.
 type Answer struct {
 	ValueMilli, TargetMilli int64 // thousandths
 	Active                  bool
 }
 
-var errNoHPA = errors.New("there is no HPA yet: the scaler has named no metric")
+var errNoHPA = errors.New("no HPA yet: GetMetricSpec has not succeeded")
 
-// NewKEDA returns KEDA for one trigger. [KEDA.Run] makes the first call.
+// NewKEDA returns a KEDA for one trigger. [KEDA.Run] makes the first call.
 func NewKEDA(conn grpc.ClientConnInterface, ref *pb.ScaledObjectRef, o KEDAOptions) *KEDA {
 	setDefault(&o.Poll, 30*time.Second)
 	setDefault(&o.Retry, 2*time.Second)
@@ -85,8 +84,8 @@ func setDefault(d *time.Duration, value time.Duration) {
 	}
 }
 
-// Run reconciles, which needs a metric spec. It then keeps both streams open and polls, until
-// ctx ends. Errors of the scaler are logged, and the call is repeated.
+// Run reconciles until the scaler returns a metric spec. It then keeps both streams open and
+// polls, until ctx ends. It logs errors of the scaler and repeats the call.
 func (k *KEDA) Run(ctx context.Context) error {
 	if !k.reconcile(ctx) {
 		return nil
@@ -98,7 +97,7 @@ func (k *KEDA) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// Spec is the HPA's metric; ok is false before KEDA has reconciled.
+// Spec returns the HPA's metric; ok is false before KEDA has reconciled.
 func (k *KEDA) Spec() (spec Spec, ok bool) {
 	if s := k.spec.Load(); s != nil {
 		return *s, true
@@ -106,20 +105,20 @@ func (k *KEDA) Spec() (spec Spec, ok bool) {
 	return Spec{}, false
 }
 
-// Query makes the calls that one query of the HPA causes: GetMetricSpec, GetMetrics, then
-// IsActive. After an error, the HPA keeps the replicas.
+// Query makes the calls of one query of the HPA: GetMetricSpec, GetMetrics and IsActive. After an
+// error, the HPA keeps the replicas.
 func (k *KEDA) Query(ctx context.Context) (Answer, error) {
-	told, ok := k.Spec()
+	current, ok := k.Spec()
 	if !ok {
 		return Answer{}, errNoHPA
 	}
 	ctx, cancel := context.WithTimeout(ctx, k.o.Timeout)
 	defer cancel()
-	asked, err := k.getSpec(ctx)
+	fresh, err := k.getSpec(ctx)
 	if err != nil {
 		return Answer{}, err
 	}
-	value, err := k.value(ctx, asked.Name)
+	value, err := k.value(ctx, fresh.Name)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -127,26 +126,26 @@ func (k *KEDA) Query(ctx context.Context) (Answer, error) {
 	if err != nil {
 		return Answer{}, fmt.Errorf("IsActive: %w", err)
 	}
-	return Answer{ValueMilli: value, TargetMilli: told.TargetMilli, Active: active.GetResult()}, nil
+	return Answer{ValueMilli: value, TargetMilli: current.TargetMilli, Active: active.GetResult()}, nil
 }
 
-// Value returns the metric's value and the HPA's target, in thousandths. It is for display:
+// Value returns the metric's value and the HPA's target, in thousandths. It is only for display:
 // KEDA never calls GetMetrics alone.
 func (k *KEDA) Value(ctx context.Context) (valueMilli, targetMilli int64, err error) {
-	told, ok := k.Spec()
+	current, ok := k.Spec()
 	if !ok {
 		return 0, 0, errNoHPA
 	}
 	ctx, cancel := context.WithTimeout(ctx, k.o.Timeout)
 	defer cancel()
-	valueMilli, err = k.value(ctx, told.Name)
-	return valueMilli, told.TargetMilli, err
+	valueMilli, err = k.value(ctx, current.Name)
+	return valueMilli, current.TargetMilli, err
 }
 
-// reconcile repeats GetMetricSpec until it succeeds; it reports false if ctx ends first.
-// Without a spec, KEDA creates no HPA and opens no stream.
+// reconcile repeats GetMetricSpec until it succeeds. It reports false if ctx ends first. Without a
+// spec, KEDA creates no HPA and opens no stream.
 func (k *KEDA) reconcile(ctx context.Context) bool {
-	pause := 5 * time.Millisecond // controller-runtime's first
+	backoff := 5 * time.Millisecond // the first backoff of controller-runtime
 	for {
 		callCtx, cancel := context.WithTimeout(ctx, k.o.Timeout)
 		spec, err := k.getSpec(callCtx)
@@ -155,11 +154,11 @@ func (k *KEDA) reconcile(ctx context.Context) bool {
 			k.spec.Store(&spec)
 			return true
 		}
-		k.o.Logger.Warn("KEDA cannot reconcile", "error", err, "retry", pause)
-		if !schedule.Sleep(ctx, pause) {
+		k.o.Logger.Warn("KEDA: reconciliation failed", "error", err, "retry", backoff)
+		if !schedule.Sleep(ctx, backoff) {
 			return false
 		}
-		pause = min(2*pause, k.o.RetryMax)
+		backoff = min(2*backoff, k.o.RetryMax)
 	}
 }
 
@@ -171,7 +170,7 @@ func (k *KEDA) getSpec(ctx context.Context) (Spec, error) {
 	return specOf(r)
 }
 
-// specOf reads the first metric. This scaler has one per trigger.
+// specOf returns the first metric. This scaler has one metric per trigger.
 func specOf(r *pb.GetMetricSpecResponse) (Spec, error) {
 	if len(r.GetMetricSpecs()) == 0 {
 		return Spec{}, errors.New("GetMetricSpec: no metric")
@@ -182,7 +181,7 @@ func specOf(r *pb.GetMetricSpecResponse) (Spec, error) {
 		spec.TargetMilli = hpa.Milli(m.GetTargetSizeFloat())
 	}
 	if spec.TargetMilli <= 0 {
-		return Spec{}, fmt.Errorf("GetMetricSpec: metric %q has the target %d/1000", spec.Name, spec.TargetMilli)
+		return Spec{}, fmt.Errorf("GetMetricSpec: metric %q: target %d/1000; wanted: a target above 0", spec.Name, spec.TargetMilli)
 	}
 	return spec, nil
 }
@@ -214,7 +213,7 @@ func (k *KEDA) poll(ctx context.Context) {
 		case err == nil:
 			k.o.OnPoll(a.Active)
 		case ctx.Err() == nil:
-			k.o.Logger.Warn("KEDA's poll failed", "error", err)
+			k.o.Logger.Warn("KEDA: poll failed", "error", err)
 		}
 		if !schedule.Sleep(ctx, k.o.Poll) {
 			return
@@ -222,30 +221,30 @@ func (k *KEDA) poll(ctx context.Context) {
 	}
 }
 
-// errStop ends a stream permanently.
-var errStop = errors.New("not implemented by the scaler")
+// errUnimplemented ends a stream permanently.
+var errUnimplemented = errors.New("not implemented by the scaler")
 
-// keepOpen opens a stream again each time it ends. The pause doubles until an end reports
-// reset.
+// keepOpen opens a stream again whenever it ends. The backoff doubles, and an end with reset resets
+// it.
 func (k *KEDA) keepOpen(ctx context.Context, name string, stream func(context.Context) (reset bool, err error)) {
-	pause := k.o.Retry
+	backoff := k.o.Retry
 	for {
 		reset, err := stream(ctx)
-		if ctx.Err() != nil || errors.Is(err, errStop) {
+		if ctx.Err() != nil || errors.Is(err, errUnimplemented) {
 			return
 		}
 		if reset {
-			pause = k.o.Retry
+			backoff = k.o.Retry
 		}
-		k.o.Logger.Info("a stream of KEDA ended", "stream", name, "error", err, "retry", pause)
-		if !schedule.Sleep(ctx, pause) {
+		k.o.Logger.Info("KEDA: stream ended", "stream", name, "error", err, "retry", backoff)
+		if !schedule.Sleep(ctx, backoff) {
 			return
 		}
-		pause = min(2*pause, k.o.RetryMax)
+		backoff = min(2*backoff, k.o.RetryMax)
 	}
 }
 
-// streamActive reads one StreamIsActive. Only a clean end resets the pause.
+// streamActive reads one StreamIsActive. Only a clean end resets the backoff.
 func (k *KEDA) streamActive(ctx context.Context) (reset bool, err error) {
 	stream, err := k.client.StreamIsActive(ctx, k.ref)
 	if err != nil {
@@ -260,7 +259,8 @@ func (k *KEDA) streamActive(ctx context.Context) (reset bool, err error) {
 	}
 }
 
-// streamSpec reads one StreamMetricSpec. A clean end, or one after a message, resets the pause.
+// streamSpec reads one StreamMetricSpec. A clean end, or an end after a message, resets the
+// backoff.
 func (k *KEDA) streamSpec(ctx context.Context) (reset bool, err error) {
 	stream, err := k.client.StreamMetricSpec(ctx, k.ref)
 	if err != nil {
@@ -270,13 +270,13 @@ func (k *KEDA) streamSpec(ctx context.Context) (reset bool, err error) {
 		r, err := stream.Recv()
 		switch {
 		case status.Code(err) == codes.Unimplemented:
-			return false, errStop
+			return false, errUnimplemented
 		case err != nil:
 			return reset || errors.Is(err, io.EOF), fmt.Errorf("StreamMetricSpec: %w", err)
 		}
 		reset = true
 		if spec, err := specOf(r); err != nil {
-			k.o.Logger.Warn("KEDA ignores a streamed spec", "error", err)
+			k.o.Logger.Warn("KEDA: streamed spec ignored", "error", err)
 		} else {
 			k.spec.Store(&spec)
 		}

@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 )
 
-// scripted is a scaler with the answers of a test. It records the calls, and the second of each.
+// scripted is a scaler with responses from a test. It records the calls with their seconds.
 type scripted struct {
 	pb.UnimplementedExternalScalerServer
 	spec     func() (*pb.GetMetricSpecResponse, error)
@@ -42,8 +42,8 @@ func (s *scripted) note(rpc string) {
 	s.calls = append(s.calls, call{rpc, int(time.Since(s.begun).Seconds())})
 }
 
-// seen returns the seconds in which the RPC was called.
-func (s *scripted) seen(rpc string) (seconds []int) {
+// callTimes returns the seconds of the calls of an RPC.
+func (s *scripted) callTimes(rpc string) (seconds []int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.calls {
@@ -96,7 +96,7 @@ func specResponse(name string, target float64) *pb.GetMetricSpecResponse {
 	return &pb.GetMetricSpecResponse{MetricSpecs: []*pb.MetricSpec{{MetricName: name, TargetSizeFloat: target}}}
 }
 
-// withKEDA runs KEDA against the scaler while f runs, in the bubble's time.
+// withKEDA runs KEDA with the scaler while f runs, in the time of a synctest bubble.
 func withKEDA(t *testing.T, s *scripted, o KEDAOptions, f func(t *testing.T, k *KEDA)) {
 	synctest.Test(t, func(t *testing.T) {
 		s.begun = time.Now()
@@ -122,7 +122,7 @@ func withKEDA(t *testing.T, s *scripted, o KEDAOptions, f func(t *testing.T, k *
 	})
 }
 
-// pass advances the bubble's time.
+// pass advances the time of the bubble.
 func pass(t *testing.T, d time.Duration) {
 	t.Helper()
 	<-time.After(d)
@@ -133,11 +133,11 @@ func TestKEDAPolls(t *testing.T) {
 	s := &scripted{}
 	withKEDA(t, s, KEDAOptions{}, func(t *testing.T, k *KEDA) {
 		pass(t, 65*time.Second)
-		require.Equal(t, []int{0, 0, 30, 60}, s.seen("GetMetricSpec"), "to reconcile, and for each poll")
-		require.Equal(t, []int{0, 30, 60}, s.seen("GetMetrics"))
-		require.Equal(t, []int{0, 30, 60}, s.seen("IsActive"))
-		require.Equal(t, []int{0}, s.seen("StreamIsActive"))
-		require.Equal(t, []int{0}, s.seen("StreamMetricSpec"), "unimplemented is for good")
+		require.Equal(t, []int{0, 0, 30, 60}, s.callTimes("GetMetricSpec"), "for the reconciliation and each poll")
+		require.Equal(t, []int{0, 30, 60}, s.callTimes("GetMetrics"))
+		require.Equal(t, []int{0, 30, 60}, s.callTimes("IsActive"))
+		require.Equal(t, []int{0}, s.callTimes("StreamIsActive"))
+		require.Equal(t, []int{0}, s.callTimes("StreamMetricSpec"), "no retry after Unimplemented")
 
 		s.calls = nil
 		a, err := k.Query(t.Context())
@@ -147,7 +147,7 @@ func TestKEDAPolls(t *testing.T) {
 	})
 }
 
-func TestKEDABeforeItHasReconciled(t *testing.T) {
+func TestKEDABeforeReconciliation(t *testing.T) {
 	k := NewKEDA(nil, nil, KEDAOptions{})
 	_, err := k.Query(t.Context())
 	require.ErrorIs(t, err, errNoHPA)
@@ -165,7 +165,7 @@ func TestKEDAStreams(t *testing.T) {
 			return status.Error(codes.Unavailable, "restarting")
 		},
 		specs: func(stream pb.ExternalScaler_StreamMetricSpecServer) error {
-			for _, target := range []float64{5, -1, 7.5} { // KEDA could do nothing with the second
+			for _, target := range []float64{5, -1, 7.5} { // the second is invalid
 				if err := stream.Send(specResponse("load", target)); err != nil {
 					return err
 				}
@@ -180,25 +180,25 @@ func TestKEDAStreams(t *testing.T) {
 			pushed.Add(1)
 		}
 	}}, func(t *testing.T, k *KEDA) {
-		var told []Spec
+		var specs []Spec
 		for range 3 {
 			pass(t, 9*time.Second)
 			spec, ok := k.Spec()
 			require.True(t, ok)
-			told = append(told, spec)
+			specs = append(specs, spec)
 		}
-		require.Equal(t, []Spec{{"load", 5000}, {"load", 5000}, {"load", 7500}}, told)
+		require.Equal(t, []Spec{{"load", 5000}, {"load", 5000}, {"load", 7500}}, specs)
 		pass(t, 153*time.Second)
-		require.Equal(t, []int{0, 2, 6, 14, 30, 62, 122}, s.seen("StreamIsActive"), "an error doubles the pause, up to a minute")
+		require.Equal(t, []int{0, 2, 6, 14, 30, 62, 122}, s.callTimes("StreamIsActive"), "an error doubles the backoff, up to a minute")
 		require.EqualValues(t, 7, pushed.Load())
-		require.Equal(t, []int{0, 32, 64, 96, 128, 160}, s.seen("StreamMetricSpec"), "a message resets it")
+		require.Equal(t, []int{0, 32, 64, 96, 128, 160}, s.callTimes("StreamMetricSpec"), "a message resets the backoff")
 		healthy.Store(true)
 		pass(t, 11*time.Second)
-		require.Equal(t, []int{182, 184, 186, 188, 190}, s.seen("StreamIsActive")[7:], "a clean end resets it")
+		require.Equal(t, []int{182, 184, 186, 188, 190}, s.callTimes("StreamIsActive")[7:], "a clean end resets the backoff")
 	})
 }
 
-func TestKEDAReconcilesUntilThereIsAMetric(t *testing.T) {
+func TestKEDARepeatsReconciliation(t *testing.T) {
 	tries := 0
 	s := &scripted{spec: func() (*pb.GetMetricSpecResponse, error) {
 		tries++
@@ -214,11 +214,11 @@ func TestKEDAReconcilesUntilThereIsAMetric(t *testing.T) {
 	}}
 	withKEDA(t, s, KEDAOptions{}, func(t *testing.T, k *KEDA) {
 		synctest.Wait()
-		require.Empty(t, s.seen("StreamIsActive"), "nothing starts without a metric")
+		require.Empty(t, s.callTimes("StreamIsActive"), "no stream without a metric")
 		_, ok := k.Spec()
 		require.False(t, ok)
 		pass(t, time.Second)
-		require.Len(t, s.seen("StreamIsActive"), 1)
+		require.Len(t, s.callTimes("StreamIsActive"), 1)
 	})
 }
 
@@ -229,7 +229,7 @@ func TestKEDAReadsValues(t *testing.T) {
 		err    string
 	}{
 		"float":               {values: []*pb.MetricValue{{MetricValueFloat: 85.499, MetricValue: 86}}, want: 85_499},
-		"integer, from old":   {values: []*pb.MetricValue{{MetricValue: 7}}, want: 7_000},
+		"integer only":        {values: []*pb.MetricValue{{MetricValue: 7}}, want: 7_000},
 		"summed, by any name": {values: []*pb.MetricValue{{MetricValueFloat: 1}, {MetricName: "other", MetricValueFloat: 2}}, want: 3_000},
 		"zero":                {values: []*pb.MetricValue{{}}, want: 0},
 		"none":                {err: `no value for "load"`},
@@ -260,7 +260,8 @@ func TestKEDAErrors(t *testing.T) {
 	var down atomic.Bool
 	s := &scripted{metrics: func(ctx context.Context) (*pb.GetMetricsResponse, error) {
 		if !down.Load() {
-			<-ctx.Done() // as the caller's own: which of them is told of first means nothing
+			<-ctx.Done()
+			// The same code as the client's own, because either may come first.
 			return nil, status.FromContextError(ctx.Err()).Err()
 		}
 		return nil, status.Error(codes.Unavailable, "down")

@@ -12,38 +12,38 @@ import (
 	"github.com/inference-scaler/inference-scaler/scaler/sim"
 )
 
-// leaveWithin bounds how long the server of a replica that ends waits for a scrape.
-const leaveWithin = time.Second
+// shutdownTimeout limits how long the server of a removed replica waits for a scrape.
+const shutdownTimeout = time.Second
 
-// The API tier in front of the fleet, where requests wait for a replica.
+// The API tier, in which requests wait for a ready replica.
 const (
-	frontService = "api-server"
-	frontIP      = "10.244.255.1"
-	frontPort    = 7100
+	apiTierService = "api-server"
+	apiTierIP      = "10.244.255.1"
+	apiTierPort    = 7100
 )
 
-// network is the pod network: each replica, and the API tier, has a server on loopback, and a
-// connection to a pod's IP reaches it.
+// network is the pod network. Each replica and the API tier have a server on loopback, and
+// DialContext connects to it by the pod's IP.
 type network struct {
 	world *world
 	up    chan struct{} // closed once the first servers listen
 	once  sync.Once
 
-	mu    sync.Mutex
-	hosts map[string]*host // by the pod's IP
+	mu      sync.Mutex
+	servers map[string]*podServer // by the pod's IP
 }
 
-// host is a replica's server.
-type host struct {
+// podServer is the HTTP server of one pod.
+type podServer struct {
 	server   *http.Server
 	listener net.Listener
 }
 
 func newNetwork(w *world) *network {
-	return &network{world: w, up: make(chan struct{}), hosts: map[string]*host{}}
+	return &network{world: w, up: make(chan struct{}), servers: map[string]*podServer{}}
 }
 
-// DialContext connects to a pod by its IP, and ignores the port. It waits until the demo runs.
+// DialContext connects to a pod by its IP and ignores the port. It waits until the demo runs.
 func (n *network) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	ip, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -55,7 +55,7 @@ func (n *network) DialContext(ctx context.Context, network, addr string) (net.Co
 		return nil, fmt.Errorf("dial a simulated pod: %w", ctx.Err())
 	}
 	n.mu.Lock()
-	h := n.hosts[ip]
+	h := n.servers[ip]
 	n.mu.Unlock()
 	if h == nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: fmt.Errorf("no pod has the IP %s", ip)}
@@ -64,13 +64,13 @@ func (n *network) DialContext(ctx context.Context, network, addr string) (net.Co
 	return d.DialContext(ctx, "tcp", h.listener.Addr().String())
 }
 
-// follow starts servers for new replicas, and stops those of ended ones, in goroutines of
+// reconcile starts the servers of new replicas and stops those of removed ones, in goroutines of
 // spawn.
-func (n *network) follow(ctx context.Context, spawn func(func() error)) error {
-	present := map[string]bool{frontIP: true}
-	n.world.look(func(fleets []*sim.Fleet, _ time.Duration) {
+func (n *network) reconcile(ctx context.Context, spawn func(func() error)) error {
+	present := map[string]bool{apiTierIP: true}
+	n.world.withFleets(func(fleets []*sim.Fleet, _ time.Duration) {
 		for _, f := range fleets {
-			if f.Shape().Slots == 0 { // a follower is not scraped
+			if f.Shape().Slots == 0 { // the API tier has no engine metrics
 				continue
 			}
 			for _, ip := range f.IPs() {
@@ -80,25 +80,25 @@ func (n *network) follow(ctx context.Context, spawn func(func() error)) error {
 	})
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for ip, h := range n.hosts {
+	for ip, h := range n.servers {
 		if !present[ip] {
-			delete(n.hosts, ip)
-			spawn(func() error { return h.leave(ctx) })
+			delete(n.servers, ip)
+			spawn(func() error { return h.shutdown(ctx) })
 		}
 	}
 	for ip := range present {
-		if n.hosts[ip] != nil {
+		if n.servers[ip] != nil {
 			continue
 		}
 		serve := n.serveReplica(ip)
-		if ip == frontIP {
-			serve = n.serveFront
+		if ip == apiTierIP {
+			serve = n.serveAPITier
 		}
 		h, err := n.listen(ctx, serve)
 		if err != nil {
 			return err
 		}
-		n.hosts[ip] = h
+		n.servers[ip] = h
 		spawn(h.serve)
 	}
 	n.once.Do(func() { close(n.up) })
@@ -110,14 +110,14 @@ func (n *network) close() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var errs []error
-	for ip, h := range n.hosts {
-		delete(n.hosts, ip)
+	for ip, h := range n.servers {
+		delete(n.servers, ip)
 		errs = append(errs, h.server.Close())
 	}
 	return errors.Join(errs...)
 }
 
-func (n *network) listen(ctx context.Context, metrics http.HandlerFunc) (*host, error) {
+func (n *network) listen(ctx context.Context, metrics http.HandlerFunc) (*podServer, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -125,13 +125,13 @@ func (n *network) listen(ctx context.Context, metrics http.HandlerFunc) (*host, 
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", metrics)
-	return &host{listener: l, server: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}}, nil
+	return &podServer{listener: l, server: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}}, nil
 }
 
-// serveFront serves a scrape of the API tier.
-func (n *network) serveFront(w http.ResponseWriter, r *http.Request) {
-	var state front
-	n.world.look(func(fleets []*sim.Fleet, _ time.Duration) { state = front(fleets[0].Stats().Queued) })
+// serveAPITier serves a scrape of the API tier.
+func (n *network) serveAPITier(w http.ResponseWriter, r *http.Request) {
+	var state apiTier
+	n.world.withFleets(func(fleets []*sim.Fleet, _ time.Duration) { state = apiTier(fleets[0].Stats().Queued) })
 	serveCollector(w, r, state)
 }
 
@@ -140,7 +140,7 @@ func (n *network) serveReplica(ip string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var state exposition
 		found := false
-		n.world.look(func(fleets []*sim.Fleet, _ time.Duration) {
+		n.world.withFleets(func(fleets []*sim.Fleet, _ time.Duration) {
 			for _, f := range fleets {
 				if q, ok := f.Replica(ip); ok {
 					state, found = exposition(q), true
@@ -148,24 +148,24 @@ func (n *network) serveReplica(ip string) http.HandlerFunc {
 			}
 		})
 		if !found {
-			http.Error(w, "this replica has ended", http.StatusServiceUnavailable)
+			http.Error(w, "the replica has ended", http.StatusServiceUnavailable)
 			return
 		}
 		serveCollector(w, r, state)
 	}
 }
 
-func (h *host) serve() error {
+func (h *podServer) serve() error {
 	if err := h.server.Serve(h.listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve a simulated replica: %w", err)
 	}
 	return nil
 }
 
-// leave stops the server of an ended replica, after a scrape in progress: the scaler does not
-// know of the end yet.
-func (h *host) leave(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, leaveWithin)
+// shutdown stops the server of a removed replica after a scrape in progress: the scaler may not
+// know of the removal yet.
+func (h *podServer) shutdown(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, shutdownTimeout)
 	defer cancel()
 	if h.server.Shutdown(ctx) == nil {
 		return nil

@@ -41,7 +41,7 @@ func TestNetwork(t *testing.T) {
 
 	ctx = t.Context()
 	var g errgroup.Group
-	require.NoError(t, d.network.follow(ctx, g.Go))
+	require.NoError(t, d.network.reconcile(ctx, g.Go))
 	families, err := scrape(ctx, d, "10.244.0.3")
 	require.NoError(t, err)
 	got := map[string]float64{}
@@ -55,7 +55,7 @@ func TestNetwork(t *testing.T) {
 		"asr_total_requests": 0, "asr_failed_requests": 0, "asr_request_duration_seconds": 0,
 	}, got)
 
-	// Ten seconds later, two of them have ended on this replica.
+	// Ten seconds later, two requests of this replica are finished.
 	d.world.fleets[0].Advance(d.world.epoch.Add(10 * time.Second))
 	families, err = scrape(ctx, d, "10.244.0.3")
 	require.NoError(t, err)
@@ -64,12 +64,12 @@ func TestNetwork(t *testing.T) {
 	require.InDelta(t, 20, h.GetSampleSum(), 1e-9)
 	require.EqualValues(t, 2, h.GetBucket()[4].GetCumulativeCount())
 
-	// An ended replica stops answering. A new one answers zeros while it loads.
+	// A removed replica stops responding. A new one reports zeros while it loads.
 	d.world.fleets[0].Scale(1)
 	_, err = scrape(ctx, d, "10.244.0.4")
-	require.ErrorContains(t, err, "503", "its server has not stopped yet")
+	require.ErrorContains(t, err, "503", "its server still runs")
 	d.world.fleets[0].Scale(2)
-	require.NoError(t, d.network.follow(ctx, g.Go))
+	require.NoError(t, d.network.reconcile(ctx, g.Go))
 	_, err = scrape(ctx, d, "10.244.0.4")
 	require.ErrorContains(t, err, "no pod has the IP 10.244.0.4")
 	families, err = scrape(ctx, d, "10.244.0.5")

@@ -44,7 +44,7 @@ func scrape(ctx context.Context, d *Demo, ip string) (map[string]*dto.MetricFami
 	return parser.TextToMetricFamilies(resp.Body)
 }
 
-// naive is a scaler that reads every pod at each call.
+// naive is a scaler that reads every pod in each call.
 type naive struct {
 	scripted
 	demo *Demo
@@ -66,7 +66,7 @@ func (n *naive) GetMetrics(ctx context.Context, r *pb.GetMetricsRequest) (*pb.Ge
 		}
 		families, err := scrape(ctx, n.demo, p.IP)
 		if err != nil {
-			continue // it may have ended
+			continue // the pod may have ended
 		}
 		for _, name := range []string{"asr_active_requests", "asr_active_streams", "asr_batch_queue_depth", "asr_stream_queue_depth"} {
 			load += families[name].GetMetric()[0].GetGauge().GetValue()
@@ -75,8 +75,8 @@ func (n *naive) GetMetrics(ctx context.Context, r *pb.GetMetricsRequest) (*pb.Ge
 	return &pb.GetMetricsResponse{MetricValues: []*pb.MetricValue{{MetricName: r.GetMetricName(), MetricValueFloat: load}}}, nil
 }
 
-// stage is a demo of a naive scaler over TCP.
-func stage(t *testing.T, s Story) (*Demo, *naive) {
+// newNaiveDemo returns a demo with a naive scaler over TCP.
+func newNaiveDemo(t *testing.T, s Scenario) (*Demo, *naive) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -92,9 +92,9 @@ func stage(t *testing.T, s Story) (*Demo, *naive) {
 	return demo, scaler
 }
 
-// fast is a story in which a replica is ready 70 ms after its creation.
-func fast(phases ...sim.Phase) Story {
-	s := DefaultStory()
+// fast is a scenario in which a replica is ready 70 ms after its creation.
+func fast(phases ...sim.Phase) Scenario {
+	s := DefaultScenario()
 	s.Speed = 100
 	s.Replicas, s.Min = 2, 1
 	s.Phases = phases
@@ -105,7 +105,7 @@ func fast(phases ...sim.Phase) Story {
 }
 
 func TestRun(t *testing.T) {
-	demo, scaler := stage(t, fast(phase("quiet", 15*time.Second, 2), phase("burst", time.Hour, 11)))
+	demo, scaler := newNaiveDemo(t, fast(phase("quiet", 15*time.Second, 2), phase("burst", time.Hour, 11)))
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 
@@ -122,7 +122,7 @@ func TestRun(t *testing.T) {
 	var frames []Frame
 	summary, err := demo.Run(ctx, Options{
 		OnFrame: func(f Frame) {
-			if frames = append(frames, f); f.Ready > 2 { // it has come full circle
+			if frames = append(frames, f); f.Ready > 2 { // a replica of the scale-up is ready
 				cancel()
 			}
 		},
@@ -130,16 +130,16 @@ func TestRun(t *testing.T) {
 	})
 	stop()
 	wg.Wait()
-	require.ErrorIs(t, err, context.Canceled, "nothing was scaled up in time")
-	require.True(t, summary.Reacted)
-	require.Positive(t, summary.Reaction)
+	require.ErrorIs(t, err, context.Canceled, "no scale-up in time")
+	require.True(t, summary.Decided)
+	require.Positive(t, summary.DecisionDelay)
 	require.True(t, summary.Scaled)
 	require.Greater(t, summary.Stats.Peak, 2)
 	require.Equal(t, summary.Stats.Arrived, summary.Stats.Served+summary.Stats.Load())
 	require.Positive(t, summary.Stats.Served)
 	require.Greater(t, changes.Load(), int64(1))
-	require.NotEmpty(t, scaler.seen("IsActive"))
-	require.Len(t, scaler.seen("StreamIsActive"), 3, "one for each workload")
+	require.NotEmpty(t, scaler.callTimes("IsActive"))
+	require.Len(t, scaler.callTimes("StreamIsActive"), 3, "one for each workload")
 
 	last := frames[len(frames)-1]
 	require.Equal(t, "burst", last.Phase)
@@ -149,61 +149,61 @@ func TestRun(t *testing.T) {
 	require.Positive(t, last.Value)
 
 	_, err = scrape(t.Context(), demo, "10.244.0.3")
-	require.ErrorContains(t, err, "no pod has the IP", "no server is left")
+	require.ErrorContains(t, err, "no pod has the IP", "all servers have ended")
 }
 
-func TestRunHoldsOnErrors(t *testing.T) {
-	// The load is small: with an answer, the HPA would remove the second replica.
-	demo, scaler := stage(t, fast(phase("quiet", 5*time.Second, 0.1), phase("less quiet", 35*time.Second, 0.2)))
+func TestRunKeepsReplicasOnErrors(t *testing.T) {
+	// The load is small: with a metric, the HPA would remove the second replica.
+	demo, scaler := newNaiveDemo(t, fast(phase("quiet", 5*time.Second, 0.1), phase("less quiet", 35*time.Second, 0.2)))
 	var down atomic.Bool
 	scaler.fail = down.Load
 	var last Frame
 	summary, err := demo.Run(t.Context(), Options{OnFrame: func(f Frame) {
-		down.Store(true) // once it has answered, never again
+		down.Store(true) // after the first response, only errors
 		last = f
 	}})
 	require.NoError(t, err)
 	require.True(t, summary.Complete)
-	require.Equal(t, 40*time.Second, last.Sim.Truncate(40*time.Second))
+	require.Equal(t, 40*time.Second, last.Elapsed.Truncate(40*time.Second))
 	require.Equal(t, 2, summary.Stats.Peak)
 	require.Equal(t, 2, summary.Stats.Replicas)
-	require.False(t, summary.Reacted)
-	require.Contains(t, last.HPA, "stays at 2: no metric")
-	require.Contains(t, last.Step, "down")
-	require.Contains(t, summary.String(), "did not ask for more")
+	require.False(t, summary.Decided)
+	require.Contains(t, last.HPA, "keeps 2: FailedGetExternalMetric")
+	require.Contains(t, last.Rule, "down")
+	require.Contains(t, summary.String(), "did not request more replicas")
 }
 
 func TestRunEndsWithItsContext(t *testing.T) {
 	s := fast(phase("", time.Hour, 1))
-	demo, _ := stage(t, s)
+	demo, _ := newNaiveDemo(t, s)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	summary, err := demo.Run(ctx, Options{
 		OnFrame: func(Frame) { cancel() },
-		Explain: func(string) (Explanation, bool) { return Explanation{Replicas: 3, Step: "load", At: time.Now()}, true },
+		Explain: func(string) (Explanation, bool) { return Explanation{Replicas: 3, Rule: "load", At: time.Now()}, true },
 	})
 	require.ErrorIs(t, err, context.Canceled)
 	require.False(t, summary.Complete)
-	require.Contains(t, summary.String(), "cut short")
+	require.Contains(t, summary.String(), "interrupted")
 
-	demo, scaler := stage(t, s)
+	demo, scaler := newNaiveDemo(t, s)
 	scaler.fail = func() bool { return true }
 	ctx, cancel = context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	_, err = demo.Run(ctx, Options{})
-	require.ErrorContains(t, err, "does not answer")
+	require.ErrorContains(t, err, "no response")
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
-func TestNewRefusesAStory(t *testing.T) {
-	_, err := New(Story{Workload: Workload{Min: 2, Max: 1}, Speed: -1}, "127.0.0.1:1")
-	for _, part := range []string{"speed -1", "phases", "replicas 2 to 1", "slots 0", "target 0", "sync 0s"} {
+func TestInvalidScenario(t *testing.T) {
+	_, err := New(Scenario{Workload: Workload{Min: 2, Max: 1}, Speed: -1}, "127.0.0.1:1")
+	for _, part := range []string{"speed: -1; wanted: a number from 0.1 to 1000", "phases: ", "minimum of 2 and maximum of 1 replicas", "slots: 0; wanted: ", "target: 0; wanted: ", "sync: 0s"} {
 		require.ErrorContains(t, err, part)
 	}
 }
 
 func TestMetadata(t *testing.T) {
-	s := DefaultStory()
+	s := DefaultScenario()
 	require.Equal(t, map[string]string{
 		"scalerAddress": "localhost:9090", "engine": "lightning-asr", "target": "5", "port": "9090",
 		"interval": "100ms", "hold": "1.333s", "staleAfter": "1s",
@@ -228,7 +228,7 @@ func TestCluster(t *testing.T) {
 	o.Triggers[0].Metadata["engine"] = "other"
 	again, err := c.ScaledObject("speech", "lightning-asr")
 	require.NoError(t, err)
-	require.Equal(t, "lightning-asr", again.Triggers[0].Metadata["engine"], "callers share nothing")
+	require.Equal(t, "lightning-asr", again.Triggers[0].Metadata["engine"], "callers share no map")
 
 	w, err := c.Workload("speech", "lightning-asr")
 	require.NoError(t, err)

@@ -10,38 +10,38 @@ import (
 	"github.com/inference-scaler/inference-scaler/scaler/sim"
 )
 
-// hindsight is a simple scaler: the largest load of the last hold.
-type hindsight struct {
+// maxScaler is a simple scaler: its value is the largest load within the hold.
+type maxScaler struct {
 	hold  time.Duration
-	loads []seenLoad
+	loads []loadSample
 }
 
-type seenLoad struct {
+type loadSample struct {
 	at   time.Time
 	load int
 }
 
-func (h *hindsight) value(now time.Time, load int) int {
-	h.loads = append(h.loads, seenLoad{now, load})
+func (m *maxScaler) value(now time.Time, load int) int {
+	m.loads = append(m.loads, loadSample{now, load})
 	largest := 0
-	for _, l := range h.loads {
-		if l.at.After(now.Add(-h.hold)) {
+	for _, l := range m.loads {
+		if l.at.After(now.Add(-m.hold)) {
 			largest = max(largest, l.load)
 		}
 	}
 	return largest
 }
 
-// The default story in virtual time: from zero up in steps, below the maximum and without a
-// long wait, then down slowly by the guide's behavior, and to zero.
-func TestDefaultStoryInVirtualTime(t *testing.T) {
-	s := DefaultStory()
+// The default scenario in virtual time scales up from zero in steps, below the maximum and without
+// a long wait. It then scales down slowly by the guide's behavior, and to zero.
+func TestDefaultScenario(t *testing.T) {
+	s := DefaultScenario()
 	require.NoError(t, s.Validate())
 	require.LessOrEqual(t, s.Real(s.Duration()), 45*time.Second)
 
 	fleet := sim.NewFleet(zero, s.Replicas, s.Shape, sim.NewPoisson(s.Seed, zero, s.Phases, s.Service), sim.NewNodes([]int{1 << 20}), 0)
 	autoscaler, memory := hpa.Spec{MinReplicas: max(1, s.Min), MaxReplicas: s.Max, Behavior: s.Behavior}, hpa.Memory{}
-	scaler := hindsight{hold: s.Hold}
+	scaler := maxScaler{hold: s.Hold}
 	replicas, lastActive := []int{s.Replicas}, time.Duration(0)
 	scale := func(n int) {
 		fleet.Scale(n)
@@ -73,7 +73,7 @@ func TestDefaultStoryInVirtualTime(t *testing.T) {
 	}
 	require.Equal(t, []int{0, 1, 2, 3, 6, 8, 7, 6, 0}, replicas)
 	st := fleet.Stats()
-	require.Less(t, st.LongestWait, 30*time.Second, "22 s of them are a cold start")
+	require.Less(t, st.LongestWait, 30*time.Second, "a cold start takes 22 s")
 	require.Equal(t, st.Arrived, st.Served)
 	require.Greater(t, st.Served, 1500)
 }

@@ -7,22 +7,22 @@ import (
 	"github.com/inference-scaler/inference-scaler/scaler/sim"
 )
 
-// world is the fleets of a story, shared by the servers of the replicas, the cluster and KEDA.
-// Each access advances them to the present first, so that a scrape never shows the past.
+// world is the fleets of a scenario. The servers of the replicas, the cluster and KEDA share it.
+// Each access first advances the fleets to the current time, so that no scrape is outdated.
 type world struct {
 	mu     sync.Mutex
 	nodes  *sim.Nodes
-	fleets []*sim.Fleet // the story's own workload first
+	fleets []*sim.Fleet // the main workload first
 	speed  float64
-	epoch  time.Time // the beginning, in story time
-	began  time.Time // the beginning, in real time; zero before it
-	seen   uint64    // the fleets' changes at the last access
-	// changed holds a value while the cluster has not reported a change of pods or replicas.
+	epoch  time.Time // the start, in simulated time
+	began  time.Time // the start, in real time; zero before it
+	seen   uint64    // changes of the fleets at the last access
+	// changed has a value while the cluster has to report a change of pods or replicas.
 	changed chan struct{}
 }
 
-func newWorld(on *sim.Nodes, fleets []*sim.Fleet, epoch time.Time, speed float64) *world {
-	w := &world{nodes: on, fleets: fleets, epoch: epoch, speed: speed, changed: make(chan struct{}, 1)}
+func newWorld(nodes *sim.Nodes, fleets []*sim.Fleet, epoch time.Time, speed float64) *world {
+	w := &world{nodes: nodes, fleets: fleets, epoch: epoch, speed: speed, changed: make(chan struct{}, 1)}
 	w.seen = w.changes()
 	return w
 }
@@ -34,16 +34,16 @@ func (w *world) changes() (n uint64) {
 	return n
 }
 
-// begin starts story time.
-func (w *world) begin(real time.Time) {
+// start starts simulated time.
+func (w *world) start(real time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.began = real
 }
 
-// look calls f with the fleets at the present instant, and with the story time since the
-// beginning.
-func (w *world) look(f func(fleets []*sim.Fleet, elapsed time.Duration)) {
+// withFleets calls f with the fleets at the current time, and with the simulated time since the
+// start.
+func (w *world) withFleets(f func(fleets []*sim.Fleet, elapsed time.Duration)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var elapsed time.Duration
@@ -61,12 +61,12 @@ func (w *world) look(f func(fleets []*sim.Fleet, elapsed time.Duration)) {
 		w.seen = changes
 		select {
 		case w.changed <- struct{}{}:
-		default: // a value is there already
+		default: // a change is already pending
 		}
 	}
 }
 
-// realTime converts story time.
+// realTime converts simulated time to real time.
 func (w *world) realTime(elapsed time.Duration) time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
