@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -29,10 +30,10 @@ type exit struct {
 
 func (e exit) Unwrap() error { return e.error }
 
-// The codes of check, beside 0.
+// Exit codes of check, other than 0.
 const (
-	exitFound     = 1 // there are findings
-	exitUnchecked = 2 // something could not be checked
+	exitFindings = 1
+	exitError    = 2 // also if some input could not be read
 )
 
 type checkFlags struct {
@@ -51,43 +52,44 @@ func checkCommand() *cobra.Command {
 	var f checkFlags
 	cmd := &cobra.Command{
 		Use:   "check [FILE|DIRECTORY|-]…",
-		Short: "Say what would go wrong with ScaledObjects, or write the one that replaces an HPA",
-		Long: "Say what would go wrong with ScaledObjects, and in which line, by rules that\n" +
-			"deploy/TROUBLESHOOTING.md lists. They are read from files and directories (*.yaml,\n" +
-			"*.yml, *.json), from standard input (-), or with --cluster from the cluster. Rules\n" +
-			"about the workloads speak where these are given too.\n\n" +
-			"With --from-hpa the files are an HPA with custom metrics and, as the second,\n" +
-			"prometheus-adapter's values; the ScaledObject that takes the HPA's place is printed.\n\n" +
-			"Exits with 0 when there is nothing to mend, with 1 when there is, and with 2 when\n" +
-			"something could not be looked at.",
+		Short: "Lint ScaledObjects, or convert an HPA to a ScaledObject",
+		Long: "Lint ScaledObjects, and print each finding with its file and line. The rules are listed\n" +
+			"in deploy/TROUBLESHOOTING.md. The input is files and directories (*.yaml, *.yml,\n" +
+			"*.json), standard input (-), or the cluster (--cluster). Rules about a workload need\n" +
+			"the workload in the input.\n\n" +
+			"With --from-hpa, the first file is an HPA with custom metrics, and the optional second\n" +
+			"file is the values of prometheus-adapter. The output is the ScaledObject that replaces\n" +
+			"the HPA.\n\n" +
+			"The exit code is 0 without findings, 1 with findings, and 2 if some input could not be\n" +
+			"read.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			err := f.run(cmd, args)
-			var known exit
-			if err != nil && !errors.As(err, &known) {
-				return exit{exitUnchecked, err}
+			var coded exit
+			if err != nil && !errors.As(err, &coded) {
+				return exit{exitError, err}
 			}
 			return err
 		},
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exit{exitUnchecked, err} })
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exit{exitError, err} })
 	fl := cmd.Flags()
-	fl.BoolVar(&f.cluster, "cluster", false, "check what is in the cluster")
-	fl.StringVar(&f.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "the cluster's kubeconfig, outside a pod")
-	fl.StringVarP(&f.namespace, "namespace", "n", "", "the cluster's namespace; all, if empty")
+	fl.BoolVar(&f.cluster, "cluster", false, "check the ScaledObjects of the cluster")
+	fl.StringVar(&f.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "with --cluster: path of a kubeconfig file, for use outside a pod")
+	fl.StringVarP(&f.namespace, "namespace", "n", "", "with --cluster: the namespace (default all)")
 	fl.StringVarP(&f.output, "output", "o", "text", "text or json")
-	fl.StringVar(&f.failOn, "fail-on", "warning", "exit with 1 for an error, or for a warning too, or never")
-	fl.StringSliceVar(&f.disable, "disable", nil, "rules that do not matter here")
-	fl.DurationVar(&f.options.LongestRequest, "longest-request", check.DefaultLongestRequest, "what a pod needs to end its work")
-	fl.DurationVar(&f.options.ModelLoad, "model-load", check.DefaultModelLoad, "until a pod is ready, where no startup probe tells")
-	fl.DurationVar(&f.options.Burst, "burst", check.DefaultBurst, "within what time a fleet should grow from its smallest to its largest")
-	fl.BoolVar(&f.fromHPA, "from-hpa", false, "print the ScaledObject that replaces an HPA")
-	fl.IntVar(&f.port, "port", 0, "with --from-hpa: where the pods serve their metrics")
-	fl.StringVar(&f.scalerAddress, "scaler-address", "inference-scaler.keda.svc:9090", "with --from-hpa: where KEDA finds the scaler")
+	fl.StringVar(&f.failOn, "fail-on", "warning", "lowest severity for exit code 1: error, warning, or never")
+	fl.StringSliceVar(&f.disable, "disable", nil, "rules to ignore, separated by commas")
+	fl.DurationVar(&f.options.LongestRequest, "longest-request", check.DefaultLongestRequest, "time that a pod needs to finish its requests")
+	fl.DurationVar(&f.options.ModelLoad, "model-load", check.DefaultModelLoad, "time until a pod without a startup probe is ready")
+	fl.DurationVar(&f.options.Burst, "burst", check.DefaultBurst, "longest acceptable time to scale from the minimum to the maximum")
+	fl.BoolVar(&f.fromHPA, "from-hpa", false, "convert an HPA to a ScaledObject")
+	fl.IntVar(&f.port, "port", 0, "with --from-hpa: metrics port of the pods")
+	fl.StringVar(&f.scalerAddress, "scaler-address", "inference-scaler.keda.svc:9090", "with --from-hpa: address at which KEDA calls the scaler")
 	return cmd
 }
 
 func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
-	if err := f.fit(cmd.Flags()); err != nil {
+	if err := f.validateMode(cmd.Flags()); err != nil {
 		return err
 	}
 	if err := f.validate(args); err != nil {
@@ -96,45 +98,45 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 	if f.fromHPA {
 		return f.migrate(cmd, args)
 	}
-	docs, unread := f.documents(cmd, args)
-	if len(docs) == 0 && unread != nil {
-		return unread
+	docs, readErr := f.documents(cmd, args)
+	if len(docs) == 0 && readErr != nil {
+		return readErr
 	}
 	f.options.Complete = f.cluster
 	report := check.Check(docs, f.options)
 	if report.ScaledObjects == 0 && len(report.Findings) == 0 && !f.cluster {
-		return errors.Join(errors.New("no ScaledObject with a trigger of this scaler in what was given"), unread)
+		return errors.Join(errors.New("no ScaledObject with a trigger of this scaler in the input"), readErr)
 	}
-	report.Findings = slices.DeleteFunc(report.Findings, func(found check.Finding) bool { return slices.Contains(f.disable, found.Rule) })
+	report.Findings = slices.DeleteFunc(report.Findings, func(finding check.Finding) bool { return slices.Contains(f.disable, finding.Rule) })
 	write := report.Text
 	if f.output == "json" {
 		write = report.JSON
 	}
-	if err := errors.Join(write(cmd.OutOrStdout()), unread); err != nil {
+	if err := errors.Join(write(cmd.OutOrStdout()), readErr); err != nil {
 		return err
 	}
 	failures, warnings := report.Count()
 	if f.failOn == "warning" && failures+warnings > 0 || f.failOn == "error" && failures > 0 {
 		cmd.SilenceErrors = true // the report contains them
-		return exit{exitFound, errors.New("there is something to mend")}
+		return exit{exitFindings, errors.New("findings")}
 	}
 	return nil
 }
 
-// fit refuses flags that have no effect in the chosen mode.
-func (f *checkFlags) fit(given *pflag.FlagSet) error {
+// validateMode rejects flags that have no effect in the mode.
+func (f *checkFlags) validateMode(given *pflag.FlagSet) error {
 	for _, mode := range []struct {
-		on    bool
-		means string
-		flags []string
+		on        bool
+		otherwise string
+		flags     []string
 	}{
 		{f.fromHPA, "without --from-hpa", []string{"port", "scaler-address"}},
 		{f.cluster, "without --cluster", []string{"kubeconfig", "namespace"}},
-		{!f.fromHPA, "beside --from-hpa", []string{"output", "fail-on", "disable", "longest-request", "model-load", "burst"}},
+		{!f.fromHPA, "with --from-hpa", []string{"output", "fail-on", "disable", "longest-request", "model-load", "burst"}},
 	} {
 		for _, name := range mode.flags {
 			if !mode.on && given.Changed(name) {
-				return fmt.Errorf("--%s: means nothing %s", name, mode.means)
+				return fmt.Errorf("--%s has no effect %s", name, mode.otherwise)
 			}
 		}
 	}
@@ -148,6 +150,10 @@ func errPort(port int) error {
 	return fmt.Errorf("--port: %d; wanted: a number from 1 to 65535", port)
 }
 
+func errDuration(flag string, d time.Duration) error {
+	return fmt.Errorf("--%s: %s; wanted: a duration above 0", flag, d)
+}
+
 func (f *checkFlags) validate(args []string) error {
 	switch {
 	case f.output != "text" && f.output != "json":
@@ -156,14 +162,20 @@ func (f *checkFlags) validate(args []string) error {
 		return fmt.Errorf("--fail-on: %q; wanted: error, warning or never", f.failOn)
 	case f.port < 0 || f.port > 65535:
 		return errPort(f.port)
-	case f.options.LongestRequest <= 0 || f.options.ModelLoad <= 0 || f.options.Burst <= 0:
-		return errors.New("--longest-request, --model-load and --burst: wanted: a duration above 0")
-	case f.fromHPA && (len(args) == 0 || len(args) > 2 || f.cluster):
-		return fmt.Errorf("--from-hpa: %d files; wanted: the HPA's, and perhaps prometheus-adapter's values", len(args))
+	case f.options.LongestRequest <= 0:
+		return errDuration("longest-request", f.options.LongestRequest)
+	case f.options.ModelLoad <= 0:
+		return errDuration("model-load", f.options.ModelLoad)
+	case f.options.Burst <= 0:
+		return errDuration("burst", f.options.Burst)
+	case f.fromHPA && f.cluster:
+		return errors.New("--cluster has no effect with --from-hpa")
+	case f.fromHPA && (len(args) == 0 || len(args) > 2):
+		return fmt.Errorf("--from-hpa: %d files; wanted: the file of the HPA and, optionally, that of prometheus-adapter's values", len(args))
 	case f.cluster && len(args) > 0:
-		return errors.New("--cluster: wanted: no files beside it")
+		return fmt.Errorf("--cluster: %d files; wanted: none", len(args))
 	case !f.cluster && len(args) == 0:
-		return errors.New("nothing to check; wanted: files, directories, - for standard input, or --cluster")
+		return errors.New("no input; wanted: files, directories, - for standard input, or --cluster")
 	}
 	var names []string
 	for _, r := range check.Rules {
@@ -171,32 +183,32 @@ func (f *checkFlags) validate(args []string) error {
 	}
 	for _, rule := range f.disable {
 		if !slices.Contains(names, rule) {
-			return fmt.Errorf("--disable: %q is not known; wanted: one of %s", rule, strings.Join(names, ", "))
+			return fmt.Errorf("--disable: unknown rule %q; wanted: one of %s", rule, strings.Join(names, ", "))
 		}
 	}
 	return nil
 }
 
-// documents returns the objects that can be read, and an error for the others.
+// documents returns the readable objects, and an error for the rest of the input.
 func (f *checkFlags) documents(cmd *cobra.Command, args []string) ([]*manifest.Document, error) {
 	if f.cluster {
-		return f.ofCluster(cmd.Context())
+		return f.clusterDocuments(cmd.Context())
 	}
 	var all []*manifest.Document
-	var unread []error
+	var errs []error
 	for _, arg := range args {
 		files, err := manifests(arg)
-		unread = append(unread, err)
+		errs = append(errs, err)
 		for _, file := range files {
 			docs, err := readManifests(cmd.InOrStdin(), file)
-			unread = append(unread, err)
+			errs = append(errs, err)
 			all = append(all, docs...)
 		}
 	}
-	return all, errors.Join(unread...)
+	return all, errors.Join(errs...)
 }
 
-func (f *checkFlags) ofCluster(ctx context.Context) ([]*manifest.Document, error) {
+func (f *checkFlags) clusterDocuments(ctx context.Context) ([]*manifest.Document, error) {
 	cfg, err := kubernetes.Config(f.kubeconfig)
 	if err != nil {
 		return nil, err
@@ -257,15 +269,15 @@ func (f *checkFlags) migrate(cmd *cobra.Command, args []string) error {
 			return err
 		}
 	}
-	text, questions, refused := migrate.HPAs(docs, o)
+	text, questions, failed := migrate.HPAs(docs, o)
 	if _, err := cmd.OutOrStdout().Write(text); err != nil {
 		return err
 	}
-	if refused != nil {
-		return refused
+	if failed != nil {
+		return failed
 	}
 	if len(questions) > 0 {
-		return exit{exitFound, fmt.Errorf("not complete:\n  %s", strings.Join(questions, "\n  "))}
+		return exit{exitFindings, fmt.Errorf("incomplete; open questions:\n  %s", strings.Join(questions, "\n  "))}
 	}
 	return nil
 }

@@ -31,11 +31,11 @@ import (
 	"github.com/inference-scaler/inference-scaler/scaler/evaluator"
 )
 
-// flooded is the process's servers, as serve makes them.
+// flooded is the four servers of serve.
 type flooded struct {
-	servers []*listen.Server                    // all four
+	servers []*listen.Server
 	grpc    *listen.Server                      // for KEDA
-	honest  externalscaler.ExternalScalerClient // KEDA, from another address than the flood
+	honest  externalscaler.ExternalScalerClient // KEDA, from an address outside the flood
 }
 
 func newFlooded(t *testing.T) *flooded {
@@ -61,7 +61,7 @@ func newFlooded(t *testing.T) *flooded {
 	return f
 }
 
-// dial connects to the listener for KEDA.
+// dial connects to the listener for KEDA from a source address.
 func (f *flooded) dial(t *testing.T, source string) *grpc.ClientConn {
 	conn, err := grpc.NewClient("passthrough:///"+f.grpc.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(1<<30)),
@@ -73,12 +73,12 @@ func (f *flooded) dial(t *testing.T, source string) *grpc.ClientConn {
 	return conn
 }
 
-// from dials from an address of 127.0.0.0/8, all of which Linux has.
+// from returns a dialer for a source address in 127.0.0.0/8. On Linux, all of them are local.
 func from(source string) *net.Dialer {
 	return &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}, Timeout: time.Minute}
 }
 
-// flood opens so many connections, and returns those that the server answers on.
+// flood opens connections and returns those on which the server responds.
 func flood(t *testing.T, to *listen.Server, source string, connections int) (answered []net.Conn) {
 	request := "GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 	if to.GRPC != nil {
@@ -113,8 +113,8 @@ func flood(t *testing.T, to *listen.Server, source string, connections int) (ans
 	return answered
 }
 
-// served checks that KEDA's calls are answered.
-func (f *flooded) served(t *testing.T) {
+// requireServed checks that a call of KEDA succeeds.
+func (f *flooded) requireServed(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	reply, err := f.honest.GetMetricSpec(ctx, trigger("honest", "5"))
@@ -128,13 +128,13 @@ func trigger(name, target string) *externalscaler.ScaledObjectRef {
 	}}
 }
 
-// Each listener keeps 256 connections from one address, and 4096 in all. KEDA is served
-// beside them, and a place that becomes free is given to the next caller.
+// Each listener keeps 256 connections from one address and 4096 in total. KEDA's calls succeed
+// meanwhile. A closed connection makes space for the next one.
 func TestConnectionFlood(t *testing.T) {
 	for i, name := range []string{"push-grpc", "push-http", "grpc", "http"} {
 		t.Run(name, func(t *testing.T) {
 			f := newFlooded(t)
-			f.served(t)
+			f.requireServed(t)
 			server := f.servers[i]
 			open := flood(t, server, "127.0.0.1", 1000)
 			kept := len(open)
@@ -142,13 +142,13 @@ func TestConnectionFlood(t *testing.T) {
 			require.Len(t, flood(t, server, "127.0.0.3", 1), 1)
 			total := 257
 			if server == f.grpc {
-				total++ // the honest caller's
+				total++ // the connection of f.honest
 			}
 			for source := range 20 {
 				total += len(flood(t, server, fmt.Sprintf("127.0.1.%d", source), 256))
 			}
 			require.Equal(t, 4096, total)
-			f.served(t)
+			f.requireServed(t)
 			require.Empty(t, flood(t, server, "127.0.2.1", 1))
 			require.NoError(t, open[0].Close())
 			require.Eventually(t, func() bool { return len(flood(t, server, "127.0.2.1", 1)) == 1 }, time.Minute, 10*time.Millisecond)
@@ -156,7 +156,7 @@ func TestConnectionFlood(t *testing.T) {
 	}
 }
 
-func TestOddCalls(t *testing.T) {
+func TestInvalidCalls(t *testing.T) {
 	f := newFlooded(t)
 	conn := f.dial(t, "127.0.0.1")
 	client := externalscaler.NewExternalScalerClient(conn)
@@ -182,15 +182,15 @@ func TestOddCalls(t *testing.T) {
 	headers := metadata.AppendToOutgoingContext(t.Context(), "x-large", strings.Repeat("x", 1<<20))
 	_, err = client.GetMetricSpec(headers, trigger("a", "5"))
 	require.Error(t, err)
-	f.served(t)
+	f.requireServed(t)
 }
 
-// A hundred thousand distinct metadata for one ScaledObject: few are kept.
+// Only a few of a hundred thousand distinct metadata for one ScaledObject become triggers.
 func TestMetadataFlood(t *testing.T) {
 	f := newFlooded(t)
 	client := externalscaler.NewExternalScalerClient(f.dial(t, "127.0.0.1"))
 	const calls = 100_000
-	var taken, refused atomic.Int64
+	var accepted, rejected atomic.Int64
 	var g errgroup.Group
 	g.SetLimit(100)
 	for i := range calls {
@@ -198,9 +198,9 @@ func TestMetadataFlood(t *testing.T) {
 			_, err := client.IsActive(t.Context(), trigger("one", strconv.Itoa(i+1)))
 			switch status.Code(err) {
 			case codes.ResourceExhausted:
-				refused.Add(1)
-			case codes.OK, codes.Unavailable: // nothing is known of it yet
-				taken.Add(1)
+				rejected.Add(1)
+			case codes.OK, codes.Unavailable: // no decision yet
+				accepted.Add(1)
 			default:
 				return err
 			}
@@ -208,7 +208,7 @@ func TestMetadataFlood(t *testing.T) {
 		})
 	}
 	require.NoError(t, g.Wait())
-	require.LessOrEqual(t, taken.Load(), int64(100), "of %d", calls)
-	require.EqualValues(t, calls, taken.Load()+refused.Load())
-	f.served(t)
+	require.LessOrEqual(t, accepted.Load(), int64(100), "of %d", calls)
+	require.EqualValues(t, calls, accepted.Load()+rejected.Load())
+	f.requireServed(t)
 }

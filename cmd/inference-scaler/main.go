@@ -1,5 +1,5 @@
 // Command inference-scaler is a KEDA external scaler for GPU inference fleets.
-// All wiring is here: one file for each subcommand.
+// It contains the flags and the wiring, one file per subcommand.
 package main
 
 import (
@@ -11,7 +11,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	_ "golang.org/x/crypto/x509roots/fallback" // authorities, where the machine has none, as in the image
+	_ "golang.org/x/crypto/x509roots/fallback" // root certificates for systems without any, such as the image
 )
 
 func main() {
@@ -28,7 +28,7 @@ func main() {
 func root() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:           "inference-scaler",
-		Short:         "A KEDA external scaler that scales inference fleets by what the servers themselves say",
+		Short:         "A KEDA external scaler for inference fleets, which reads the metrics of their servers",
 		Version:       version(),
 		SilenceUsage:  true,
 		SilenceErrors: false,
@@ -37,7 +37,7 @@ func root() *cobra.Command {
 	return cmd
 }
 
-// version is what the build knows of itself.
+// version returns the version in the build information.
 func version() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version

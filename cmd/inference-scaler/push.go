@@ -21,14 +21,14 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/push"
 )
 
-// pushFlags are the flags of reports.
+// pushFlags are the flags of reported demand.
 type pushFlags struct {
 	grpcAddress, httpAddress string
 	tokenFile, peers         string
 	ttl                      time.Duration
 }
 
-// pushing is the servers and the store of reported demand.
+// pushing is the store of reported demand with its servers.
 type pushing struct {
 	flags  pushFlags
 	tls    *listen.TLS
@@ -39,10 +39,10 @@ type pushing struct {
 	grpc, http *listen.Server
 }
 
-// newPushing returns nil without a token and without a client CA: nobody could report.
+// newPushing returns nil without tokens and a client CA, because no client could report.
 func newPushing(f pushFlags, tls *listen.TLS, reg prometheus.Registerer, logger *slog.Logger) (*pushing, error) {
 	if f.tokenFile == "" && !tls.Mutual() {
-		logger.Info("no demand can be reported: there is neither --push-token-file nor --tls-client-ca")
+		logger.Info("demand cannot be reported; wanted: --push-token-file or --tls-client-ca")
 		return nil, nil
 	}
 	if f.ttl < push.MinTimeToLive || f.ttl > push.MaxTimeToLive {
@@ -59,13 +59,13 @@ func newPushing(f pushFlags, tls *listen.TLS, reg prometheus.Registerer, logger 
 	if f.peers != "" {
 		host, port, err := net.SplitHostPort(f.peers)
 		if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || host == "" {
-			return nil, fmt.Errorf("--push-peers: %q; wanted: host:port of a headless Service, the port a number", f.peers)
+			return nil, fmt.Errorf("--push-peers: %q; wanted: host:port of a headless Service, with a port number", f.peers)
 		}
 		if p.tokens == nil || p.tokens.Peer() == "" {
-			return nil, errors.New("--push-peers: wanted in --push-token-file: a token for *, by which the replicas know each other")
+			return nil, errors.New("--push-peers: --push-token-file has no token for *; wanted: one, with which replicas authenticate to each other")
 		}
 		if _, err := netip.ParseAddr(os.Getenv("POD_IP")); err != nil {
-			return nil, fmt.Errorf("--push-peers: wanted in POD_IP: the address of this replica, which passes no report on to itself: %q", os.Getenv("POD_IP"))
+			return nil, fmt.Errorf("--push-peers: POD_IP: %q; wanted: the IP address of this replica, which forwards no report to itself", os.Getenv("POD_IP"))
 		}
 	}
 	server := push.NewServer(p.store, p.tokens)
@@ -91,7 +91,7 @@ func (p *pushing) reports() *push.Store {
 	return p.store
 }
 
-// servers is empty if nobody can report.
+// servers is empty if no client can report.
 func (p *pushing) servers() []*listen.Server {
 	if p == nil {
 		return nil
@@ -99,24 +99,24 @@ func (p *pushing) servers() []*listen.Server {
 	return []*listen.Server{p.grpc, p.http}
 }
 
-// run serves until ctx ends; the store runs until working ends.
-func (p *pushing) run(ctx, working context.Context, g *errgroup.Group) {
+// run serves until ctx ends. The store runs until sources ends.
+func (p *pushing) run(ctx, sources context.Context, g *errgroup.Group) {
 	if p == nil {
 		return
 	}
-	g.Go(func() error { return p.store.Run(working) })
+	g.Go(func() error { return p.store.Run(sources) })
 	for _, server := range p.servers() {
 		g.Go(server.Serve)
 		g.Go(func() error {
 			<-ctx.Done()
-			return server.Close() // a reporter's stream never ends by itself; it reconnects to another replica
+			return server.Close() // a reporter never ends its stream; it reconnects to another replica
 		})
 	}
 	if p.flags.peers == "" {
 		return
 	}
 	g.Go(func() error {
-		host, port, _ := net.SplitHostPort(p.flags.peers) // checked before
+		host, port, _ := net.SplitHostPort(p.flags.peers) // validated by newPushing
 		return p.store.Relay(ctx, push.Peers{
 			Host: host, Port: port, Self: os.Getenv("POD_IP"), Token: p.tokens.Peer,
 			Credentials: func() credentials.TransportCredentials { return p.tls.Replica(host) }, Logger: p.logger,

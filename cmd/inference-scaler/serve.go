@@ -35,23 +35,23 @@ import (
 )
 
 const (
-	// stopWithin bounds a graceful stop; Kubernetes kills after 30 s by default.
-	stopWithin = 15 * time.Second
-	// readyProbe is the period of readiness checks until the scaler is ready.
-	readyProbe = 100 * time.Millisecond
+	// stopTimeout limits a graceful stop. Kubernetes kills the process after 30 s by default.
+	stopTimeout = 15 * time.Second
+	// readinessPeriod is the period of readiness checks until the scaler is ready.
+	readinessPeriod = 100 * time.Millisecond
 
-	// maxMessage is more than any metadata that a trigger accepts, in bytes.
+	// maxMessage is in bytes, and larger than all valid metadata of a trigger.
 	maxMessage = 128 << 10
-	// leaseName is the Lease of the replica that writes events.
+	// leaseName is the name of the Lease that elects the replica which writes events.
 	leaseName = "inference-scaler-events"
 
 	namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 )
 
-// namespaceName is a DNS label, as Kubernetes requires.
+// namespaceName matches a DNS label, as Kubernetes requires.
 var namespaceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
-// serveFlags mirror the command line.
+// serveFlags are the flags of serve.
 type serveFlags struct {
 	grpcAddress, httpAddress     string
 	kubernetes, kubeconfig       string
@@ -66,54 +66,54 @@ func serveCommand() *cobra.Command {
 	var f serveFlags
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Answer KEDA",
+		Short: "Run the scaler",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := f.idle(cmd.Flags().Changed); err != nil {
+			if err := f.validate(cmd.Flags().Changed); err != nil {
 				return err
 			}
 			return serve(cmd.Context(), f)
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&f.grpcAddress, "grpc-address", ":9090", "where KEDA calls")
-	fs.StringVar(&f.httpAddress, "http-address", ":8080", "where /metrics, /healthz, /readyz and /api/v1 are served")
-	fs.StringVar(&f.kubernetes, "kubernetes", "auto", "auto: the cluster of this pod, or of --kubeconfig; off: triggers read their endpoints, and the URLs of their upstream, alone")
-	fs.StringVar(&f.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "the cluster's kubeconfig, outside a pod")
-	fs.StringSliceVar(&f.namespaces, "namespaces", nil, "namespaces to watch (default all)")
-	fs.StringSliceVar(&f.upstreamAllow, "upstream-allow", nil, "addresses (CIDR) that metadata may name though they are no pods of the workload")
-	fs.StringVar(&f.nodeAutoscaler, "node-autoscaler", "auto", "auto: what the cluster shows; none: nothing adds nodes, whatever the cluster looks like")
-	fs.StringVar(&f.tlsCert, "tls-cert", "", "certificate of the listeners for KEDA and for reports, PEM; read again when it changes")
-	fs.StringVar(&f.tlsKey, "tls-key", "", "its key")
-	fs.StringVar(&f.tlsClientCA, "tls-client-ca", "", "callers must show a certificate of this CA")
-	fs.StringVar(&f.push.grpcAddress, "push-grpc-address", ":4317", "where demand is reported over gRPC (demand.v1 and OTLP metrics), by callers with a token or a client certificate")
-	fs.StringVar(&f.push.httpAddress, "push-http-address", ":4318", "where it is reported over HTTP: POST /v1/demand (JSON) and /v1/metrics (OTLP)")
-	fs.StringVar(&f.push.tokenFile, "push-token-file", "", "tokens that may report, each with its namespaces; read again when it changes")
-	fs.StringVar(&f.push.peers, "push-peers", "", "host:port of a headless Service of this scaler's replicas, which forward reports to each other; needs POD_IP")
+	fs.StringVar(&f.grpcAddress, "grpc-address", ":9090", "address of the gRPC listener for KEDA")
+	fs.StringVar(&f.httpAddress, "http-address", ":8080", "address of the HTTP listener for /metrics, /healthz, /readyz and /api/v1")
+	fs.StringVar(&f.kubernetes, "kubernetes", "auto", "auto: use the cluster of this pod, or of --kubeconfig; off: triggers can only read their endpoints and the URLs of their upstream")
+	fs.StringVar(&f.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "path of a kubeconfig file, for use outside a pod")
+	fs.StringSliceVar(&f.namespaces, "namespaces", nil, "namespaces to watch, separated by commas (default all)")
+	fs.StringSliceVar(&f.upstreamAllow, "upstream-allow", nil, "IP addresses or CIDRs that triggers may read in addition to their own pods")
+	fs.StringVar(&f.nodeAutoscaler, "node-autoscaler", "auto", "auto: detect node autoscalers in the cluster; none: assume that the number of nodes is fixed")
+	fs.StringVar(&f.tlsCert, "tls-cert", "", "PEM file with the certificate of the listeners for KEDA and for reports; reloaded after a change")
+	fs.StringVar(&f.tlsKey, "tls-key", "", "PEM file with the key of --tls-cert")
+	fs.StringVar(&f.tlsClientCA, "tls-client-ca", "", "PEM file with the CA certificates for client certificates, which are then required")
+	fs.StringVar(&f.push.grpcAddress, "push-grpc-address", ":4317", "address of the gRPC listener for reported demand (demand.v1 and OTLP metrics); clients need a token or a certificate")
+	fs.StringVar(&f.push.httpAddress, "push-http-address", ":4318", "address of the HTTP listener for reported demand: POST /v1/demand (JSON) and POST /v1/metrics (OTLP)")
+	fs.StringVar(&f.push.tokenFile, "push-token-file", "", "file with the tokens of clients that report demand, each with its namespaces; reloaded after a change")
+	fs.StringVar(&f.push.peers, "push-peers", "", "host:port of a headless Service of the scaler's replicas, which forward reports to each other; needs POD_IP")
 	fs.DurationVar(&f.push.ttl, "push-ttl", push.DefaultTimeToLive, "time to live of a series that is received as OTLP: at least 2.5 export intervals of its exporter")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	return cmd
 }
 
-// idle refuses flags that have no effect with the others.
-func (f *serveFlags) idle(given func(flag string) bool) error {
+// validate rejects flags that have no effect with the others.
+func (f *serveFlags) validate(given func(flag string) bool) error {
 	var errs []error
-	refuse := func(where string, flags ...string) {
+	reject := func(condition string, flags ...string) {
 		for _, flag := range flags {
 			if given(flag) {
-				errs = append(errs, fmt.Errorf("--%s: means nothing %s", flag, where))
+				errs = append(errs, fmt.Errorf("--%s has no effect %s", flag, condition))
 			}
 		}
 	}
 	if f.kubernetes == "off" {
-		refuse("with --kubernetes=off", "namespaces", "kubeconfig", "upstream-allow")
+		reject("with --kubernetes=off", "namespaces", "kubeconfig", "upstream-allow")
 		if f.nodeAutoscaler != "auto" {
-			refuse("with --kubernetes=off", "node-autoscaler")
+			reject("with --kubernetes=off", "node-autoscaler")
 		}
 	}
 	if f.push.tokenFile == "" && f.tlsClientCA == "" {
-		refuse("without --push-token-file or --tls-client-ca", "push-grpc-address", "push-http-address", "push-peers", "push-ttl")
+		reject("without --push-token-file or --tls-client-ca", "push-grpc-address", "push-http-address", "push-peers", "push-ttl")
 	}
 	return errors.Join(errs...)
 }
@@ -161,20 +161,20 @@ func serve(ctx context.Context, f serveFlags) error {
 		return err
 	}
 
-	// The sources outlive the calls that use them.
+	// The sources stop after the servers, because calls use them.
 	g, ctx := errgroup.WithContext(ctx)
-	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopWorking()
-	g.Go(func() error { return opts.Scraper.Run(working) })
-	g.Go(func() error { return opts.Prometheus.Run(working) })
-	g.Go(func() error { return e.Run(working) })
-	pushed.run(ctx, working, g)
+	sources, stopSources := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopSources()
+	g.Go(func() error { return opts.Scraper.Run(sources) })
+	g.Go(func() error { return opts.Prometheus.Run(sources) })
+	g.Go(func() error { return e.Run(sources) })
+	pushed.run(ctx, sources, g)
 	if cluster != nil {
-		g.Go(func() error { return cluster.Run(working, e.Changed, e.InventoryChanged) })
+		g.Go(func() error { return cluster.Run(sources, e.Changed, e.InventoryChanged) })
 	}
 	if recorder != nil {
-		g.Go(func() error { return writer.Run(working) })
-		g.Go(func() error { return recorder.Run(working) })
+		g.Go(func() error { return writer.Run(sources) })
+		g.Go(func() error { return recorder.Run(sources) })
 	}
 	g.Go(grpcServer.Serve)
 	g.Go(httpServer.Serve)
@@ -184,14 +184,14 @@ func serve(ctx context.Context, f serveFlags) error {
 		logger.Info("stopping")
 		healthy.Shutdown()
 		s.CloseStreams()
-		_ = grpcServer.Stop(stopWithin) // it has no error: after stopWithin, it ends the calls
-		stopWorking()
-		return httpServer.Stop(stopWithin)
+		_ = grpcServer.Stop(stopTimeout) // always nil: after stopTimeout, it ends the calls
+		stopSources()
+		return httpServer.Stop(stopTimeout)
 	})
-	return await(g, ctx, logger)
+	return wait(g, ctx, logger)
 }
 
-// useCluster leaves an interface nil, instead of one that holds a nil pointer.
+// useCluster sets the interfaces of opts, and keeps them nil instead of a nil pointer.
 func useCluster(opts *evaluator.Options, cluster *kubernetes.Cluster, recorder *events.Recorder) {
 	if cluster != nil {
 		opts.Cluster, opts.Secrets = cluster, cluster
@@ -201,7 +201,7 @@ func useCluster(opts *evaluator.Options, cluster *kubernetes.Cluster, recorder *
 	}
 }
 
-// newGRPCServer serves KEDA.
+// newGRPCServer returns the server for KEDA.
 func newGRPCServer(f serveFlags, tls *listen.TLS, s *scaler.Scaler, healthy *health.Server, reg prometheus.Registerer, logger *slog.Logger) *listen.Server {
 	calls := grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram())
 	reg.MustRegister(calls)
@@ -214,8 +214,8 @@ func newGRPCServer(f serveFlags, tls *listen.TLS, s *scaler.Scaler, healthy *hea
 	return server
 }
 
-// newHTTPServer serves metrics, probes and explanations, in plaintext: Prometheus and the
-// kubelet have no certificate.
+// newHTTPServer returns the server for metrics, probes and explanations. It is plaintext, because
+// Prometheus and the kubelet have no client certificate.
 func newHTTPServer(f serveFlags, s *scaler.Scaler, e *evaluator.Evaluator, reg *prometheus.Registry, logger *slog.Logger) *listen.Server {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
@@ -231,9 +231,9 @@ func newHTTPServer(f serveFlags, s *scaler.Scaler, e *evaluator.Evaluator, reg *
 	return listen.NewHTTP(listen.Options{Name: "http", Flag: "http-address", Address: f.httpAddress, Registerer: reg, Logger: logger}, mux)
 }
 
-// await waits for all goroutines, but after a stop no longer than twice stopWithin: client-go
-// may wait for an unreachable API server, and must not delay a rollout.
-func await(g *errgroup.Group, ctx context.Context, logger *slog.Logger) error {
+// wait waits for all goroutines, and after a stop for at most twice stopTimeout. client-go may wait
+// for an unreachable API server, which must not delay a rollout.
+func wait(g *errgroup.Group, ctx context.Context, logger *slog.Logger) error {
 	ended := make(chan error, 1)
 	go func() { ended <- g.Wait() }()
 	select {
@@ -244,14 +244,14 @@ func await(g *errgroup.Group, ctx context.Context, logger *slog.Logger) error {
 	select {
 	case err := <-ended:
 		return err
-	case <-time.After(2 * stopWithin):
-		logger.Warn("not everything stopped in time")
+	case <-time.After(2 * stopTimeout):
+		logger.Warn("some goroutines did not stop in time", "timeout", (2 * stopTimeout).String())
 		return nil
 	}
 }
 
-// connect prepares what reads and writes the cluster: nothing with --kubernetes=off. The
-// Lease, which elects the replica that writes, and the Recorder need a namespace.
+// connect returns the cluster, or nil with --kubernetes=off. The Lease, which elects the replica
+// that writes events, and the Recorder are nil if the own namespace is unknown.
 func connect(f serveFlags, logger *slog.Logger) (*kubernetes.Cluster, *lease.Lease, *events.Recorder, error) {
 	if f.nodeAutoscaler != "auto" && f.nodeAutoscaler != "none" {
 		return nil, nil, nil, fmt.Errorf("--node-autoscaler: %q; wanted: auto or none", f.nodeAutoscaler)
@@ -270,7 +270,7 @@ func connect(f serveFlags, logger *slog.Logger) (*kubernetes.Cluster, *lease.Lea
 	}
 	cfg, err := kubernetes.Config(f.kubeconfig)
 	if errors.Is(err, kubernetes.ErrNoCluster) {
-		return nil, nil, nil, fmt.Errorf("%w; give --kubeconfig, or --kubernetes=off to read endpoints alone", err)
+		return nil, nil, nil, fmt.Errorf("%w; wanted: --kubeconfig, or --kubernetes=off to read only endpoints", err)
 	}
 	if err != nil {
 		return nil, nil, nil, err
@@ -281,7 +281,7 @@ func connect(f serveFlags, logger *slog.Logger) (*kubernetes.Cluster, *lease.Lea
 	}
 	namespace := ownNamespace()
 	if namespace == "" {
-		logger.Info("no events are written: this is no pod, and POD_NAMESPACE does not say where the lease for them would be")
+		logger.Info("events are disabled: the namespace of their Lease is unknown; wanted: POD_NAMESPACE, or a pod")
 		return cluster, nil, nil, nil
 	}
 	identity, err := ownName()
@@ -309,7 +309,7 @@ func ownNamespace() string {
 	}
 	ns, err := os.ReadFile(namespaceFile)
 	if err != nil {
-		return "" // not in a pod
+		return "" // outside a pod
 	}
 	return strings.TrimSpace(string(ns))
 }
@@ -317,19 +317,19 @@ func ownNamespace() string {
 // announce sets the status of gRPC's health service once the scaler is ready.
 func announce(ctx context.Context, e *evaluator.Evaluator, healthy *health.Server, logger *slog.Logger) error {
 	healthy.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
-	begun := time.Now()
-	probe := time.NewTicker(readyProbe)
-	defer probe.Stop()
+	start := time.Now()
+	ticker := time.NewTicker(readinessPeriod)
+	defer ticker.Stop()
 	for {
 		if e.Ready() == nil {
 			healthy.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
-			logger.Info("ready", "after", time.Since(begun).Round(time.Millisecond).String())
+			logger.Info("ready", "after", time.Since(start).Round(time.Millisecond).String())
 			return nil
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-probe.C:
+		case <-ticker.C:
 		}
 	}
 }

@@ -16,15 +16,16 @@ import (
 	"github.com/inference-scaler/inference-scaler/scaler/explain"
 )
 
+// maxExplanation limits the response, in bytes.
 const maxExplanation = 64 << 20
 
 func whyCommand() *cobra.Command {
 	var address, output string
 	cmd := &cobra.Command{
 		Use:   "why [NAMESPACE[/NAME]]",
-		Short: "Say why a running scaler answers what it answers",
-		Long: "Say why a running scaler answers what it answers: every input, every rule, and\n" +
-			"what the HPA will make of it; for one ScaledObject, a namespace, or all.",
+		Short: "Explain the decisions of a running scaler",
+		Long: "Explain the decisions of a running scaler: the inputs, the rules, and the reaction of\n" +
+			"the HPA. The argument selects one ScaledObject or a namespace; the default is all.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if output != "text" && output != "json" {
@@ -44,12 +45,12 @@ func whyCommand() *cobra.Command {
 			}
 			var all []explain.Explanation
 			if err := json.Unmarshal(body, &all); err != nil {
-				return fmt.Errorf("%s is no inference-scaler: %w", address, err)
+				return fmt.Errorf("%s: not the response of an inference-scaler: %w", address, err)
 			}
 			return explain.Text(cmd.OutOrStdout(), all)
 		},
 	}
-	cmd.Flags().StringVar(&address, "address", "http://127.0.0.1:8080", "of the scaler's HTTP listener")
+	cmd.Flags().StringVar(&address, "address", "http://127.0.0.1:8080", "address of the scaler's HTTP listener")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	return cmd
 }
@@ -75,11 +76,11 @@ func fetchWhy(ctx context.Context, address, namespace, name string) ([]byte, err
 		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		var said struct{ Error string }
-		if json.Unmarshal(body, &said) == nil && said.Error != "" {
-			return nil, errors.New(said.Error)
+		var failure struct{ Error string }
+		if json.Unmarshal(body, &failure) == nil && failure.Error != "" {
+			return nil, errors.New(failure.Error)
 		}
-		return nil, fmt.Errorf("%s answers with HTTP status %d", address, resp.StatusCode)
+		return nil, fmt.Errorf("%s: HTTP status %d", address, resp.StatusCode)
 	}
 	return body, nil
 }

@@ -8,17 +8,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Limits bound the open connections of one listener. A zero field has its default.
+// Limits are limits of the open connections of one listener. A zero field has its default.
 type Limits struct {
-	// PerAddress: default 256. KEDA's operator opens one connection to each replica, and a
-	// reporter a few; the rest leaves space for tools and for proxies.
+	// PerAddress is the limit per IP address; default 256. KEDA's operator opens one connection to
+	// each replica, and a reporter opens a few. A proxy may need more.
 	PerAddress int
-	// Total: default 4096. An idle gRPC connection costs about 20 KiB.
+	// Total is the limit of all addresses; default 4096. An idle gRPC connection costs about 20 KiB.
 	Total int
 }
 
-// connLimit is a listener that closes a new connection at once while its address, or all
-// addresses together, have too many open.
+// connLimit is a listener that closes new connections above the limits.
 type connLimit struct {
 	net.Listener
 	limits  Limits
@@ -32,7 +31,7 @@ type connLimit struct {
 func newConnLimit(l net.Listener, name string, limits Limits, reg prometheus.Registerer) *connLimit {
 	refused := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "inference_scaler_connections_refused_total", ConstLabels: prometheus.Labels{"listener": name},
-		Help: "Connections closed at once because their address, or all addresses together, had too many open.",
+		Help: "Connections closed at once because of the limit per address or the total limit.",
 	})
 	reg.MustRegister(refused)
 	limits = Limits{PerAddress: cmp.Or(limits.PerAddress, 256), Total: cmp.Or(limits.Total, 4096)}
@@ -47,15 +46,15 @@ func (l *connLimit) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		address, _, _ := net.SplitHostPort(conn.RemoteAddr().String())
-		if l.admit(address) {
+		if l.acquire(address) {
 			return &limitedConn{Conn: conn, release: sync.OnceFunc(func() { l.release(address) })}, nil
 		}
 		l.refused.Inc()
-		_ = conn.Close() // nothing was sent on it
+		_ = conn.Close() // no data was sent
 	}
 }
 
-func (l *connLimit) admit(address string) bool {
+func (l *connLimit) acquire(address string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.total >= l.limits.Total || l.open[address] >= l.limits.PerAddress {
@@ -75,7 +74,7 @@ func (l *connLimit) release(address string) {
 	}
 }
 
-// limitedConn is an admitted connection.
+// limitedConn is a connection within the limits.
 type limitedConn struct {
 	net.Conn
 	release func()

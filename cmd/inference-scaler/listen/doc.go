@@ -1,3 +1,3 @@
-// Package listen makes the process's gRPC and HTTP servers alike: the same connection
-// limits, timeouts, recovery from panics, and TLS that follows its files.
+// Package listen makes the gRPC and HTTP servers of the process. All have connection limits,
+// timeouts, recovery from panics, and TLS that reloads its files.
 package listen

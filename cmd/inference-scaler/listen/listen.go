@@ -20,13 +20,13 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// maxGRPCHeaders leaves space for a bearer token and for tracing headers.
+// maxGRPCHeaders is in bytes, and enough for a bearer token and tracing headers.
 const maxGRPCHeaders = 64 << 10
 
 // Options describe one listener.
 type Options struct {
 	Name    string // in logs and metrics
-	Flag    string // that gives the address, for errors
+	Flag    string // the flag of the address, for errors
 	Address string
 	TLS     *TLS // nil: plaintext
 	Limits  Limits
@@ -35,21 +35,21 @@ type Options struct {
 	Logger     *slog.Logger
 }
 
-// Server is a gRPC or an HTTP server with a listener of its own.
+// Server is a gRPC or an HTTP server with its listener.
 type Server struct {
 	GRPC *grpc.Server // nil for HTTP
 	HTTP *http.Server // nil for gRPC
 
 	o        Options
 	limit    *connLimit
-	listener net.Listener // the limit, within TLS where HTTP has it
+	listener net.Listener // limit, with TLS for HTTP
 }
 
-// NewGRPC returns a gRPC server that refuses messages above maxMessage bytes. Interceptors
-// among the extra options are the outer ones: they see the error that a panic becomes.
+// NewGRPC returns a gRPC server that rejects messages above maxMessage bytes. Interceptors in the
+// extra options are the outer ones: they see the error of a panic.
 func NewGRPC(o Options, maxMessage int, extra ...grpc.ServerOption) *Server {
 	recovered := recovery.WithRecoveryHandler(func(p any) error {
-		o.Logger.Error("a call panicked", "listener", o.Name, "panic", p, "stack", string(debug.Stack()))
+		o.Logger.Error("panic in a call", "listener", o.Name, "panic", p, "stack", string(debug.Stack()))
 		return status.Error(codes.Internal, "internal error")
 	})
 	return &Server{o: o, GRPC: grpc.NewServer(append(slices.Clip(extra),
@@ -64,7 +64,7 @@ func NewGRPC(o Options, maxMessage int, extra ...grpc.ServerOption) *Server {
 	)...)}
 }
 
-// NewHTTP returns an HTTP/1.1 server. net/http itself keeps a panic to its request.
+// NewHTTP returns an HTTP/1.1 server. net/http recovers from panics of a request.
 func NewHTTP(o Options, handler http.Handler) *Server {
 	return &Server{o: o, HTTP: &http.Server{
 		Handler:           handler,
@@ -77,7 +77,7 @@ func NewHTTP(o Options, handler http.Handler) *Server {
 	}}
 }
 
-// Open opens the listeners of all servers, or of none.
+// Open opens the listeners of all servers, or none after an error.
 func Open(servers ...*Server) error {
 	for i, s := range servers {
 		if err := s.open(); err != nil {
@@ -100,17 +100,17 @@ func (s *Server) open() error {
 	}
 	s.limit = newConnLimit(l, s.o.Name, s.o.Limits, s.o.Registerer)
 	s.listener = s.limit
-	// A gRPC server terminates TLS itself, so that handlers see the client's certificate.
+	// A gRPC server terminates TLS itself, so that its handlers see the client certificate.
 	if cfg := s.o.TLS.config("http/1.1"); cfg != nil && s.HTTP != nil {
 		s.listener = tls.NewListener(s.listener, cfg)
 	}
 	return nil
 }
 
-// Addr is the address that an open server listens on.
+// Addr returns the address of an open server.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
-// Serve serves an open server until it is stopped or closed.
+// Serve accepts connections of an open server until it is stopped or closed.
 func (s *Server) Serve() error {
 	var err error
 	if s.GRPC != nil {
@@ -124,14 +124,14 @@ func (s *Server) Serve() error {
 	return err
 }
 
-// Stop refuses new calls, and waits for those in progress, but no longer than given.
-func (s *Server) Stop(within time.Duration) error {
+// Stop rejects new calls and waits for those in progress. After the timeout it ends them.
+func (s *Server) Stop(timeout time.Duration) error {
 	if s.GRPC != nil {
-		defer time.AfterFunc(within, s.GRPC.Stop).Stop()
+		defer time.AfterFunc(timeout, s.GRPC.Stop).Stop()
 		s.GRPC.GracefulStop()
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), within)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	return s.HTTP.Shutdown(ctx)
 }

@@ -21,7 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// start serves until the test ends.
+// start runs a server until the test ends.
 func start(t *testing.T, s *Server) *Server {
 	require.NoError(t, Open(s))
 	served := make(chan error, 1)
@@ -37,8 +37,8 @@ func options(t *testing.T) Options {
 	return Options{Name: t.Name(), Flag: "address", Address: "127.0.0.1:0", Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler)}
 }
 
-// dialFrom connects from an address of 127.0.0.0/8, all of which Linux has, and reports
-// whether the server answers instead of closing the connection.
+// dialFrom connects from an address in 127.0.0.0/8, which are all local on Linux. It reports
+// whether the server responds instead of closing the connection.
 func dialFrom(t *testing.T, source string, to *Server) (net.Conn, bool) {
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
 	conn, err := dialer.DialContext(t.Context(), "tcp", to.Addr().String())
@@ -66,37 +66,37 @@ func TestConnectionLimits(t *testing.T) {
 			o.Limits = Limits{PerAddress: 3, Total: 5}
 			s := start(t, newServer(o))
 			open := func(source string) net.Conn {
-				conn, admitted := dialFrom(t, source, s)
-				require.True(t, admitted)
+				conn, accepted := dialFrom(t, source, s)
+				require.True(t, accepted)
 				return conn
 			}
-			refused := func(source string) {
-				_, admitted := dialFrom(t, source, s)
-				require.False(t, admitted)
+			requireRefused := func(source string) {
+				_, accepted := dialFrom(t, source, s)
+				require.False(t, accepted)
 			}
 			first := open("127.0.0.1")
 			open("127.0.0.1")
 			open("127.0.0.1")
-			refused("127.0.0.1")
+			requireRefused("127.0.0.1")
 			open("127.0.0.2")
 			open("127.0.0.3")
-			refused("127.0.0.4")
+			requireRefused("127.0.0.4")
 			require.InDelta(t, 2, testutil.ToFloat64(s.limit.refused), 0)
 
 			require.NoError(t, first.Close())
-			require.Eventually(t, func() bool { // the server notices
-				_, admitted := dialFrom(t, "127.0.0.4", s)
-				return admitted
+			require.Eventually(t, func() bool { // the server detects the close
+				_, accepted := dialFrom(t, "127.0.0.4", s)
+				return accepted
 			}, time.Minute, time.Millisecond)
-			refused("127.0.0.2")
+			requireRefused("127.0.0.2")
 		})
 	}
 }
 
 func TestOpenIsAllOrNothing(t *testing.T) {
-	taken := start(t, NewHTTP(options(t), nil))
+	occupied := start(t, NewHTTP(options(t), nil))
 	o, other := options(t), options(t)
-	o.Address = taken.Addr().String()
+	o.Address = occupied.Addr().String()
 	first := NewHTTP(other, nil)
 	require.ErrorContains(t, Open(first, NewGRPC(o, 1)), "--address: listen tcp "+o.Address)
 	_, err := first.listener.Accept()
@@ -113,9 +113,9 @@ func TestPanics(t *testing.T) {
 			panic("bang")
 		}
 	}
-	check := func(call func() error, wanted string) {
+	check := func(call func() error, message string) {
 		panicking.Store(true)
-		require.ErrorContains(t, call(), wanted)
+		require.ErrorContains(t, call(), message)
 		for line := range log {
 			if strings.Contains(line, "bang") {
 				require.Contains(t, line, "listener="+o.Name)
@@ -156,7 +156,7 @@ func TestPanics(t *testing.T) {
 	}, "EOF")
 }
 
-// logged are the lines of a log.
+// logged receives the lines of a log.
 type logged chan string
 
 func (l logged) Write(line []byte) (int, error) {
@@ -174,11 +174,11 @@ func (h panickingHealth) Check(ctx context.Context, req *healthpb.HealthCheckReq
 	return h.HealthServer.Check(ctx, req)
 }
 
-// A call in progress ends, and a new one is refused.
+// A call in progress finishes, and a new connection is refused.
 func TestStopWaits(t *testing.T) {
-	begun, proceed := make(chan struct{}), make(chan struct{})
+	started, proceed := make(chan struct{}), make(chan struct{})
 	s := start(t, NewHTTP(options(t), http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		close(begun)
+		close(started)
 		<-proceed
 	})))
 	answered := make(chan error, 1)
@@ -189,7 +189,7 @@ func TestStopWaits(t *testing.T) {
 		}
 		answered <- err
 	}()
-	<-begun
+	<-started
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.Stop(time.Minute) }()
 	require.Eventually(t, func() bool {

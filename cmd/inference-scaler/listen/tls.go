@@ -14,43 +14,43 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// TLS is a server certificate that follows its files: each handshake checks whether they
-// have changed. A renewed certificate serves from the next connection on, and open
-// connections stay open. While the files cannot be read, as between the renewal of the
-// certificate and that of its key, the last valid configuration serves. A nil TLS is
-// plaintext.
+// TLS is the TLS configuration of servers. Each handshake reloads changed files. A renewed
+// certificate applies to new connections, and open connections stay open.
+//
+// While the files are invalid, the last valid configuration applies. This happens for example
+// between the renewal of a certificate and that of its key. A nil TLS is plaintext.
 type TLS struct {
 	cert, key, clientCA string
 	logger              *slog.Logger
 
 	mu    sync.Mutex
-	files []os.FileInfo // as they were before last was read
+	files []os.FileInfo // from before last was read
 	last  *tls.Config
 }
 
-// NewTLS reads the files that --tls-cert, --tls-key and --tls-client-ca name. With a client
-// CA, callers have to show a certificate. It returns nil if no file is given.
+// NewTLS reads the files of --tls-cert, --tls-key and --tls-client-ca. With a client CA, clients
+// need a certificate. NewTLS returns nil without any file.
 func NewTLS(cert, key, clientCA string, logger *slog.Logger) (*TLS, error) {
 	if cert == "" && key == "" && clientCA == "" {
 		return nil, nil
 	}
 	if cert == "" || key == "" {
-		return nil, errors.New("--tls-cert and --tls-key: wanted: both, or neither; --tls-client-ca needs them")
+		return nil, errors.New("--tls-cert and --tls-key; wanted: both, or neither; --tls-client-ca needs both")
 	}
 	t := &TLS{cert: cert, key: key, clientCA: clientCA, logger: logger}
 	err := t.reload()
 	return t, err
 }
 
-// Mutual reports whether callers have to show a certificate.
+// Mutual reports whether clients need a certificate.
 func (t *TLS) Mutual() bool { return t != nil && t.clientCA != "" }
 
-// current returns the configuration in the files, or else the last valid one.
+// current returns the configuration of the files, or the last valid one if they are invalid.
 func (t *TLS) current() *tls.Config {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err := t.reload(); err != nil {
-		t.logger.Error("the TLS files cannot be read; the last valid certificate is still served", "err", err)
+		t.logger.Error("invalid TLS files; the last valid configuration still applies", "err", err)
 	}
 	return t.last
 }
@@ -72,8 +72,8 @@ func (t *TLS) reload() error {
 	return nil
 }
 
-// stat describes the files. It comes before they are read: a change in between is then a
-// difference at the next handshake.
+// stat describes the files. The caller has to read them afterwards, so that the next handshake
+// detects a change in between.
 func (t *TLS) stat() ([]os.FileInfo, error) {
 	var files []os.FileInfo
 	for _, f := range []struct{ flag, name string }{{"tls-cert", t.cert}, {"tls-key", t.key}, {"tls-client-ca", t.clientCA}} {
@@ -89,7 +89,7 @@ func (t *TLS) stat() ([]os.FileInfo, error) {
 	return files, nil
 }
 
-// unchanged compares the identity too: a mounted Secret is updated by a symbolic link.
+// unchanged also compares the identity, because a mounted Secret changes by a symbolic link.
 func unchanged(a, b os.FileInfo) bool {
 	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
 }
@@ -109,12 +109,12 @@ func (t *TLS) load() (*tls.Config, error) {
 	}
 	cfg.ClientAuth, cfg.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
 	if !cfg.ClientCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("--tls-client-ca: %s holds no PEM certificate", t.clientCA)
+		return nil, fmt.Errorf("--tls-client-ca: %s; wanted: a file with PEM certificates", t.clientCA)
 	}
 	return cfg, nil
 }
 
-// config returns the configuration of a listener for the given protocols; nil for plaintext.
+// config returns the configuration of a listener with the protocols; nil for plaintext.
 func (t *TLS) config(protocols ...string) *tls.Config {
 	if t == nil {
 		return nil
@@ -138,15 +138,15 @@ func (t *TLS) server() credentials.TransportCredentials {
 	return insecure.NewCredentials()
 }
 
-// Replica returns the credentials towards another replica of this scaler, behind the
-// Service of that name. Each connection uses the files as they are then.
+// Replica returns the client credentials for another replica of the scaler, behind the Service of
+// that name. Each connection uses the current files.
 func (t *TLS) Replica(service string) credentials.TransportCredentials {
 	if t == nil {
 		return insecure.NewCredentials()
 	}
 	return credentials.NewTLS(&tls.Config{
 		MinVersion: tls.VersionTLS12, ServerName: service,
-		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection verifies, with the present roots, and accepts this replica's own certificate
+		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection verifies, with the current roots, and accepts this replica's own certificate
 		VerifyConnection: func(state tls.ConnectionState) error {
 			return t.verifyReplica(state.PeerCertificates, service)
 		},
@@ -156,18 +156,18 @@ func (t *TLS) Replica(service string) credentials.TransportCredentials {
 	})
 }
 
-// verifyReplica accepts this replica's own certificate, whoever issued it: all replicas
-// mount the same Secret. During a renewal two certificates are in use. The other one has to
-// name the Service, and to be signed by the client CA or, without one, by a system root.
+// verifyReplica accepts this replica's own certificate from any issuer, because all replicas mount
+// the same Secret. Any other certificate, as during a renewal, has to contain the name of the
+// Service. Its issuer has to be the client CA or, without one, a system root.
 func (t *TLS) verifyReplica(chain []*x509.Certificate, service string) error {
-	now := t.current()
-	if chain[0].Equal(now.Certificates[0].Leaf) {
+	cfg := t.current()
+	if chain[0].Equal(cfg.Certificates[0].Leaf) {
 		return nil
 	}
 	intermediates := x509.NewCertPool()
 	for _, c := range chain[1:] {
 		intermediates.AddCert(c)
 	}
-	_, err := chain[0].Verify(x509.VerifyOptions{DNSName: service, Roots: now.ClientCAs, Intermediates: intermediates})
+	_, err := chain[0].Verify(x509.VerifyOptions{DNSName: service, Roots: cfg.ClientCAs, Intermediates: intermediates})
 	return err
 }

@@ -70,11 +70,11 @@ func (a *authority) write(path, kind string, der []byte) {
 func TestMutualTLS(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
-	ca, stranger := newAuthority(t), newAuthority(t)
+	ca, otherCA := newAuthority(t), newAuthority(t)
 	ca.write(file("ca.pem"), "CERTIFICATE", ca.der)
 	ca.issue(file("server.pem"), file("server.key"), 2)
 	ca.issue(file("client.pem"), file("client.key"), 3)
-	stranger.issue(file("stranger.pem"), file("stranger.key"), 4)
+	otherCA.issue(file("other.pem"), file("other.key"), 4)
 
 	o := options(t)
 	var err error
@@ -112,10 +112,10 @@ func TestMutualTLS(t *testing.T) {
 	require.NoError(t, call(as("client")))
 	require.Equal(t, big.NewInt(2), seen)
 	require.Error(t, call(as("")), "no certificate")
-	require.Error(t, call(as("stranger")), "another authority's")
+	require.Error(t, call(as("other")), "the certificate of another CA")
 	require.Error(t, call(insecure.NewCredentials()), "plaintext")
 
-	// A stream outlives every change of the files.
+	// A stream stays open during all changes of the files.
 	conn, err := grpc.NewClient(server.Addr().String(), grpc.WithTransportCredentials(as("client")))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
@@ -127,14 +127,14 @@ func TestMutualTLS(t *testing.T) {
 	ca.issue(file("server.pem"), file("server.key"), 5)
 	require.NoError(t, call(as("client")))
 	before := o.TLS.current()
-	require.Same(t, before, o.TLS.current(), "unchanged files are not read again")
-	require.Equal(t, big.NewInt(5), seen, "a renewed certificate serves from the next connection on")
+	require.Same(t, before, o.TLS.current(), "unchanged files are not reloaded")
+	require.Equal(t, big.NewInt(5), seen, "a renewed certificate applies to new connections")
 
-	ca.issue(file("server.pem"), file("other.key"), 6)
+	ca.issue(file("server.pem"), file("unrelated.key"), 6)
 	require.NoError(t, call(as("client")))
-	require.Equal(t, big.NewInt(5), seen, "a certificate without its key is not served")
+	require.Equal(t, big.NewInt(5), seen, "a certificate without its key does not apply")
 	require.NoError(t, os.Remove(file("ca.pem")))
-	require.Error(t, call(as("")), "callers still have to show a certificate")
+	require.Error(t, call(as("")), "clients still need a certificate")
 	require.NoError(t, call(as("client")))
 
 	healthServer.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
@@ -143,22 +143,22 @@ func TestMutualTLS(t *testing.T) {
 	require.Equal(t, healthpb.HealthCheckResponse_NOT_SERVING, update.Status)
 }
 
-// Replicas accept the certificate that they share, and during its renewal another one of its
-// issuer that names the Service.
+// Replicas accept their shared certificate, and during its renewal another certificate of the same
+// issuer with the name of the Service.
 func TestReplicaTLS(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
-	ca, stranger := newAuthority(t), newAuthority(t)
+	ca, otherCA := newAuthority(t), newAuthority(t)
 	ca.write(file("ca.pem"), "CERTIFICATE", ca.der)
 	ca.issue(file("own.pem"), file("own.key"), 2)
 	ca.issue(file("renewed.pem"), file("renewed.key"), 3)
-	stranger.issue(file("stranger.pem"), file("stranger.key"), 4)
+	otherCA.issue(file("other.pem"), file("other.key"), 4)
 	of := func(name, clientCA string) *TLS {
 		loaded, err := NewTLS(file(name+".pem"), file(name+".key"), clientCA, slog.New(slog.DiscardHandler))
 		require.NoError(t, err)
 		return loaded
 	}
-	// dial is a handshake of two replicas, each with a certificate of its own.
+	// dial is a handshake of two replicas, each with its certificate.
 	dial := func(from, to, clientCA, service string) error {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
@@ -175,26 +175,26 @@ func TestReplicaTLS(t *testing.T) {
 		_, _, err = of(from, clientCA).Replica(service).ClientHandshake(t.Context(), service, conn)
 		return err
 	}
-	require.NoError(t, dial("own", "own", "", "127.0.0.1"), "of an unknown issuer")
+	require.NoError(t, dial("own", "own", "", "127.0.0.1"), "a certificate of an unknown issuer")
 	require.NoError(t, dial("own", "own", file("ca.pem"), "127.0.0.1"))
 	require.NoError(t, dial("own", "renewed", file("ca.pem"), "127.0.0.1"))
 	require.ErrorContains(t, dial("own", "renewed", file("ca.pem"), "elsewhere.svc"), "elsewhere.svc")
 	require.ErrorContains(t, dial("own", "renewed", "", "127.0.0.1"), "unknown authority")
-	require.ErrorContains(t, dial("own", "stranger", file("ca.pem"), "127.0.0.1"), "unknown authority")
+	require.ErrorContains(t, dial("own", "other", file("ca.pem"), "127.0.0.1"), "unknown authority")
 }
 
-func TestServerCredentialsRefuse(t *testing.T) {
+func TestInvalidFiles(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
 	ca := newAuthority(t)
 	ca.issue(file("server.pem"), file("server.key"), 2)
 	require.NoError(t, os.WriteFile(file("empty.pem"), nil, 0o600))
 	for _, tc := range []struct{ cert, key, clientCA, want string }{
-		{file("server.pem"), "", "", "--tls-cert and --tls-key: wanted: both"},
-		{"", "", file("empty.pem"), "--tls-client-ca needs them"},
+		{file("server.pem"), "", "", "--tls-cert and --tls-key; wanted: both"},
+		{"", "", file("empty.pem"), "--tls-client-ca needs both"},
 		{file("missing.pem"), file("server.key"), "", "no such file"},
 		{file("server.pem"), file("server.key"), file("missing.pem"), "--tls-client-ca"},
-		{file("server.pem"), file("server.key"), file("empty.pem"), "holds no PEM certificate"},
+		{file("server.pem"), file("server.key"), file("empty.pem"), "empty.pem; wanted: a file with PEM certificates"},
 	} {
 		_, err := NewTLS(tc.cert, tc.key, tc.clientCA, slog.New(slog.DiscardHandler))
 		require.ErrorContains(t, err, tc.want)
