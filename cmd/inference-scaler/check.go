@@ -60,8 +60,8 @@ func checkCommand() *cobra.Command {
 			"With --from-hpa, the first file is an HPA with custom metrics, and the optional second\n" +
 			"file is the values of prometheus-adapter. The output is the ScaledObject that replaces\n" +
 			"the HPA.\n\n" +
-			"The exit code is 0 without findings, 1 with findings, and 2 if some input could not be\n" +
-			"read.",
+			"The exit code is 0 without findings, 1 with findings or open questions, and 2 if some\n" +
+			"input could not be read.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			err := f.run(cmd, args)
 			var coded exit

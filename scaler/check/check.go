@@ -79,7 +79,7 @@ func Check(docs []*manifest.Document, o Options) Report {
 		s := newSubject(doc, docs, o.defaults())
 		if len(s.triggers) == 0 {
 			if s.malformed { // its triggers may be malformed too
-				report.Findings = append(report.Findings, s.take()...)
+				report.Findings = append(report.Findings, s.drain()...)
 			}
 			continue
 		}
@@ -87,14 +87,14 @@ func Check(docs []*manifest.Document, o Options) Report {
 		if s.workload == nil {
 			report.WithoutWorkload = append(report.WithoutWorkload, fmt.Sprintf("%s of %s", s.spec.ScaleTargetRef, doc))
 		}
-		report.Findings = append(report.Findings, s.take()...)
+		report.Findings = append(report.Findings, s.drain()...)
 		if s.malformed { // the rules would see zero values
 			continue
 		}
 		for _, r := range Rules {
 			s.rule = r
 			r.check(s)
-			report.Findings = append(report.Findings, s.take()...)
+			report.Findings = append(report.Findings, s.drain()...)
 		}
 	}
 	slices.SortStableFunc(report.Findings, func(a, b Finding) int {
@@ -269,8 +269,8 @@ func (s *subject) at(path []any, format string, args ...any) {
 	s.add(s.doc, s.doc.Line(append([]any{"spec"}, path...)...), format, args...)
 }
 
-// take returns and clears the findings.
-func (s *subject) take() []Finding {
+// drain returns and clears the findings.
+func (s *subject) drain() []Finding {
 	found := s.findings
 	s.findings = nil
 	return found

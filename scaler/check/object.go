@@ -88,7 +88,7 @@ type podSpec struct {
 	InitContainers                []container `yaml:"initContainers"`
 }
 
-// running returns the containers that run beside each other: the regular ones and the
+// running returns the containers that run at the same time: the regular ones and the
 // sidecars, which are init containers with restartPolicy Always.
 func (s *podSpec) running() []container {
 	all := slices.Clone(s.Containers)

@@ -121,7 +121,7 @@ func slowGrowth(s *subject) {
 	least, most, _ := s.bounds()
 	spec := hpa.Spec{MinReplicas: max(least, 1), MaxReplicas: most, Behavior: s.growth()}
 	path := []any{"advanced", "horizontalPodAutoscalerConfig", "behavior", "scaleUp"}
-	takes, reachable := spec.TimeToGrow(spec.MinReplicas, most)
+	duration, reachable := spec.TimeToGrow(spec.MinReplicas, most)
 	up, window := &autoscalingv2.HPAScalingRules{}, time.Duration(0)
 	if b := hpa.Defaulted(spec.Behavior); b != nil {
 		up, window = b.ScaleUp, time.Duration(*b.ScaleUp.StabilizationWindowSeconds)*time.Second
@@ -131,9 +131,9 @@ func slowGrowth(s *subject) {
 		s.at(append(path, "selectPolicy"), "selectPolicy: Disabled; the workload never scales up; wanted: Max")
 	case !reachable:
 		s.at(append(path, "policies"), "policies: the workload does not grow from %d to %d replicas within a day; wanted: %s or less (--burst), for example by 100 %% or 4 pods per 15 s, whichever is more", spec.MinReplicas, most, s.Burst)
-	case takes > s.Burst:
+	case duration > s.Burst:
 		s.at(append(path, "policies"), "policies: the workload takes at least %s to grow from %d to %d replicas, with a stabilization window of %s; wanted: %s or less (--burst), for example by 100 %% or 4 pods per 15 s, whichever is more",
-			takes, spec.MinReplicas, most, window, s.Burst)
+			duration, spec.MinReplicas, most, window, s.Burst)
 	}
 }
 

@@ -98,7 +98,7 @@ const maxNested = 4
 
 func objects(file string, root *yaml.Node, depth int) ([]*Document, error) {
 	if depth > maxNested {
-		return nil, fmt.Errorf("Lists nested too deeply; wanted: at most %d levels", maxNested)
+		return nil, fmt.Errorf("too many nested Lists; wanted: at most %d levels", maxNested)
 	}
 	if root.Kind != yaml.MappingNode {
 		return nil, nil

@@ -29,5 +29,5 @@ func TestRead(t *testing.T) {
 		require.Empty(t, docs, text)
 	}
 	_, err = Read("f", strings.NewReader("kind: List\nitems: &a\n- kind: List\n  items: *a\n"))
-	require.ErrorContains(t, err, "Lists nested too deeply; wanted: at most 4 levels", "a List that contains itself")
+	require.ErrorContains(t, err, "too many nested Lists; wanted: at most 4 levels", "a List that contains itself")
 }

@@ -37,13 +37,13 @@ type Options struct {
 func HPAs(docs []*manifest.Document, o Options) (text []byte, questions []string, err error) {
 	var out bytes.Buffer
 	var failed []error
-	taken := map[string]string{} // workloads by the name of the ScaledObject
+	workloads := map[string]string{} // by the namespace and name of the ScaledObject
 	for _, doc := range docs {
 		if doc.Kind != "HorizontalPodAutoscaler" {
 			continue
 		}
 		c := conversion{Options: o, doc: doc, engines: map[string]string{}}
-		so, err := c.convert(taken)
+		so, err := c.convert(workloads)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %s: %w", doc.File, doc, err))
 			continue
@@ -104,7 +104,7 @@ type scaledTrigger struct {
 }
 
 // convert returns the ScaledObject.
-func (c *conversion) convert(taken map[string]string) (*scaledObject, error) {
+func (c *conversion) convert(workloads map[string]string) (*scaledObject, error) {
 	var hpa struct{ Spec hpaSpec }
 	var mismatches []error
 	c.doc.Decode(&hpa, func(line int, text string) { mismatches = append(mismatches, fmt.Errorf("line %d: %s", line, text)) })
@@ -115,7 +115,7 @@ func (c *conversion) convert(taken map[string]string) (*scaledObject, error) {
 		return nil, errors.New("spec.metrics: missing; wanted: an HPA of autoscaling/v2")
 	}
 	so := &scaledObject{APIVersion: "keda.sh/v1alpha1", Kind: "ScaledObject"}
-	so.Metadata.Name, so.Metadata.Namespace = c.name(hpa.Spec.ScaleTargetRef, taken), c.doc.Metadata.Namespace
+	so.Metadata.Name, so.Metadata.Namespace = c.name(hpa.Spec.ScaleTargetRef, workloads), c.doc.Metadata.Namespace
 	so.Metadata.Labels = c.doc.Metadata.Labels // KEDA copies them to the HPA
 	so.Metadata.Annotations = map[string]string{"scaledobject.keda.sh/transfer-hpa-ownership": "true"}
 	if names := slices.Sorted(maps.Keys(c.doc.Metadata.Annotations)); len(names) > 0 {
@@ -143,16 +143,16 @@ func (c *conversion) convert(taken map[string]string) (*scaledObject, error) {
 
 // name returns the workload's name. The kind is a suffix if a workload of another kind has the
 // same name.
-func (c *conversion) name(of target, taken map[string]string) string {
+func (c *conversion) name(of target, workloads map[string]string) string {
 	kind := strings.ToLower(of.Kind)
 	workload := kind + "/" + of.Name
 	for _, name := range []string{of.Name, of.Name + "-" + kind} {
 		key := c.doc.Metadata.Namespace + "/" + name
-		if _, exists := taken[key]; !exists {
-			taken[key] = workload
+		if _, exists := workloads[key]; !exists {
+			workloads[key] = workload
 			return name
 		}
-		if taken[key] == workload {
+		if workloads[key] == workload {
 			c.askf("another HPA also scales %s %s; wanted: one ScaledObject with the triggers of both", of.Kind, of.Name)
 			return name
 		}

@@ -168,7 +168,7 @@ func TestFleetLosesNoRequest(t *testing.T) {
 		for second := 0; second < 120; second += rapid.IntRange(1, 30).Draw(t, "pause") {
 			plan = append(plan, scaling{second, rapid.IntRange(0, 8).Draw(t, "replicas")})
 		}
-		tell := func(step float64) Stats {
+		run := func(step float64) Stats {
 			f := newFleet(1, shape, NewPoisson(seed, zero, []Phase{{"", 2 * time.Minute, rate}}, Service{0, 3 * time.Second}))
 			for _, s := range plan {
 				for now := f.now; now.Before(at(float64(s.second))); now = now.Add(time.Duration(step * float64(time.Second))) {
@@ -184,7 +184,7 @@ func TestFleetLosesNoRequest(t *testing.T) {
 			f.Advance(at(1e6))
 			return f.Stats()
 		}
-		coarse, fine := tell(1e6), tell(1.7)
+		coarse, fine := run(1e6), run(1.7)
 		require.Equal(t, coarse.Arrived, coarse.Served)
 		require.Zero(t, coarse.Load())
 		require.InDelta(t, coarse.GPUSeconds, fine.GPUSeconds, 1e-3)
