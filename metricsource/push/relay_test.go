@@ -52,10 +52,11 @@ func pair(t *testing.T) (a, b *Store, flow func(), stop func()) {
 	toB, toA := a.addPeer(), b.addPeer()
 	flow = func() {
 		synctest.Wait()
-		for again := true; again; {
+		for rounds, sent := 0, 1; sent > 0; rounds++ {
+			require.Less(t, rounds, 3, "reports go to and fro")
 			_, there := deliver(a, toB, b)
 			_, back := deliver(b, toA, a)
-			again = there+back > 0
+			sent = there + back
 		}
 		synctest.Wait()
 	}
@@ -262,7 +263,7 @@ func TestWithdrawnReportsStayWithdrawn(t *testing.T) {
 	connect(t, b, a)
 	require.Empty(t, watch(t, a).demand(t), "a peer revives nothing")
 	connect(t, a, b)
-	require.Empty(t, watch(t, b).demand(t))
+	require.Empty(t, watch(t, b).Status(), "its reporter neither")
 }
 
 func TestWithdrawnSeriesStayWithdrawn(t *testing.T) {
@@ -327,8 +328,11 @@ func TestARestartedReplicaGetsAllReports(t *testing.T) {
 	a = NewStore(Options{})
 	connect(t, b, a)
 	b = NewStore(Options{})
-	connect(t, a, b)
-	require.Equal(t, map[string]float64{"api-0": 7}, watch(t, b).demand(t))
+	toB := a.addPeer()
+	require.Nil(t, NewServer(a, nil).export(exported("asr", 11, "other.metric", 1), asr).GetPartialSuccess())
+	refused, _ = deliver(a, toB, b)
+	require.Empty(t, refused)
+	require.Equal(t, map[string]float64{"api-0": 7}, watch(t, b).demand(t), "also if an export comes between")
 }
 
 func TestSeriesOfTwoReplicas(t *testing.T) {
@@ -380,6 +384,9 @@ func TestSeriesAfterAPartition(t *testing.T) {
 		connect(t, b, a)
 		require.Equal(t, map[string]float64{"api-0": 7}, w.demand(t), "exported 18 s ago")
 		require.Equal(t, map[string]float64{"api-0": 7}, v.demand(t))
+		c := NewStore(Options{})
+		connect(t, a, c)
+		require.Equal(t, 10*time.Second, time.Since(watch(t, c).Status()[0].Tried), "since the last export")
 		time.Sleep(131 * time.Second)
 		synctest.Wait()
 		require.Equal(t, map[string]float64{"api-0": 7}, v.demand(t))

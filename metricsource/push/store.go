@@ -119,8 +119,6 @@ func (s *Store) put(req *demandv1.ReportRequest, namespaces []string, from origi
 		if p.series, err = r.merge(p, now); err != nil {
 			return err
 		}
-	case from == fromPeer && p.sequence == r.sequence:
-		return nil // this replica has it
 	case p.sequence <= r.sequence:
 		return errSuperseded
 	case p.withdraw:
