@@ -21,7 +21,7 @@ import (
 
 const openMetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
-// padded is a body of exactly so many bytes: a wanted sample and a long comment.
+// padded returns a body of exactly this many bytes: a selected sample and a long comment.
 func padded(size int) string { return "q 8\n" + strings.Repeat("#", size-5) + "\n" }
 
 func with(header, value string, handler http.HandlerFunc) http.HandlerFunc {
@@ -31,7 +31,7 @@ func with(header, value string, handler http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// bad are answers that must not be taken: each is a failed reading of this class.
+// bad are responses that must be rejected, with the expected error and its class.
 var bad = map[string]struct {
 	serve  http.HandlerFunc
 	accept func(context.Context, net.Conn) error
@@ -43,20 +43,20 @@ var bad = map[string]struct {
 	"204":                   {serve: status(204), err: "HTTP status 204", reason: "status"},
 	"redirect":              {serve: with("Location", "http://other:80/metrics", status(302)), err: "HTTP status 302: redirects are not followed", reason: "status"},
 	"gzip":                  {serve: with("Content-Encoding", "gzip", text("q 8\n")), err: errEncoded.Error(), reason: "syntax"},
-	"cut OpenMetrics":       {serve: typed(openMetrics, "q 8\n"), err: errIncomplete.Error(), reason: "syntax"},
-	"no number":             {serve: text("r 1\nq eight\n"), err: "line 2: expected a number after the series", reason: "syntax"},
-	"cut line":              {serve: text("q{a=\"1\n"), err: "unterminated label block", reason: "syntax"},
+	"truncated OpenMetrics": {serve: typed(openMetrics, "q 8\n"), err: errIncomplete.Error(), reason: "syntax"},
+	"not a number":          {serve: text("r 1\nq eight\n"), err: "line 2: expected a number after the series", reason: "syntax"},
+	"truncated line":        {serve: text("q{a=\"1\n"), err: "unterminated label block", reason: "syntax"},
 	"bad label":             {serve: text("q{a=1} 8\n"), err: "expected a quoted label value", reason: "syntax"},
-	"wanted, then bad":      {serve: text("q 8\nq{a=\"1\"} x\n"), err: "line 2", reason: "syntax"},
+	"good, then bad sample": {serve: text("q 8\nq{a=\"1\"} x\n"), err: "line 2", reason: "syntax"},
 	"no listener":           {accept: refuse, err: "connection refused", reason: "connection"},
-	"no HTTP":               {accept: says("q 8\n"), err: "malformed HTTP"},
-	"hung up":               {accept: says(""), err: "EOF"},
-	"hung up in the body":   {accept: says("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nq 8\n"), err: "unexpected EOF"},
-	"hung up between parts": {accept: says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nq 8\n\r\n"), err: "unexpected EOF"},
-	"headers without end":   {accept: says("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20)), err: "exceeded"},
+	"not HTTP":              {accept: sends("q 8\n"), err: "malformed HTTP"},
+	"closed":                {accept: sends(""), err: "EOF"},
+	"closed in the body":    {accept: sends("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nq 8\n"), err: "unexpected EOF"},
+	"closed between chunks": {accept: sends("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nq 8\n\r\n"), err: "unexpected EOF"},
+	"endless headers":       {accept: sends("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20)), err: "exceeded"},
 }
 
-func TestBadAnswerLeavesTheLastSamplesStanding(t *testing.T) {
+func TestBadResponseKeepsTheLastSamples(t *testing.T) {
 	for name, c := range bad {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, setup{needed: []string{"q", "max_over_time(q[1m])"}}, func(t *testing.T, r *rig) {
@@ -82,19 +82,19 @@ func TestBadAnswerLeavesTheLastSamplesStanding(t *testing.T) {
 					require.NotZero(t, r.counted(c.reason))
 				}
 				r.after(10 * time.Second)
-				require.Equal(t, 1, strings.Count(r.log.String(), "\n"), "told once: %s", &r.log)
-				require.Contains(t, r.log.String(), `level=WARN msg="target stopped answering" target=a`)
+				require.Equal(t, 1, strings.Count(r.log.String(), "\n"), "logged once: %s", &r.log)
+				require.Contains(t, r.log.String(), `level=WARN msg="target failed" target=a`)
 
 				r.net.serve("a", text("q 9\n"))
 				r.after(schedule.MaxBackOff + tick)
 				require.Equal(t, map[string]float64{"a": 9}, r.load("q"))
-				require.Contains(t, r.log.String(), `level=INFO msg="target answers again" target=a`)
+				require.Contains(t, r.log.String(), `level=INFO msg="target recovered" target=a`)
 			})
 		})
 	}
 }
 
-func TestErrorsCanBeTold(t *testing.T) {
+func TestErrorClasses(t *testing.T) {
 	var status *StatusError
 	require.ErrorAs(t, fmt.Errorf("reading: %w", &StatusError{Code: 301, Redirect: true}), &status)
 	for err, want := range map[error]string{
@@ -110,21 +110,21 @@ func TestErrorsCanBeTold(t *testing.T) {
 	}
 }
 
-func TestGoodAnswers(t *testing.T) {
+func TestGoodResponses(t *testing.T) {
 	for name, serve := range map[string]http.HandlerFunc{
-		"text":                       text("q 7\n"),
-		"no content type":            typed("", "q 7\n"),
-		"a content type of no sense": typed(";;", "q 7\n"),
-		"plain bytes":                typed("application/octet-stream", "q 7\n"),
-		"OpenMetrics":                typed(openMetrics, "# TYPE q gauge\nq 7\n# EOF\n"),
-		"OpenMetrics in capitals":    typed("APPLICATION/OPENMETRICS-TEXT", "q 7\n# EOF"),
-		"identity":                   with("Content-Encoding", "identity", text("q 7\n")),
-		"unwanted lines of no sense": text("r one two three\n}{\nq_total\nq 7\n\xff\xfe\n"),
-		"the last of two counts":     text("q 3\nq 7\n"),
-		"no newline at the end":      text("q 7"),
-		"CRLF":                       text("q 7\r\n"),
-		"a timestamp":                text("q 7 1395066363000\n"),
-		"a body of just 16 MiB":      text(strings.Replace(padded(maxBody), "q 8", "q 7", 1)),
+		"text":                      text("q 7\n"),
+		"no content type":           typed("", "q 7\n"),
+		"invalid content type":      typed(";;", "q 7\n"),
+		"binary content type":       typed("application/octet-stream", "q 7\n"),
+		"OpenMetrics":               typed(openMetrics, "# TYPE q gauge\nq 7\n# EOF\n"),
+		"OpenMetrics in capitals":   typed("APPLICATION/OPENMETRICS-TEXT", "q 7\n# EOF"),
+		"identity":                  with("Content-Encoding", "identity", text("q 7\n")),
+		"other lines are malformed": text("r one two three\n}{\nq_total\nq 7\n\xff\xfe\n"),
+		"duplicate series":          text("q 3\nq 7\n"),
+		"no newline at the end":     text("q 7"),
+		"CRLF":                      text("q 7\r\n"),
+		"timestamp":                 text("q 7 1395066363000\n"),
+		"exactly 16 MiB":            text(strings.Replace(padded(maxBody), "q 8", "q 7", 1)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, setup{}, func(t *testing.T, r *rig) {
@@ -139,10 +139,10 @@ func TestGoodAnswers(t *testing.T) {
 	}
 }
 
-func TestHugeBodyIsNotReadToItsEnd(t *testing.T) {
+func TestHugeBodyIsNotReadCompletely(t *testing.T) {
 	const chunk = 64 << 10
 	for name, size := range map[string]int{
-		"declared": 100 << 20, "undeclared, a byte too many": maxBody + 1,
+		"declared": 100 << 20, "undeclared, one byte over": maxBody + 1,
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, setup{}, func(t *testing.T, r *rig) {
@@ -167,10 +167,9 @@ func TestHugeBodyIsNotReadToItsEnd(t *testing.T) {
 	}
 }
 
-// Between two readings nothing is kept of a body: of a thousand idle targets,
-// each would hold its last.
-func TestBodyIsNotKept(t *testing.T) {
-	for name, tail := range map[string]string{"good": "", "refused": "q x\n"} {
+// No reference to a body remains after a scrape. Otherwise, each target would hold one.
+func TestBodyIsNotRetained(t *testing.T) {
+	for name, tail := range map[string]string{"good": "", "rejected": "q x\n"} {
 		t.Run(name, func(t *testing.T) {
 			g := New(Options{}).Open(config(t, setup{}))
 			defer g.Close()
@@ -178,11 +177,11 @@ func TestBodyIsNotKept(t *testing.T) {
 			defer p.samples.Remove()
 			require.NoError(t, p.reader.prepare())
 			body := []byte(padded(2<<20) + tail)
-			kept := weak.Make(&body[0])
+			retained := weak.Make(&body[0])
 			_, err := p.reader.parse(body, "")
 			require.Equal(t, tail == "", err == nil)
 			runtime.GC()
-			require.Nil(t, kept.Value())
+			require.Nil(t, retained.Value())
 			runtime.KeepAlive(p)
 		})
 	}

@@ -11,32 +11,31 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// Bodies are held in memory while they are read, and a target may make its own large, or
-// never end it. Of small ones there may be as many as there are readings under way; larger
-// ones wait for each other, and those of one group never hold all that there is for them.
-// A buffer is up to twice as large as what it holds: while none is used again, they come to
-// 1024 × 256 KiB, 64 × 2 MiB and 4 × 16 MiB at most. A small body may get a buffer of up to
-// 1 MiB that a medium one has left.
+// A body is in memory while it is read, and a hostile target can send a large or endless
+// one. Every scrape in flight can have a small body. Larger bodies need a slot, and one
+// group gets at most half of the slots. A buffer is up to twice as large as its content.
+// Without reuse of buffers, the maximum is 1024 × 256 KiB, 64 × 2 MiB and 4 × 16 MiB. A
+// small body can reuse a buffer of up to 1 MiB.
 const (
-	smallBody  = 128 << 10 // vLLM's has 60 KB
-	mediumBody = 1 << 20   // SGLang's with 8 ranks has 480 KB
+	smallBody  = 128 << 10 // vLLM: 60 KB
+	mediumBody = 1 << 20   // SGLang with 8 ranks: 480 KB
 	maxBody    = 16 << 20
 
 	mediumBodies = 64
 	largeBodies  = 4
 )
 
-// bodySlots are those that bodies beyond the small ones need.
+// bodySlots limit the medium and the large bodies in memory.
 type bodySlots struct{ medium, large *semaphore.Weighted }
 
-// newBodySlots returns a share of them: 1 for all, 2 for the half.
-func newBodySlots(share int64) bodySlots {
-	return bodySlots{semaphore.NewWeighted(mediumBodies / share), semaphore.NewWeighted(largeBodies / share)}
+// newBodySlots returns all slots, divided by the divisor.
+func newBodySlots(divisor int64) bodySlots {
+	return bodySlots{semaphore.NewWeighted(mediumBodies / divisor), semaphore.NewWeighted(largeBodies / divisor)}
 }
 
 var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// free gives a body's memory to the next one, unless it is large.
+// free returns a buffer to the pool, unless it is large.
 func free(body *bytes.Buffer) {
 	if body.Cap() <= mediumBody {
 		body.Reset()
@@ -44,16 +43,16 @@ func free(body *bytes.Buffer) {
 	}
 }
 
-// readBody reads a body of at most maxBody whole into the buffer.
+// readBody reads a whole body of at most maxBody into the buffer.
 func readBody(ctx context.Context, body *bytes.Buffer, from io.Reader, group, all bodySlots) error {
 	release := func() {}
 	defer func() { release() }()
-	begun, waited, beyond := time.Now(), time.Duration(0), 0
+	begun, waited, size := time.Now(), time.Duration(0), 0
 	for _, class := range []struct {
 		limit     int
-		ofGroup   *semaphore.Weighted // what it needs of its group's, and of all; nil: nothing
+		ofGroup   *semaphore.Weighted // slots of the group and of the scraper; nil: none needed
 		ofAll     *semaphore.Weighted
-		allocated int // at once; 0: as it grows
+		allocated int // in advance; 0: the buffer grows
 	}{
 		{limit: smallBody},
 		{limit: mediumBody, ofGroup: group.medium, ofAll: all.medium},
@@ -63,9 +62,9 @@ func readBody(ctx context.Context, body *bytes.Buffer, from io.Reader, group, al
 			wait := time.Now()
 			next, err := acquire(ctx, class.ofGroup, class.ofAll)
 			waited += time.Since(wait)
-			release() // the smaller one's, whether there is a larger or not
+			release() // the slot of the smaller class
 			if release = next; err != nil {
-				return noRoomFor(beyond)
+				return bodyLimitError(size)
 			}
 		}
 		if class.allocated > 0 {
@@ -73,23 +72,25 @@ func readBody(ctx context.Context, body *bytes.Buffer, from io.Reader, group, al
 		}
 		if _, err := body.ReadFrom(io.LimitReader(from, int64(class.limit+1-body.Len()))); err != nil {
 			if ctx.Err() != nil && waited > time.Since(begun)/2 {
-				return noRoomFor(beyond) // which came too late
+				return bodyLimitError(size) // most of the time was lost to waiting for a slot
 			}
 			return fmt.Errorf("reading the body: %w", err)
 		}
 		if body.Len() <= class.limit {
 			return nil
 		}
-		beyond = class.limit
+		size = class.limit
 	}
 	return errTooLarge
 }
 
-func noRoomFor(beyond int) error {
-	return fmt.Errorf("%w, which is larger than %d KiB", errNoRoom, beyond>>10)
+// bodyLimitError returns the error of a body of more than size bytes that got no slot in
+// time.
+func bodyLimitError(size int) error {
+	return fmt.Errorf("%w that are larger than %d KiB", errBodyLimit, size>>10)
 }
 
-// acquire takes one of the group's, and then one of all.
+// acquire acquires a slot of the group, and then one of the scraper.
 func acquire(ctx context.Context, ofGroup, ofAll *semaphore.Weighted) (release func(), err error) {
 	if err := ofGroup.Acquire(ctx, 1); err != nil {
 		return func() {}, err

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// afterContext is a body that goes on as soon as its context has ended.
+// afterContext is a body that blocks until its context is done.
 type afterContext struct{ ctx context.Context }
 
 func (r afterContext) Read([]byte) (int, error) {
@@ -20,16 +20,16 @@ func (r afterContext) Read([]byte) (int, error) {
 	return 0, r.ctx.Err()
 }
 
-// Room that comes too late for what is left of the body is no fault of the server's.
-func TestRoomThatComesLate(t *testing.T) {
+// A timeout after a long wait for a slot is not reported as a fault of the server.
+func TestTimeoutAfterAWaitForASlot(t *testing.T) {
 	for name, tc := range map[string]struct {
 		after time.Duration
 		want  error
 	}{
-		"in the last moment": {399 * time.Millisecond, errNoRoom},
-		"late":               {201 * time.Millisecond, errNoRoom},
-		"early":              {199 * time.Millisecond, context.DeadlineExceeded},
-		"at once":            {0, context.DeadlineExceeded},
+		"almost the timeout": {399 * time.Millisecond, errBodyLimit},
+		"over a half":        {201 * time.Millisecond, errBodyLimit},
+		"under a half":       {199 * time.Millisecond, context.DeadlineExceeded},
+		"no wait":            {0, context.DeadlineExceeded},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -44,15 +44,15 @@ func TestRoomThatComesLate(t *testing.T) {
 				body := io.MultiReader(bytes.NewReader(make([]byte, mediumBody+1)), afterContext{ctx})
 				err := readBody(ctx, new(bytes.Buffer), body, group, all)
 				require.ErrorIs(t, err, tc.want)
-				require.True(t, group.large.TryAcquire(largeBodies/2), "what it held is free")
+				require.True(t, group.large.TryAcquire(largeBodies/2), "the slot is released")
 				require.True(t, all.large.TryAcquire(largeBodies))
 			})
 		})
 	}
 }
 
-// What breaks is broken, however long its room was waited for.
-func TestBodyThatBreaksAfterAWait(t *testing.T) {
+// A connection error is reported as such, even after a long wait for a slot.
+func TestConnectionErrorAfterAWaitForASlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
 		defer cancel()

@@ -12,8 +12,8 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
-// churn answers with one lasting series of q, and n that no answer had before,
-// made by line from a number.
+// churn responds with one lasting series of q and n new series per response. line formats
+// the series with a number.
 func churn(n int, line func(int) string, tail string) http.HandlerFunc {
 	next := 0
 	return func(w http.ResponseWriter, req *http.Request) {
@@ -27,23 +27,23 @@ func churn(n int, line func(int) string, tail string) http.HandlerFunc {
 	}
 }
 
-// Whatever a target invents, what is kept of it is bounded by what its newest
-// body holds.
+// The memory for a target is bounded by the size of its newest body, even if it exports new
+// series all the time.
 func TestChurnIsBounded(t *testing.T) {
 	label := func(i int) string { return fmt.Sprintf("q{code=\"200\",request=\"%d\"} 1\n", i) }
 	for name, c := range map[string]struct {
 		query string
 		line  func(int) string
-		tail  string // behind the series
+		tail  string // after the series
 		fails bool
 	}{
 		"new series":                   {`q{code="200"}`, label, "", false},
 		"new series, other labels":     {`q{code="200"}`, func(i int) string { return fmt.Sprintf("q{request=\"%d\"} 1\n", i) }, "", false},
 		"new names":                    {`{__name__=~"q.*"}`, func(i int) string { return fmt.Sprintf("q%d 1\n", i) }, "", false},
-		"new names, not wanted":        {`q{code="200"}`, func(i int) string { return fmt.Sprintf("q%d 1\n", i) }, "", false},
+		"new names, not selected":      {`q{code="200"}`, func(i int) string { return fmt.Sprintf("q%d 1\n", i) }, "", false},
 		"new series before an error":   {`q{code="200"}`, label, "q x\n", true},
-		"unwanted ones before one":     {`q{code="200"}`, func(i int) string { return fmt.Sprintf("q{request=\"%d\"} 1\n", i) }, "q x\n", true},
-		"new series, but not the load": {`q{code="200"}|w`, label, "", true},
+		"other series before an error": {`q{code="200"}`, func(i int) string { return fmt.Sprintf("q{request=\"%d\"} 1\n", i) }, "q x\n", true},
+		"a required series is missing": {`q{code="200"}|w`, label, "", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, setup{interval: 100 * time.Millisecond, needed: strings.Split(c.query, "|")}, func(t *testing.T, r *rig) {
@@ -51,7 +51,7 @@ func TestChurnIsBounded(t *testing.T) {
 				r.net.serve("a", churn(n, c.line, c.tail))
 				p := pod("a")
 				r.group.Set([]Target{p})
-				for range 60 { // a reading each, whatever the back-off
+				for range 60 { // one scrape each, despite the back-off
 					r.after(100 * time.Millisecond)
 					p.Ready = !p.Ready
 					r.group.Set([]Target{p})
@@ -66,7 +66,7 @@ func TestChurnIsBounded(t *testing.T) {
 	}
 }
 
-// series is a body of n series of q, from the number first.
+// series responds with n series of q, numbered from first.
 func series(first, n int) http.HandlerFunc {
 	var b strings.Builder
 	for i := range n {
@@ -75,7 +75,7 @@ func series(first, n int) http.HandlerFunc {
 	return text(b.String())
 }
 
-// A window over ten minutes has room for 6655 series.
+// A window over 10 minutes is limited to 6655 series.
 func TestTooManySeries(t *testing.T) {
 	inBubble(t, setup{interval: time.Minute, lookback: metricsource.MaxLookback}, func(t *testing.T, r *rig) {
 		r.net.serve("a", series(0, 7000))
@@ -83,20 +83,20 @@ func TestTooManySeries(t *testing.T) {
 		r.after(0)
 		require.ErrorIs(t, r.status("a").Err, metricsource.ErrTooManySeries)
 		require.Equal(t, 1, r.counted("too_large"))
-		require.Empty(t, r.load("sum(q)"), "of what is too much, nothing")
+		require.Empty(t, r.load("sum(q)"), "no part of it is written")
 		require.Equal(t, map[string]float64{"a": 0}, r.load("up"))
 
 		r.net.serve("a", series(0, 10))
 		r.after(time.Minute + tick)
 		require.NoError(t, r.status("a").Err)
 		require.Equal(t, map[string]float64{"": 10}, r.load("sum(q)"))
-		require.Equal(t, 10, r.window.Len(), "what was resolved in vain is given back")
+		require.Equal(t, 10, r.window.Len(), "rejected series do not count")
 	})
 }
 
-// Half of a window's room, and then as much again under other labels (a model
-// was exchanged): once the old series have expired there is room for the new.
-func TestTargetWhoseSeriesAllChangeRecovers(t *testing.T) {
+// All series change their labels, for example because the model was replaced. Old and new
+// series together exceed the limit until the old ones expire.
+func TestTargetRecoversWhenAllSeriesChange(t *testing.T) {
 	inBubble(t, setup{interval: 5 * time.Minute, lookback: metricsource.MaxLookback}, func(t *testing.T, r *rig) {
 		r.net.serve("a", series(0, 4000))
 		r.group.Set([]Target{pod("a")})
@@ -109,9 +109,8 @@ func TestTargetWhoseSeriesAllChangeRecovers(t *testing.T) {
 	})
 }
 
-// Series that ended are kept as far as queries look back, and count against the
-// window's bound as the others do.
-func TestEndedSeriesAreBoundedToo(t *testing.T) {
+// Ended series are kept for the lookback, and count against the limit.
+func TestEndedSeriesCountAgainstTheLimit(t *testing.T) {
 	inBubble(t, setup{lookback: metricsource.MaxLookback}, func(t *testing.T, r *rig) {
 		r.net.serve("a", churn(500, func(i int) string { return fmt.Sprintf("q{request=\"%d\"} 1\n", i) }, ""))
 		r.group.Set([]Target{pod("a")})
@@ -120,8 +119,8 @@ func TestEndedSeriesAreBoundedToo(t *testing.T) {
 	})
 }
 
-// What one target resolved in readings that failed takes no room from others.
-func TestFailingTargetTakesNoRoomFromOthers(t *testing.T) {
+// Series of failed scrapes do not count against the limit.
+func TestFailingTargetDoesNotBlockOthers(t *testing.T) {
 	inBubble(t, setup{lookback: metricsource.MaxLookback}, func(t *testing.T, r *rig) {
 		line := func(i int) string { return fmt.Sprintf("q{request=\"%d\"} 1\n", i) }
 		r.net.serve("bad", churn(2000, line, "q x\n"))

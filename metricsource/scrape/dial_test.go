@@ -19,7 +19,7 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
-// readOnce reads one target over the machine's own network, without Run.
+// readOnce scrapes one target over the loopback network, without Run.
 func readOnce(t *testing.T, url string, permit func(netip.Addr) error) (metricsource.Status, *Scraper) {
 	s := New(Options{})
 	cfg := config(t, setup{timeout: 1 << 40})
@@ -33,7 +33,7 @@ func readOnce(t *testing.T, url string, permit func(netip.Addr) error) (metricso
 	return g.Status()[0], s
 }
 
-func TestPermitJudgesTheAddressThatIsDialled(t *testing.T) {
+func TestPermitChecksTheDialledAddress(t *testing.T) {
 	forbidden := errors.New("not an address of this namespace")
 	hits := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -50,7 +50,7 @@ func TestPermitJudgesTheAddressThatIsDialled(t *testing.T) {
 			seen := map[netip.Addr]bool{}
 			s, scraper := readOnce(t, url, func(a netip.Addr) error { seen[a] = true; return forbidden })
 			require.ErrorIs(t, s.Err, forbidden)
-			require.Contains(t, seen, netip.MustParseAddr("127.0.0.1"), "after names are resolved")
+			require.Contains(t, seen, netip.MustParseAddr("127.0.0.1"), "after name resolution")
 			require.Equal(t, before, hits)
 			require.EqualValues(t, 1, testutil.ToFloat64(scraper.metrics.scrapes.WithLabelValues("connection")))
 
@@ -69,7 +69,7 @@ func TestTLS(t *testing.T) {
 	server.StartTLS()
 	defer server.Close()
 	s, _ := readOnce(t, server.URL+"/metrics", nil)
-	require.NoError(t, s.Err, "a certificate that names no address of ours")
+	require.NoError(t, s.Err, "the certificate of a pod is not verified")
 	s, _ = readOnce(t, strings.Replace(server.URL, "https", "http", 1), nil)
 	require.ErrorContains(t, s.Err, "400")
 
@@ -79,7 +79,7 @@ func TestTLS(t *testing.T) {
 	require.ErrorContains(t, s.Err, "tls: first record")
 }
 
-func TestURLsOfNoSense(t *testing.T) {
+func TestInvalidURLs(t *testing.T) {
 	for _, url := range []string{"", "a:80", "http://", "ftp://a/", "http://a:port/", "://", "http://[::1/"} {
 		s, scraper := readOnce(t, url, nil)
 		require.Error(t, s.Err, url)
@@ -95,13 +95,13 @@ func TestMetrics(t *testing.T) {
 		r.group.Set([]Target{pod("ok"), pod("nothing"), pod("gone"), pod("refuses")})
 		r.after(0)
 		require.NoError(t, testutil.GatherAndCompare(r.registry, strings.NewReader(`
-# HELP inference_scaler_scrape_body_bytes_total Bytes of the bodies that targets answered with.
+# HELP inference_scaler_scrape_body_bytes_total Bytes of the response bodies of targets.
 # TYPE inference_scaler_scrape_body_bytes_total counter
 inference_scaler_scrape_body_bytes_total 14
-# HELP inference_scaler_scrape_targets Targets that are being read.
+# HELP inference_scaler_scrape_targets Targets that are scraped at present.
 # TYPE inference_scaler_scrape_targets gauge
 inference_scaler_scrape_targets 4
-# HELP inference_scaler_scrapes_total Readings of targets by result: ok, or the class of the error.
+# HELP inference_scaler_scrapes_total Scrapes of targets by result: ok, or the class of the error.
 # TYPE inference_scaler_scrapes_total counter
 inference_scaler_scrapes_total{result="connection"} 1
 inference_scaler_scrapes_total{result="no_series"} 1
@@ -125,6 +125,6 @@ inference_scaler_scrapes_total{result="status"} 1
 func registered(t *testing.T) prometheus.Collector {
 	registry := prometheus.NewRegistry()
 	newMetrics(registry).scrapes.WithLabelValues("ok").Inc()
-	require.Panics(t, func() { newMetrics(registry) }, "a registerer takes them once")
+	require.Panics(t, func() { newMetrics(registry) }, "duplicate registration")
 	return registry
 }

@@ -11,10 +11,10 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/exposition"
 )
 
-// StatusError: a target answered with another HTTP status than 200.
+// StatusError means that a target responded with an HTTP status other than 200.
 type StatusError struct {
 	Code     int
-	Redirect bool // refused: the address to read is the one that was named
+	Redirect bool // never followed: the configuration determines the address
 }
 
 func (e *StatusError) Error() string {
@@ -24,24 +24,24 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("HTTP status %d", e.Code)
 }
 
-// connectionError is told without its addresses: the target's is known, and the
-// port of one's own would make every error another.
+// connectionError omits the addresses from the message. The target's address is known, and
+// the changing local port would make every message unique.
 type connectionError struct{ *net.OpError }
 
 func (e *connectionError) Error() string { return e.Err.Error() }
 func (e *connectionError) Unwrap() error { return e.OpError }
 
 var (
-	errTooLarge    = fmt.Errorf("the body is larger than %d MiB", maxBody>>20)
-	errEncoded     = errors.New("the body is compressed, although identity was asked for")
-	errIncomplete  = errors.New("the body is cut off: an OpenMetrics body ends with # EOF")
-	errCutLine     = errors.New("the body is cut off: it has no length, and ends within a line")
-	errNoRoom      = errors.New("no room for the body")
-	errTimeout     = errors.New("no answer in time")
-	errNotAnswered = errors.New("not read yet")
+	errTooLarge   = fmt.Errorf("the response body is larger than %d MiB", maxBody>>20)
+	errEncoded    = errors.New("the response body is compressed; the request accepts only identity")
+	errIncomplete = errors.New("the response body is truncated: an OpenMetrics body must end with # EOF")
+	errCutLine    = errors.New("the response body is truncated: it has no length, and its last line is incomplete")
+	errBodyLimit  = errors.New("not read: too many responses in flight")
+	errTimeout    = errors.New("no response within the timeout")
+	errNotRead    = errors.New("not read yet")
 )
 
-// reason returns the error's class, for a metric label.
+// reason returns the class of the error, for a metric label.
 func reason(err error) string {
 	var (
 		syntax *exposition.SyntaxError
@@ -60,7 +60,7 @@ func reason(err error) string {
 		return "syntax"
 	case errors.As(err, &status):
 		return "status"
-	case errors.Is(err, errTooLarge), errors.Is(err, errNoRoom), errors.Is(err, metricsource.ErrTooManySeries):
+	case errors.Is(err, errTooLarge), errors.Is(err, errBodyLimit), errors.Is(err, metricsource.ErrTooManySeries):
 		return "too_large"
 	case errors.As(err, &op), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "connection"

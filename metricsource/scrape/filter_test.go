@@ -14,7 +14,7 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 )
 
-// The group of these tests wants three names of an engine, one of them optional.
+// The group of these tests selects three metrics of an engine. One of them is optional.
 var (
 	filterSetup = setup{
 		needed:   []string{`sum by (pod) (e:waiting) + sum by (pod) (e:running)`},
@@ -24,29 +24,29 @@ var (
 	filterQuery = "name%5B%5D=e%3Adone_total&name%5B%5D=e%3Arunning&name%5B%5D=e%3Awaiting"
 )
 
-// filterAnswers are servers, each with what it is asked in the first four
-// rounds: the full body, or the filtered one. Nothing of it may show in what is read.
-var filterAnswers = map[string]struct {
+// filterCases are servers with the requests that they get in the first four scrapes: for the
+// full or for the filtered body. The result must always be the same.
+var filterCases = map[string]struct {
 	filtered http.HandlerFunc
-	asked    string
+	requests string
 }{
-	"filters as asked":           {python(filterBody), "full|filtered|filtered|filtered"},
-	"ignores the query":          {text(filterBody), "full|filtered|filtered|filtered"},
-	"empty":                      {text(""), "full|filtered full|full|full"},
-	"empty OpenMetrics":          {typed(openMetrics, "# EOF\n"), "full|filtered full|full|full"},
-	"empty OpenMetrics, no mark": {typed(openMetrics, ""), "full|filtered full|full|full"},
-	"refuses with 400":           {status(400), "full|filtered full|full|full"},
-	"knows no such path":         {status(404), "full|filtered full|full|full"},
-	"breaks with 500":            {status(500), "full|filtered full|full|full"},
-	"redirects":                  {with("Location", "/", status(301)), "full|filtered full|full|full"},
-	"a page":                     {typed("text/html", "<html></html>"), "full|filtered full|full|full"},
-	"drops a needed name":        {text("e:running 2\ne:done_total{code=\"200\"} 3\n"), "full|filtered full|full|full"},
-	"drops an optional name":     {text("e:running 2\ne:waiting 7\n"), "full|filtered full|full|full"},
-	"drops a wanted series":      {text("e:running 2\ne:waiting 7\ne:done_total{code=\"500\"} 4\n"), "full|filtered full|full|full"},
+	"supports the filter":       {python(filterBody), "full|filtered|filtered|filtered"},
+	"ignores the query":         {text(filterBody), "full|filtered|filtered|filtered"},
+	"empty":                     {text(""), "full|filtered full|full|full"},
+	"empty OpenMetrics":         {typed(openMetrics, "# EOF\n"), "full|filtered full|full|full"},
+	"empty OpenMetrics, no EOF": {typed(openMetrics, ""), "full|filtered full|full|full"},
+	"rejects with 400":          {status(400), "full|filtered full|full|full"},
+	"not found":                 {status(404), "full|filtered full|full|full"},
+	"fails with 500":            {status(500), "full|filtered full|full|full"},
+	"redirects":                 {with("Location", "/", status(301)), "full|filtered full|full|full"},
+	"HTML page":                 {typed("text/html", "<html></html>"), "full|filtered full|full|full"},
+	"drops a required name":     {text("e:running 2\ne:done_total{code=\"200\"} 3\n"), "full|filtered full|full|full"},
+	"drops an optional name":    {text("e:running 2\ne:waiting 7\n"), "full|filtered full|full|full"},
+	"drops a selected series":   {text("e:running 2\ne:waiting 7\ne:done_total{code=\"500\"} 4\n"), "full|filtered full|full|full"},
 }
 
-// asked returns what a host was asked in each round, as in filterAnswers.
-func (r *rig) asked(name string) string {
+// requests returns the requests to a host, in the notation of filterCases.
+func (r *rig) requests(name string) string {
 	var all strings.Builder
 	var last time.Time
 	for i, h := range r.net.look(name).hits {
@@ -59,8 +59,8 @@ func (r *rig) asked(name string) string {
 	return all.String()
 }
 
-func TestFilterIsUsedWhereTheTargetHonoursIt(t *testing.T) {
-	for name, c := range filterAnswers {
+func TestFilterIsUsedIfTheTargetSupportsIt(t *testing.T) {
+	for name, c := range filterCases {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, filterSetup, func(t *testing.T, r *rig) {
 				r.net.serve("a", onFilter(c.filtered, text(filterBody)))
@@ -74,25 +74,25 @@ func TestFilterIsUsedWhereTheTargetHonoursIt(t *testing.T) {
 					r.after(time.Second)
 				}
 				r.after(tick)
-				require.True(t, strings.HasPrefix(r.asked("a"), c.asked), "%s", r.asked("a"))
-				require.Zero(t, r.counted("ok")-int(r.reads.Load()), "two requests are one reading")
+				require.True(t, strings.HasPrefix(r.requests("a"), c.requests), "%s", r.requests("a"))
+				require.Zero(t, r.counted("ok")-int(r.reads.Load()), "two requests are one scrape")
 
 				r.after(time.Minute)
-				last := c.asked[strings.LastIndex(c.asked, "|")+1:]
-				require.True(t, strings.HasSuffix(r.asked("a"), strings.Repeat("|"+last, 55)), "for good")
+				last := c.requests[strings.LastIndex(c.requests, "|")+1:]
+				require.True(t, strings.HasSuffix(r.requests("a"), strings.Repeat("|"+last, 55)), "permanently")
 
 				again := pod("a")
 				again.UID = "another"
 				before := len(r.net.look("a").hits)
 				r.group.Set([]Target{again})
 				r.after(0)
-				require.NotContains(t, r.net.look("a").hits[before].query, "name", "a new target is asked anew")
+				require.NotContains(t, r.net.look("a").hits[before].query, "name", "a new target starts with a full request")
 			})
 		})
 	}
 }
 
-func TestFilterNamesExactlyWhatIsWanted(t *testing.T) {
+func TestFilterContainsTheSelectedNames(t *testing.T) {
 	for query, want := range map[string]string{
 		"":                   filterQuery,
 		"x=1&y=%2F;&x=a+b":   "x=1&y=%2F;&x=a+b&" + filterQuery,
@@ -110,7 +110,7 @@ func TestFilterNamesExactlyWhatIsWanted(t *testing.T) {
 	}
 }
 
-func TestFilterIsNotAskedForWhatItCannotSay(t *testing.T) {
+func TestFilterIsNotUsedIfItCannotExpressTheSelection(t *testing.T) {
 	long := make([]string, maxFilterNames+1)
 	for i := range long {
 		long[i] = fmt.Sprintf("e_%d", i)
@@ -119,14 +119,14 @@ func TestFilterIsNotAskedForWhatItCannotSay(t *testing.T) {
 		queries []string
 		filter  bool
 	}{
-		"a list of names":       {[]string{`{__name__=~"e_1|e_2"}`}, true},
-		"a pattern":             {[]string{`{__name__=~"e_.*"}`}, false},
-		"a pattern beside name": {[]string{"e_1", `{__name__=~"e_.+"}`}, false},
-		"anything but a name":   {[]string{`{__name__!="e_2",a="b"}`}, false},
-		"any name":              {[]string{`{a="b"}`}, false},
-		"as many as fit":        {[]string{strings.Join(long[:maxFilterNames], " or ")}, true},
-		"too many names":        {[]string{strings.Join(long, " or ")}, false},
-		"too long a query":      {[]string{strings.Repeat("e", maxFilterLength), "e_1 or " + strings.Repeat("f", maxFilterLength-10)}, false},
+		"a list of names":      {[]string{`{__name__=~"e_1|e_2"}`}, true},
+		"a pattern":            {[]string{`{__name__=~"e_.*"}`}, false},
+		"a name and a pattern": {[]string{"e_1", `{__name__=~"e_.+"}`}, false},
+		"anything but a name":  {[]string{`{__name__!="e_2",a="b"}`}, false},
+		"any name":             {[]string{`{a="b"}`}, false},
+		"as many as fit":       {[]string{strings.Join(long[:maxFilterNames], " or ")}, true},
+		"too many names":       {[]string{strings.Join(long, " or ")}, false},
+		"too long a query":     {[]string{strings.Repeat("e", maxFilterLength), "e_1 or " + strings.Repeat("f", maxFilterLength-10)}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, setup{needed: c.queries[:1], optional: c.queries[1:]}, func(t *testing.T, r *rig) {
@@ -134,39 +134,39 @@ func TestFilterIsNotAskedForWhatItCannotSay(t *testing.T) {
 				r.group.Set([]Target{pod("a")})
 				r.after(5 * time.Second)
 				require.NoError(t, r.status("a").Err)
-				require.Equal(t, c.filter, strings.Contains(r.asked("a"), "filtered"))
+				require.Equal(t, c.filter, strings.Contains(r.requests("a"), "filtered"))
 			})
 		})
 	}
 }
 
-func TestNameThatVanishesDoesNotEndTheFilter(t *testing.T) {
+func TestMissingNameDoesNotDisableTheFilter(t *testing.T) {
 	inBubble(t, filterSetup, func(t *testing.T, r *rig) {
 		r.net.serve("a", python(filterBody))
 		r.group.Set([]Target{pod("a")})
 		r.after(2*time.Second + tick)
-		before := len(r.asked("a"))
+		before := len(r.requests("a"))
 		r.net.serve("a", python("e:running 2\ne:waiting 7\n"))
 		r.after(4 * time.Second)
-		require.Equal(t, "|filtered full|filtered|filtered|filtered", r.asked("a")[before:])
+		require.Equal(t, "|filtered full|filtered|filtered|filtered", r.requests("a")[before:])
 		require.Empty(t, r.load("e:done_total"))
 
-		before = len(r.asked("a"))
+		before = len(r.requests("a"))
 		r.net.serve("a", python(filterBody))
 		r.after(2 * time.Second)
-		require.Equal(t, "|filtered|filtered", r.asked("a")[before:])
-		require.Equal(t, map[string]float64{"a": 3}, r.load("e:done_total"), "it is back")
+		require.Equal(t, "|filtered|filtered", r.requests("a")[before:])
+		require.Equal(t, map[string]float64{"a": 3}, r.load("e:done_total"), "it is exported again")
 
-		before = len(r.asked("a"))
+		before = len(r.requests("a"))
 		r.net.serve("a", onFilter(text("e:running 2\ne:waiting 7\n"), text(filterBody)))
 		r.after(2 * time.Second)
-		require.Equal(t, "|filtered full|full", r.asked("a")[before:], "and known again")
+		require.Equal(t, "|filtered full|full", r.requests("a")[before:], "the name is expected again")
 	})
 }
 
-// A target that ceases to export what is needed is in fault, and its full body
-// is the evidence; it must recover by itself, to its filter as well.
-func TestNeededNameThatVanishes(t *testing.T) {
+// A target without a required series is faulty once its full body lacks the series too. It
+// must recover without a restart, and use the filter again.
+func TestMissingRequiredName(t *testing.T) {
 	inBubble(t, filterSetup, func(t *testing.T, r *rig) {
 		r.net.serve("a", python(filterBody))
 		r.group.Set([]Target{pod("a")})
@@ -177,14 +177,14 @@ func TestNeededNameThatVanishes(t *testing.T) {
 		require.ErrorAs(t, r.status("a").Err, &none)
 		require.Equal(t, map[string]float64{"a": 7}, r.load("e:waiting"))
 		r.net.serve("a", python(filterBody))
-		before := len(r.asked("a"))
+		before := len(r.requests("a"))
 		r.after(2 * time.Second)
 		require.NoError(t, r.status("a").Err)
-		require.True(t, strings.HasSuffix(r.asked("a")[before:], "|filtered"))
+		require.True(t, strings.HasSuffix(r.requests("a")[before:], "|filtered"))
 	})
 }
 
-func TestFilterOfATargetThatFails(t *testing.T) {
+func TestFilterAfterAnOutage(t *testing.T) {
 	inBubble(t, filterSetup, func(t *testing.T, r *rig) {
 		r.net.serve("a", python(filterBody))
 		r.group.Set([]Target{pod("a")})
@@ -193,9 +193,9 @@ func TestFilterOfATargetThatFails(t *testing.T) {
 		r.after(30 * time.Second)
 		r.net.serve("a", python(filterBody))
 		r.after(schedule.MaxBackOff + tick)
-		before := len(r.asked("a"))
+		before := len(r.requests("a"))
 		r.after(2 * time.Second)
-		require.Equal(t, "|filtered|filtered", r.asked("a")[before:], "what refuses all requests says nothing of filters")
+		require.Equal(t, "|filtered|filtered", r.requests("a")[before:], "an outage does not disable the filter")
 	})
 }
 
@@ -216,9 +216,8 @@ func FuzzNameFilter(f *testing.F) {
 	})
 }
 
-// A server that hangs, or gives up the connection, for a query string that it does not
-// expect is read in full.
-func TestFilterThatBreaksTheAnswer(t *testing.T) {
+// A server that hangs or closes the connection because of the filter is scraped without it.
+func TestServerFailsBecauseOfTheFilter(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
 		"closes": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"hangs":  func(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() },

@@ -11,8 +11,8 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
-// FuzzBody reads arbitrary bytes as the body of a target, twice as the steady
-// state does, and takes what they yield into a window.
+// FuzzBody parses arbitrary bytes as the body of a target, twice, so that the second time
+// uses the cache. It writes the result to a window.
 func FuzzBody(f *testing.F) {
 	for _, body := range []string{
 		"", "q 1\n", "# TYPE q gauge\nq{a=\"1\",b=\"\\\"\"} 2 1395066363000\n# EOF\n", "e:x 1\ne:done_total 2\n",
@@ -45,7 +45,7 @@ func FuzzBody(f *testing.F) {
 		sum := total(first)
 		again, err := p.reader.parse(body, format)
 		require.Equal(t, firstErr, err)
-		require.Equal(t, sum, total(again), "what is cached says the same")
+		require.Equal(t, sum, total(again), "the cache does not change the result")
 		require.Equal(t, first.found, again.found)
 		require.Equal(t, first.idle, again.idle)
 		for i, point := range again.points {
@@ -62,7 +62,7 @@ func FuzzBody(f *testing.F) {
 	})
 }
 
-// seriesOf returns how many series a body that failed may have left in the window.
+// seriesOf limits the number of series that a rejected body can leave in the window.
 func seriesOf(err error, body []byte) int {
 	if err == nil {
 		return 0
@@ -70,7 +70,7 @@ func seriesOf(err error, body []byte) int {
 	return len(body)
 }
 
-// total is a sum over points by which two readings can be compared, NaN aside.
+// total is a checksum of the points that treats all NaN values alike.
 func total(r reading) (sum [3]float64) {
 	sum[0] = float64(len(r.points))
 	for i, p := range r.points {

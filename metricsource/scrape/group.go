@@ -20,48 +20,50 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/httpclient"
 )
 
-// Config says how the targets of one group are read.
+// Config configures the scrapes of one group.
 type Config struct {
-	Interval  time.Duration // between two readings of a target
-	Timeout   time.Duration // for one reading
+	Interval  time.Duration // between two scrapes of a target
+	Timeout   time.Duration // of one scrape
 	Selection *metricsource.Selection
 	Window    *metricsource.Window
-	// Permit refuses addresses that must not be dialled; nil permits all.
+	// Permit can reject an address before it is dialled. If it is nil, all addresses are
+	// allowed.
 	Permit func(netip.Addr) error
-	// Verify the certificates of https targets, against the roots of this machine.
-	// Those of pods are not: a pod's certificate cannot name an address that it did
-	// not choose, and what answers there is that pod, as for the kubelet's probes.
+	// Verify the certificates of https targets, with the roots of the system. Set it to
+	// false for pods: a pod's certificate cannot contain its IP address, which is not known
+	// in advance. As for the kubelet's probes, the address identifies the pod.
 	Verify bool
-	// Credentials for a target; nil: none. See httpclient.Options.
+	// Credentials for a target; nil if there are none. See httpclient.Options.
 	Credentials func(context.Context, *url.URL) (*httpclient.Credentials, error)
-	// OnRead is called after each reading of a target, from many goroutines. It
-	// must be quick.
+	// OnRead is called after each scrape of a target, concurrently. It must be fast.
 	OnRead func()
 }
 
-// Target is what a group reads.
+// Target is a target of a group.
 type Target struct {
-	Name string // unique in its group: the pod, or the address
-	UID  string // another UID under the same name is another target
+	Name string // unique in its group: the pod or the address
+	UID  string // a new UID under the same name is a new target
 	URL  string
-	// Ready: what becomes ready is read at once, whatever its back-off.
+	// Ready is the readiness of the pod. A target that becomes ready is scraped
+	// immediately, despite its back-off.
 	Ready  bool
-	Labels labels.Labels // every series of the target gets these
+	Labels labels.Labels // added to every series of the target
 }
 
-// Group is the targets of one workload, read alike into one window.
+// Group contains the targets of one workload. They have the same configuration and the
+// same window.
 type Group struct {
 	scraper *Scraper
 	cfg     Config
 	names   *exposition.Names
-	// putNames gives them up.
-	putNames func()
-	filter   string            // the query string that asks for the wanted names only; "" where it cannot be said
-	bits     map[string]uint64 // a bit for each name that the filter asks for
-	phase    time.Duration
-	every    atomic.Int64        // the interval, in ns
-	slots    *semaphore.Weighted // of the scraper's, those that one group may hold
-	bodies   bodySlots           // likewise
+	// releaseNames releases the shared names.
+	releaseNames func()
+	filter       string              // the query string for the selected names; "" if a filter is impossible
+	bits         map[string]uint64   // a bit for each name in the filter
+	phase        time.Duration       // of the scrapes in the interval; see offset
+	readInterval atomic.Int64        // in ns
+	slots        *semaphore.Weighted // limits the scrapes of the group in flight
+	bodies       bodySlots           // limits the larger bodies of the group
 
 	mu      sync.Mutex
 	targets map[string]*target
@@ -69,7 +71,7 @@ type Group struct {
 
 var phaseSeed = maphash.MakeSeed()
 
-// Open adds a group without targets. It must be closed.
+// Open adds a group without targets. The caller must close it.
 func (s *Scraper) Open(cfg Config) *Group {
 	exact, match := cfg.Selection.Names()
 	g := &Group{
@@ -80,8 +82,8 @@ func (s *Scraper) Open(cfg Config) *Group {
 		bodies:  newBodySlots(2),
 		targets: map[string]*target{},
 	}
-	g.names, g.putNames = s.names.take(exact, match)
-	g.every.Store(int64(cfg.Interval))
+	g.names, g.releaseNames = s.names.acquire(exact, match)
+	g.readInterval.Store(int64(cfg.Interval))
 	if match == nil {
 		g.filter = nameFilter(exact)
 	}
@@ -94,27 +96,27 @@ func (s *Scraper) Open(cfg Config) *Group {
 	return g
 }
 
-// Set makes the given targets those of the group: new ones are read at once,
-// missing ones are gone, with their series and their connections.
+// Set replaces the targets of the group. New targets are scraped immediately. Targets that
+// are not in the list are removed, with their series and connections.
 func (g *Group) Set(targets []Target) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	keep := make(map[string]bool, len(targets))
-	for _, want := range targets {
-		keep[want.Name] = true
-		have := g.targets[want.Name]
-		if have != nil && (have.spec.UID != want.UID || have.spec.URL != want.URL) {
-			have.close()
-			have = nil
+	for _, spec := range targets {
+		keep[spec.Name] = true
+		existing := g.targets[spec.Name]
+		if existing != nil && (existing.spec.UID != spec.UID || existing.spec.URL != spec.URL) {
+			existing.close()
+			existing = nil
 		}
 		switch {
-		case have == nil:
-			t := newTarget(g, want, g.offset(want.Name, len(targets)))
-			g.targets[want.Name] = t
+		case existing == nil:
+			t := newTarget(g, spec, g.offset(spec.Name, len(targets)))
+			g.targets[spec.Name] = t
 			g.scraper.metrics.targets.Inc()
 			g.scraper.queue.At(t, time.Now())
-		case !have.setReady(want.Ready) && want.Ready:
-			g.scraper.queue.Hasten(have, time.Now())
+		case !existing.setReady(spec.Ready) && spec.Ready:
+			g.scraper.queue.Hasten(existing, time.Now())
 		}
 	}
 	for name, t := range g.targets {
@@ -125,9 +127,9 @@ func (g *Group) Set(targets []Target) {
 	}
 }
 
-// SetInterval changes the time between two readings of a target.
+// SetInterval changes the time between two scrapes of a target.
 func (g *Group) SetInterval(interval time.Duration) {
-	if before := time.Duration(g.every.Swap(int64(interval))); interval >= before {
+	if before := time.Duration(g.readInterval.Swap(int64(interval))); interval >= before {
 		return
 	}
 	g.mu.Lock()
@@ -137,9 +139,9 @@ func (g *Group) SetInterval(interval time.Duration) {
 	}
 }
 
-func (g *Group) interval() time.Duration { return time.Duration(g.every.Load()) }
+func (g *Group) interval() time.Duration { return time.Duration(g.readInterval.Load()) }
 
-// Status returns what is known of each target, by name.
+// Status returns the status of each target, ordered by name.
 func (g *Group) Status() []metricsource.Status {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -151,16 +153,16 @@ func (g *Group) Status() []metricsource.Status {
 	return all
 }
 
-// Close removes all targets. The group must not be used any more.
+// Close removes all targets. The group must not be used afterwards.
 func (g *Group) Close() {
 	g.Set(nil)
-	g.putNames()
+	g.releaseNames()
 }
 
-// offset spreads the readings of a group over its interval, a millisecond for
-// each target, from a phase of the group's own: few targets are read together
-// and judged once, many do not come in one burst.
-func (g *Group) offset(name string, of int) time.Duration {
-	spread := min(time.Duration(of)*time.Millisecond, g.cfg.Interval)
+// offset returns the time of a target's scrapes after the group's phase. It is a hash of
+// the name, within 1 ms per target. A few targets are therefore scraped together, so that
+// one evaluation covers them. Many targets do not cause a burst.
+func (g *Group) offset(name string, targets int) time.Duration {
+	spread := min(time.Duration(targets)*time.Millisecond, g.cfg.Interval)
 	return time.Duration(maphash.String(phaseSeed, name) % uint64(spread+1))
 }

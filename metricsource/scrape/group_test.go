@@ -13,17 +13,17 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
-func TestStatusIsByNameAndBeginsUnread(t *testing.T) {
+func TestStatusIsOrderedByNameAndStartsUnread(t *testing.T) {
 	g := New(Options{}).Open(config(t, setup{}))
 	defer g.Close()
 	require.Empty(t, g.Status())
 	g.Set([]Target{pod("c"), pod("a"), pod("b")})
 	require.Equal(t, []metricsource.Status{
-		{Target: "a", Err: errNotAnswered}, {Target: "b", Err: errNotAnswered}, {Target: "c", Err: errNotAnswered},
-	}, g.Status(), "nothing is read before Run")
+		{Target: "a", Err: errNotRead}, {Target: "b", Err: errNotRead}, {Target: "c", Err: errNotRead},
+	}, g.Status(), "no scrape before Run")
 }
 
-func TestRequestsAskForNoMoreThanTheyNeed(t *testing.T) {
+func TestRequestHeaders(t *testing.T) {
 	inBubble(t, filterSetup, func(t *testing.T, r *rig) {
 		r.net.serve("a", python(filterBody))
 		r.group.Set([]Target{pod("a")})
@@ -42,7 +42,7 @@ func TestRequestsAskForNoMoreThanTheyNeed(t *testing.T) {
 	})
 }
 
-func TestConnectionIsKept(t *testing.T) {
+func TestConnectionIsReused(t *testing.T) {
 	for _, interval := range []time.Duration{100 * time.Millisecond, time.Second, time.Minute} {
 		inBubble(t, setup{interval: interval}, func(t *testing.T, r *rig) {
 			r.net.serve("a", text("q 7\n"))
@@ -53,12 +53,12 @@ func TestConnectionIsKept(t *testing.T) {
 			require.Equal(t, 1, r.net.open())
 			r.group.Set(nil)
 			synctest.Wait()
-			require.Zero(t, r.net.open(), "it goes with its target")
+			require.Zero(t, r.net.open(), "it is closed with its target")
 		})
 	}
 }
 
-func TestServerMayCloseItsConnections(t *testing.T) {
+func TestServerClosesItsConnections(t *testing.T) {
 	inBubble(t, setup{}, func(t *testing.T, r *rig) {
 		r.net.serve("a", with("Connection", "close", text("q 7\n")))
 		r.group.Set([]Target{pod("a")})
@@ -69,10 +69,10 @@ func TestServerMayCloseItsConnections(t *testing.T) {
 	})
 }
 
-func TestAnotherTargetUnderTheSameName(t *testing.T) {
+func TestNewTargetWithTheSameName(t *testing.T) {
 	for name, change := range map[string]func(*Target){
-		"another UID": func(p *Target) { p.UID = "another" },
-		"another URL": func(p *Target) { p.URL = "http://b:80/metrics" },
+		"new UID": func(p *Target) { p.UID = "another" },
+		"new URL": func(p *Target) { p.URL = "http://b:80/metrics" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, setup{}, func(t *testing.T, r *rig) {
@@ -89,17 +89,17 @@ func TestAnotherTargetUnderTheSameName(t *testing.T) {
 				other := pod("a")
 				change(&other)
 				r.group.Set([]Target{other, pod("b")})
-				require.Equal(t, errNotAnswered, r.group.Status()[0].Err)
+				require.Equal(t, errNotRead, r.group.Status()[0].Err)
 				require.NotContains(t, r.load("sum by (pod) (q)"), "a")
 				r.after(50 * time.Millisecond)
-				require.Equal(t, 2.0, r.load("sum by (pod) (q)")["a"], "read at once")
+				require.Equal(t, 2.0, r.load("sum by (pod) (q)")["a"], "scraped immediately")
 				require.Equal(t, 2, r.net.open())
 			})
 		})
 	}
 }
 
-func TestSetOfTheSameChangesNothing(t *testing.T) {
+func TestUnchangedTargetsAreNotScrapedEarly(t *testing.T) {
 	inBubble(t, setup{}, func(t *testing.T, r *rig) {
 		r.net.serve("a", text("q 7\n"))
 		for range 300 {
@@ -111,30 +111,30 @@ func TestSetOfTheSameChangesNothing(t *testing.T) {
 	})
 }
 
-// What a target answers when it is already gone must not reach the window.
-func TestTargetRemovedWhileItIsRead(t *testing.T) {
+// The response of a removed target must not reach the window.
+func TestTargetRemovedDuringAScrape(t *testing.T) {
 	for name, serve := range map[string]http.HandlerFunc{
-		"at once":         nil,
-		"before it says":  func(_ http.ResponseWriter, _ *http.Request) { time.Sleep(200 * time.Millisecond) },
-		"after the half":  hangAfter("q{x=\"2\"} 5\n"),
-		"at that instant": func(_ http.ResponseWriter, _ *http.Request) { time.Sleep(100 * time.Millisecond) },
+		"immediately":     nil,
+		"before response": func(_ http.ResponseWriter, _ *http.Request) { time.Sleep(200 * time.Millisecond) },
+		"in the body":     hangAfter("q{x=\"2\"} 5\n"),
+		"same instant":    func(_ http.ResponseWriter, _ *http.Request) { time.Sleep(100 * time.Millisecond) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, setup{}, func(t *testing.T, r *rig) {
-				answer := text("q 5\nq{x=\"1\"} 5\n")
+				respond := text("q 5\nq{x=\"1\"} 5\n")
 				r.net.serve("a", func(w http.ResponseWriter, req *http.Request) {
 					if serve != nil {
 						serve(w, req)
 					}
-					answer(w, req)
+					respond(w, req)
 				})
 				r.group.Set([]Target{pod("a")})
 				if serve != nil {
-					time.Sleep(100 * time.Millisecond) // and not Wait: what else is due now runs beside
+					time.Sleep(100 * time.Millisecond) // no Wait: other due goroutines run concurrently
 				}
 				r.group.Set(nil)
 				require.Empty(t, r.group.Status())
-				r.after(0) // a reading that had ended is still to be told of
+				r.after(0) // OnRead of a scrape that has just ended
 				reads := r.reads.Load()
 				r.after(time.Minute)
 				require.Empty(t, r.load(`{__name__=~"up|q"}`))
@@ -146,8 +146,8 @@ func TestTargetRemovedWhileItIsRead(t *testing.T) {
 	}
 }
 
-// A removed target, and its successor of the same name, in any order of things.
-func TestTargetsComeAndGo(t *testing.T) {
+// Targets are removed and replaced by others of the same name, in random order.
+func TestTargetsChangeAtRandom(t *testing.T) {
 	inBubble(t, setup{interval: 100 * time.Millisecond, timeout: 50 * time.Millisecond, lookback: time.Minute}, func(t *testing.T, r *rig) {
 		names := []string{"a", "b", "c", "d", "e"}
 		rnd := rand.New(rand.NewPCG(1, 2))
@@ -184,10 +184,9 @@ func TestTargetsComeAndGo(t *testing.T) {
 	})
 }
 
-// A target that is due just as it becomes ready is read once, not twice at the
-// same time: its reader is used by one goroutine at a time. The race detector
-// judges, and on a busy machine sooner.
-func TestTargetThatBecomesReadyWhenItIsDue(t *testing.T) {
+// A target that becomes ready at its due time is not scraped twice concurrently, because
+// only one goroutine can use its reader. The race detector finds a violation.
+func TestTargetBecomesReadyAtItsDueTime(t *testing.T) {
 	inBubble(t, setup{interval: 200 * time.Millisecond, timeout: 50 * time.Millisecond}, func(t *testing.T, r *rig) {
 		ready, not := pods(50), pods(50)
 		for i, p := range ready {
@@ -197,13 +196,13 @@ func TestTargetThatBecomesReadyWhenItIsDue(t *testing.T) {
 		r.group.Set(not)
 		r.after(0)
 		for _, p := range r.group.targets {
-			p.offset = 0 // all at the same moment
+			p.offset = 0 // all at the same time
 		}
 		due := onGrid(time.Now().Truncate(time.Second).Add(r.group.phase))
 		time.Sleep(time.Until(due))
 		for range 20 {
 			due = due.Add(200 * time.Millisecond)
-			time.Sleep(time.Until(due)) // and not Wait: they are being read now
+			time.Sleep(time.Until(due)) // no Wait: the scrapes are in flight
 			r.group.Set(ready)
 			r.after(0)
 			r.group.Set(not)
@@ -212,7 +211,7 @@ func TestTargetThatBecomesReadyWhenItIsDue(t *testing.T) {
 	})
 }
 
-func TestTwoGroupsDoNotSeeEachOther(t *testing.T) {
+func TestGroupsAreIndependent(t *testing.T) {
 	inBubble(t, setup{}, func(t *testing.T, r *rig) {
 		cfg := config(t, setup{needed: []string{"w"}})
 		other := r.scraper.Open(cfg)
@@ -225,7 +224,7 @@ func TestTwoGroupsDoNotSeeEachOther(t *testing.T) {
 		r.group.Set(nil)
 		r.after(5 * time.Second)
 		require.NoError(t, other.Status()[0].Err)
-		require.Equal(t, time.Second, time.Since(other.Status()[0].Answered).Truncate(time.Second)+time.Second, "it is read on")
+		require.Equal(t, time.Second, time.Since(other.Status()[0].Answered).Truncate(time.Second)+time.Second, "it is still scraped")
 		other.Close()
 		require.Zero(t, cfg.Window.Len())
 	})

@@ -20,8 +20,8 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
-// setup says what a rig's group wants; the zero setup wants the series q of
-// every target, every second, each reading within 400 ms.
+// setup configures the group of a rig. The zero setup requires the series q of every
+// target, with an interval of 1 s and a timeout of 400 ms.
 type setup struct {
 	interval, timeout time.Duration
 	lookback          time.Duration
@@ -29,9 +29,8 @@ type setup struct {
 	idle              metricsource.Idle
 }
 
-// rig is a running Scraper with one group, on an in-memory network, inside a
-// synctest bubble: its time is virtual, and after a call of after() nothing is
-// under way but what waits for time to pass.
+// rig is a running Scraper with one group, on an in-memory network, in a synctest bubble.
+// Time is virtual. After a call of after, all goroutines wait for time to pass.
 type rig struct {
 	t        *testing.T
 	net      *network
@@ -44,8 +43,8 @@ type rig struct {
 	begun    time.Time
 }
 
-// inBubble runs f with a rig, and fails where anything is left of it afterwards:
-// a goroutine, a connection, a series.
+// inBubble runs f with a rig. It fails if a goroutine, a connection or a series is left
+// afterwards.
 func inBubble(t *testing.T, with setup, f func(*testing.T, *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -81,7 +80,7 @@ func inBubble(t *testing.T, with setup, f func(*testing.T, *rig)) {
 	})
 }
 
-// config returns the group's configuration that a setup stands for.
+// config returns the group configuration of a setup.
 func config(t testing.TB, with setup) Config {
 	parse := func(texts []string) (all []*metricsource.Query) {
 		for _, text := range texts {
@@ -106,14 +105,14 @@ func config(t testing.TB, with setup) Config {
 	return cfg
 }
 
-// query parses PromQL that a test is sure of.
+// query parses valid PromQL.
 func query(t testing.TB, text string) *metricsource.Query {
 	q, err := metricsource.ParseQuery(text)
 	require.NoError(t, err)
 	return q
 }
 
-// pod returns a ready target that is served by the host of its name.
+// pod returns a ready target on the host of the same name.
 func pod(name string) Target {
 	return Target{
 		Name: name, UID: "uid-" + name, URL: "http://" + name + ":80/metrics", Ready: true,
@@ -121,7 +120,7 @@ func pod(name string) Target {
 	}
 }
 
-// pods returns n of them.
+// pods returns n ready targets.
 func pods(n int) []Target {
 	all := make([]Target, n)
 	for i := range all {
@@ -130,13 +129,13 @@ func pods(n int) []Target {
 	return all
 }
 
-// after lets so much time pass, and everything happen that was due in it.
+// after advances the virtual time, and waits until all goroutines are blocked.
 func (r *rig) after(d time.Duration) {
 	time.Sleep(d) // virtual
 	synctest.Wait()
 }
 
-// load returns what a query yields now, by pod.
+// load evaluates a query now, and returns the values by pod.
 func (r *rig) load(text string) map[string]float64 {
 	r.t.Helper()
 	result, err := query(r.t, text).Eval(r.t.Context(), r.window, time.Now())
@@ -159,17 +158,17 @@ func (r *rig) status(name string) metricsource.Status {
 	return metricsource.Status{}
 }
 
-// reader is what is remembered of a target between its readings.
+// reader returns the reader of a target.
 func (r *rig) reader(name string) *reader { return &r.group.targets[name].reader }
 
-// counted returns how many readings had this result, or class of error.
+// counted returns the number of scrapes with this result or class of error.
 func (r *rig) counted(result string) int {
 	return int(testutil.ToFloat64(r.scraper.metrics.scrapes.WithLabelValues(result)))
 }
 
 const textFormat = "text/plain; version=0.0.4; charset=utf-8"
 
-// text answers every request with the body.
+// text responds to every request with the body.
 func text(body string) http.HandlerFunc { return typed(textFormat, body) }
 
 func typed(contentType, body string) http.HandlerFunc {
@@ -183,25 +182,24 @@ func status(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 }
 
-// python answers as Python's prometheus_client does: of a request that names
-// names, with the samples that have exactly them.
+// python responds as Python's prometheus_client does: it supports the filter.
 func python(body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
-		wanted := map[string]bool{}
+		filter := map[string]bool{}
 		for _, name := range req.URL.Query()["name[]"] {
-			wanted[name] = true
+			filter[name] = true
 		}
 		w.Header().Set("Content-Type", textFormat)
 		for line := range strings.Lines(body) {
 			name := line[:strings.IndexAny(line, "{ ")]
-			if len(wanted) == 0 || wanted[name] {
+			if len(filter) == 0 || filter[name] {
 				_, _ = w.Write([]byte(line))
 			}
 		}
 	}
 }
 
-// onFilter answers filtered requests with filtered, all others with full.
+// onFilter calls filtered for requests with a filter, and full for all others.
 func onFilter(filtered, full http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
 		if req.URL.Query().Has("name[]") {
@@ -212,5 +210,5 @@ func onFilter(filtered, full http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// hang answers with nothing until the client gives up.
+// hang does not respond until the client cancels the request.
 func hang(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() }

@@ -19,8 +19,7 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
-// hostile are targets that no honest server is like, how many of each, and the one
-// thing that is said of each.
+// hostile are kinds of malicious targets, with their number and the expected error.
 var hostile = []struct {
 	kind  string
 	count int
@@ -31,7 +30,7 @@ var hostile = []struct {
 	{"resets", 20, func(n *network, name string) { n.accept(name, reset) }, "EOF|closed pipe"},
 	{"garbage", 20, func(n *network, name string) { n.serve(name, text("q{a=\x00\xff} x\n\n{}{}{}q q q\n")) }, "line 1"},
 	{"100 MB", 20, func(n *network, name string) { n.serve(name, huge) }, "larger than"},
-	{"15 MB without an end", 20, func(n *network, name string) { n.serve(name, endless) }, "no answer in time|no room for the body"},
+	{"15 MB without an end", 20, func(n *network, name string) { n.serve(name, endless) }, "no response within the timeout|too many responses in flight that are larger than"},
 	{"redirects", 10, func(n *network, name string) { n.serve(name, redirect) }, "redirects are not followed"},
 	{"drips", 10, func(n *network, name string) { n.serve(name, dripSlowly) }, errTimeout.Error()},
 	{"changes its series", 10, func(n *network, name string) { n.serve(name, changing()) }, ""},
@@ -45,7 +44,7 @@ func reset(_ context.Context, server net.Conn) error {
 	return nil
 }
 
-// filler is a line of a body that nobody wants.
+// filler consists of lines that no query selects.
 var filler = []byte(strings.Repeat("filler_total 1\n", 1<<15))
 
 func huge(w http.ResponseWriter, _ *http.Request) {
@@ -80,7 +79,7 @@ func dripSlowly(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// changing answers with series that it has never had before.
+// changing responds with new series each time.
 func changing() http.HandlerFunc {
 	var round atomic.Int64
 	return func(w http.ResponseWriter, _ *http.Request) {
@@ -92,20 +91,20 @@ func changing() http.HandlerFunc {
 	}
 }
 
-// A hundred and thirty targets do all they can to be a burden. The other hundred are
-// read on time, memory stays bounded, and each bad one is one clear fault.
+// 130 malicious targets do not delay the scrapes of 100 other targets. Memory is bounded,
+// and each malicious target has a clear error.
 func TestHostileTargets(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(25)) // so that the heap is what is held
+	defer debug.SetGCPercent(debug.SetGCPercent(25)) // the heap then contains little garbage
 	inBubble(t, setup{}, func(t *testing.T, r *rig) {
 		var targets []Target
 		add := func(name string) { targets = append(targets, pod(name)) }
 		hits := make([]atomic.Int64, 100)
 		for i := range 100 {
 			name := fmt.Sprintf("good-%03d", i)
-			answer := text(fmt.Sprintf("q %d\n", i))
+			respond := text(fmt.Sprintf("q %d\n", i))
 			r.net.serve(name, func(w http.ResponseWriter, req *http.Request) {
 				hits[i].Add(1)
-				answer(w, req)
+				respond(w, req)
 			})
 			add(name)
 		}
@@ -140,7 +139,7 @@ func TestHostileTargets(t *testing.T) {
 				err := r.status(name).Err
 				if h.fault == "" {
 					require.NoError(t, err, h.kind)
-					require.InDelta(t, 100, load[name], 0, "the series of its last answer alone")
+					require.InDelta(t, 100, load[name], 0, "only the series of its last response")
 					require.LessOrEqual(t, len(r.reader(name).series), 400)
 					continue
 				}
@@ -150,13 +149,13 @@ func TestHostileTargets(t *testing.T) {
 			}
 		}
 		require.Equal(t, 130, bad)
-		t.Logf("%d MiB at most above the %d at first", (most-before)>>20, before>>20)
+		t.Logf("at most %d MiB more than the initial %d MiB", (most-before)>>20, before>>20)
 		require.Less(t, most-before, uint64(192<<20))
-		require.LessOrEqual(t, r.window.Len(), 100+10*100*60, "of an hour's series those of the look-back")
+		require.LessOrEqual(t, r.window.Len(), 100+10*100*60, "limited by the lookback")
 	})
 }
 
-// A million series from one target are one fault, and none of them stays.
+// A body with 1,000,000 series is rejected, and none of the series is stored.
 func TestMillionSeries(t *testing.T) {
 	inBubble(t, setup{}, func(t *testing.T, r *rig) {
 		var body []byte

@@ -10,7 +10,7 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
-// idleSetup is of an engine that exports no load before its first request.
+// idleSetup is for an engine that exports no load before its first request.
 func idleSetup(t *testing.T) setup {
 	return setup{
 		needed:   []string{"sum(e:waiting)"},
@@ -19,25 +19,25 @@ func idleSetup(t *testing.T) setup {
 	}
 }
 
-func TestAnswersWithoutTheLoad(t *testing.T) {
+func TestResponsesWithoutTheLoad(t *testing.T) {
 	for name, c := range map[string]struct {
 		serve  http.HandlerFunc
 		idle   bool
 		format string
 	}{
-		"another series of the engine":     {serve: text("# HELP e:waiting …\ne:config{v=\"1\"} 1\n"), idle: true},
-		"one by the other prefix":          {serve: text("f:config 1\n"), idle: true},
-		"one that is wanted":               {serve: text("e:cache 0.5\n"), idle: true},
-		"none served yet":                  {serve: text("e:done_total{code=\"200\"} 0\n"), idle: true},
-		"failures are not served requests": {serve: text("e:done_total{code=\"500\"} 3\n"), idle: true},
-		"served":                           {serve: text("e:config 1\ne:done_total{code=\"200\"} 3\n")},
-		"served, and more than one series": {serve: text("e:done_total{code=\"200\",m=\"a\"} 3\ne:done_total{code=\"200\",m=\"b\"} 0\n")},
-		"another engine":                   {serve: text("g:waiting 3\n")},
-		"only comments":                    {serve: text("# TYPE e:waiting gauge\n")},
-		"nothing":                          {serve: text("")},
-		"nothing of OpenMetrics":           {serve: typed(openMetrics, "# EOF\n")},
-		"a page":                           {serve: typed("text/html; charset=utf-8", "<html>\n<body>e:waiting 1</body>\n"), format: "text/html"},
-		"JSON":                             {serve: typed("application/json", `{"e:waiting": 1}`), format: "application/json"},
+		"another series of the engine":    {serve: text("# HELP e:waiting …\ne:config{v=\"1\"} 1\n"), idle: true},
+		"one with the other prefix":       {serve: text("f:config 1\n"), idle: true},
+		"a selected series":               {serve: text("e:cache 0.5\n"), idle: true},
+		"no finished requests":            {serve: text("e:done_total{code=\"200\"} 0\n"), idle: true},
+		"only failed requests":            {serve: text("e:done_total{code=\"500\"} 3\n"), idle: true},
+		"finished requests":               {serve: text("e:config 1\ne:done_total{code=\"200\"} 3\n")},
+		"finished requests in one series": {serve: text("e:done_total{code=\"200\",m=\"a\"} 3\ne:done_total{code=\"200\",m=\"b\"} 0\n")},
+		"another engine":                  {serve: text("g:waiting 3\n")},
+		"only comments":                   {serve: text("# TYPE e:waiting gauge\n")},
+		"empty":                           {serve: text("")},
+		"empty OpenMetrics":               {serve: typed(openMetrics, "# EOF\n")},
+		"HTML page":                       {serve: typed("text/html; charset=utf-8", "<html>\n<body>e:waiting 1</body>\n"), format: "text/html"},
+		"JSON":                            {serve: typed("application/json", `{"e:waiting": 1}`), format: "application/json"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, idleSetup(t), func(t *testing.T, r *rig) {
@@ -46,8 +46,8 @@ func TestAnswersWithoutTheLoad(t *testing.T) {
 				r.after(5*time.Second + tick)
 				s := r.status("a")
 				require.Empty(t, r.load("e:waiting"), "missing is never zero")
-				require.Equal(t, map[string]float64{"a": 1}, r.load("up"), "it answers")
-				require.GreaterOrEqual(t, len(r.gaps("a")), 5, "and is not waited for")
+				require.Equal(t, map[string]float64{"a": 1}, r.load("up"), "it responds")
+				require.GreaterOrEqual(t, len(r.gaps("a")), 5, "no back-off")
 				require.Equal(t, c.idle, s.Idle)
 				if c.idle {
 					require.NoError(t, s.Err)
@@ -69,7 +69,7 @@ func TestAnswersWithoutTheLoad(t *testing.T) {
 	}
 }
 
-func TestEngineThatExportsNoIdleGaugesIsFollowed(t *testing.T) {
+func TestEngineWithoutGaugesBeforeItsFirstRequest(t *testing.T) {
 	inBubble(t, idleSetup(t), func(t *testing.T, r *rig) {
 		step := func(body string) metricsource.Status {
 			t.Helper()
@@ -84,15 +84,15 @@ func TestEngineThatExportsNoIdleGaugesIsFollowed(t *testing.T) {
 
 		s := step("e:waiting 7\ne:done_total{code=\"200\"} 0\n")
 		require.False(t, s.Idle)
-		require.Equal(t, map[string]float64{"a": 7}, r.load("e:waiting"), "the first request shows at once")
+		require.Equal(t, map[string]float64{"a": 7}, r.load("e:waiting"), "the first request is visible immediately")
 
 		s = step("e:done_total{code=\"200\"} 5\n")
 		var none *metricsource.NoSeriesError
 		require.ErrorAs(t, s.Err, &none)
 		require.False(t, s.Idle)
 		require.Equal(t, s.Answered.Add(time.Second), s.Tried)
-		require.Equal(t, map[string]float64{"a": 7}, r.load("e:waiting"), "the last samples stay")
-		require.Equal(t, map[string]float64{"a": 5}, r.load("e:done_total"), "what is exported moves on")
+		require.Equal(t, map[string]float64{"a": 7}, r.load("e:waiting"), "the last samples are kept")
+		require.Equal(t, map[string]float64{"a": 5}, r.load("e:done_total"), "exported series are updated")
 		require.Equal(t, map[string]float64{"a": 1}, r.load("up"))
 
 		s = step("e:waiting 2\ne:done_total{code=\"200\"} 6\n")
@@ -105,7 +105,7 @@ func TestEngineThatExportsNoIdleGaugesIsFollowed(t *testing.T) {
 	})
 }
 
-func TestEngineThatAlwaysExportsItsGaugesIsNeverIdle(t *testing.T) {
+func TestEngineWithPermanentGaugesIsNeverIdle(t *testing.T) {
 	inBubble(t, setup{needed: []string{"e:waiting", "sum(e:running)"}}, func(t *testing.T, r *rig) {
 		r.net.serve("a", text("e:running 7\ne:config 1\n"))
 		r.group.Set([]Target{pod("a")})
@@ -114,13 +114,13 @@ func TestEngineThatAlwaysExportsItsGaugesIsNeverIdle(t *testing.T) {
 		r.net.serve("a", text("e:config 1\n"))
 		r.after(time.Second + tick)
 		require.EqualError(t, r.status("a").Err, "the target responds, but exports no e:waiting, and no sum(e:running)")
-		require.Empty(t, r.load("e:running"), "only what a complete reading held stays")
+		require.Empty(t, r.load("e:running"), "only series of a complete reading are kept")
 	})
 }
 
-// One answer after the other holds less of what the last complete one held; what
-// was said last stands until a complete answer says otherwise.
-func TestLastSamplesStandThroughAnswersThatHoldLessAndLess(t *testing.T) {
+// Incomplete responses lack different series. The last samples of missing series are kept
+// until the next complete response.
+func TestLastSamplesAreKeptThroughIncompleteResponses(t *testing.T) {
 	inBubble(t, setup{needed: []string{"e:waiting", "e:running"}, lookback: time.Minute}, func(t *testing.T, r *rig) {
 		r.net.serve("a", text("e:running 2\ne:waiting 7\n"))
 		r.group.Set([]Target{pod("a")})
@@ -137,7 +137,7 @@ func TestLastSamplesStandThroughAnswersThatHoldLessAndLess(t *testing.T) {
 	})
 }
 
-func TestOptionalSeriesMayBeMissing(t *testing.T) {
+func TestOptionalSeriesAreNotRequired(t *testing.T) {
 	inBubble(t, setup{needed: []string{"e:waiting", "sum(e:errors) or vector(0)"}, optional: []string{"e:cache"}}, func(t *testing.T, r *rig) {
 		r.net.serve("a", text("e:waiting 7\n"))
 		r.group.Set([]Target{pod("a")})

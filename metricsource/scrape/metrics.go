@@ -17,20 +17,20 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return &metrics{
 		scrapes: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "inference_scaler_scrapes_total",
-			Help: "Readings of targets by result: ok, or the class of the error.",
+			Help: "Scrapes of targets by result: ok, or the class of the error.",
 		}, []string{"result"}),
 		duration: f.NewHistogram(prometheus.HistogramOpts{
 			Name:    "inference_scaler_scrape_duration_seconds",
-			Help:    "Time that one reading of a target took, failed ones included.",
+			Help:    "Duration of the scrapes of targets, including failed ones.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8),
 		}),
 		bytes: f.NewCounter(prometheus.CounterOpts{
 			Name: "inference_scaler_scrape_body_bytes_total",
-			Help: "Bytes of the bodies that targets answered with.",
+			Help: "Bytes of the response bodies of targets.",
 		}),
 		targets: f.NewGauge(prometheus.GaugeOpts{
 			Name: "inference_scaler_scrape_targets",
-			Help: "Targets that are being read.",
+			Help: "Targets that are scraped at present.",
 		}),
 	}
 }

@@ -8,11 +8,11 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/exposition"
 )
 
-// sharedNames are what is compiled of the names that groups look for: of thousands of
-// groups most look for those of the same few engines.
+// sharedNames shares compiled names between groups. Most of thousands of groups select the
+// metrics of the same few engines.
 type sharedNames struct {
-	mu sync.Mutex
-	by map[string]*namesInUse
+	mu    sync.Mutex
+	inUse map[string]*namesInUse
 }
 
 type namesInUse struct {
@@ -20,26 +20,26 @@ type namesInUse struct {
 	groups int
 }
 
-// take returns the names compiled, and what gives them up. What is told by a predicate
-// is nobody else's.
-func (s *sharedNames) take(exact []string, match func(string) bool) (names *exposition.Names, put func()) {
+// acquire returns the compiled names, and a function that releases them. Names with a
+// predicate are not shared, because predicates cannot be compared.
+func (s *sharedNames) acquire(exact []string, match func(string) bool) (names *exposition.Names, release func()) {
 	if match != nil {
 		return exposition.NewNames(exact, match), func() {}
 	}
-	key := fmt.Sprintf("%q", slices.Sorted(slices.Values(exact))) // a name may hold any byte
+	key := fmt.Sprintf("%q", slices.Sorted(slices.Values(exact))) // quoted: a name can contain any byte
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := s.by[key]
+	n := s.inUse[key]
 	if n == nil {
 		n = &namesInUse{Names: exposition.NewNames(exact, nil)}
-		s.by[key] = n
+		s.inUse[key] = n
 	}
 	n.groups++
 	return n.Names, sync.OnceFunc(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if n.groups--; n.groups == 0 {
-			delete(s.by, key)
+			delete(s.inUse, key)
 		}
 	})
 }

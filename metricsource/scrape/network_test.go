@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// network is an in-memory network: a connection is a net.Pipe, a host a name,
-// and one real HTTP server answers for all hosts.
+// network is an in-memory network. A connection is a net.Pipe, and one real HTTP server
+// serves all hosts.
 type network struct {
-	conns  chan net.Conn // on their way to the server
+	conns  chan net.Conn // to the server
 	closed chan struct{}
 	ended  chan struct{}
 	server *http.Server
@@ -26,18 +26,18 @@ type network struct {
 
 // host is one name of a network.
 type host struct {
-	serve http.HandlerFunc // nil: nobody listens
-	// accept says what becomes of a connection, given the server's end of it;
-	// nil hands it to the HTTP server.
+	serve http.HandlerFunc // nil: no listener
+	// accept handles the server's end of a new connection. If it is nil, the HTTP server
+	// does.
 	accept func(ctx context.Context, server net.Conn) error
 
 	hits      []hit
-	dialled   int // connections asked for
-	dialling  int // of these, neither made nor refused yet
+	dialled   int // connection attempts
+	dialling  int // attempts in progress
 	connected int // connections that the client has not closed
 }
 
-// hit is one request as the server saw it.
+// hit is one request at the server.
 type hit struct {
 	at     time.Time
 	method string
@@ -63,10 +63,10 @@ func (n *network) close() {
 	close(n.closed)
 	_ = n.server.Close()
 	<-n.ended
-	time.Sleep(time.Second) // virtual: of handlers, to note it
+	time.Sleep(time.Second) // virtual; handlers notice the end
 }
 
-// at runs f on the host of this name, or of this address.
+// at calls f with the host of this name or address.
 func (n *network) at(name string, f func(*host)) {
 	if bare, _, err := net.SplitHostPort(name); err == nil {
 		name = bare
@@ -79,23 +79,23 @@ func (n *network) at(name string, f func(*host)) {
 	f(n.hosts[name])
 }
 
-// serve makes a host answer with handler from now on.
+// serve sets the handler of a host.
 func (n *network) serve(name string, handler http.HandlerFunc) {
 	n.at(name, func(h *host) { h.serve, h.accept = handler, nil })
 }
 
-// accept decides what becomes of the connections to a host from now on.
+// accept sets the function that handles new connections to a host.
 func (n *network) accept(name string, accept func(context.Context, net.Conn) error) {
 	n.at(name, func(h *host) { h.accept = accept })
 }
 
-// look returns a copy of what is known of a host.
-func (n *network) look(name string) (seen host) {
-	n.at(name, func(h *host) { seen = *h })
-	return seen
+// look returns a copy of a host.
+func (n *network) look(name string) (found host) {
+	n.at(name, func(h *host) { found = *h })
+	return found
 }
 
-// open returns how many connections, or attempts at one, there are.
+// open returns the number of connections and connection attempts.
 func (n *network) open() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -106,7 +106,7 @@ func (n *network) open() int {
 	return sum
 }
 
-// queries returns the query strings that a host was asked with, in order.
+// queries returns the query strings of the requests to a host, in order.
 func (n *network) queries(name string) []string {
 	var all []string
 	for _, h := range n.look(name).hits {
@@ -140,10 +140,10 @@ func (n *network) dial(ctx context.Context, _, address string) (net.Conn, error)
 	if err != nil {
 		return nil, err
 	}
-	return &clientConn{Conn: client, gone: func() { n.at(address, func(h *host) { h.connected-- }) }}, nil
+	return &clientConn{Conn: client, onClose: func() { n.at(address, func(h *host) { h.connected-- }) }}, nil
 }
 
-// pass hands a connection to the HTTP server.
+// pass passes a connection to the HTTP server.
 func (n *network) pass(_ context.Context, server net.Conn) error {
 	select {
 	case n.conns <- server:
@@ -158,33 +158,33 @@ func (n *network) passTLS(cfg *tls.Config) func(context.Context, net.Conn) error
 	return func(ctx context.Context, server net.Conn) error { return n.pass(ctx, tls.Server(server, cfg)) }
 }
 
-// blackhole is an address where nothing answers, not even a refusal.
+// blackhole neither accepts nor refuses a connection.
 func (n *network) blackhole(ctx context.Context, _ net.Conn) error {
 	select {
 	case <-ctx.Done():
 		return &net.OpError{Op: "dial", Net: "tcp", Err: ctx.Err()}
-	case <-n.closed: // else a test that fails would hang
+	case <-n.closed: // otherwise, a failed test would hang
 		return net.ErrClosed
 	}
 }
 
-// mute accepts a connection, reads what comes and says nothing.
+// mute accepts a connection, reads all input and sends nothing.
 func (n *network) mute(_ context.Context, server net.Conn) error {
 	go func() { _, _ = io.Copy(io.Discard, server) }()
 	go func() { <-n.closed; _ = server.Close() }()
 	return nil
 }
 
-// deaf accepts a connection and does not even read.
+// deaf accepts a connection, but does not read from it.
 func (n *network) deaf(context.Context, net.Conn) error { return nil }
 
-// says accepts a connection, answers with these bytes whatever it is asked, and hangs up.
-func says(answer string) func(context.Context, net.Conn) error {
+// sends accepts a connection, responds to any request with these bytes, and closes it.
+func sends(response string) func(context.Context, net.Conn) error {
 	return func(_ context.Context, server net.Conn) error {
 		go func() {
 			defer server.Close()
 			_, _ = server.Read(make([]byte, 4096))
-			_, _ = io.WriteString(server, answer)
+			_, _ = io.WriteString(server, response)
 		}()
 		return nil
 	}
@@ -203,15 +203,15 @@ func (n *network) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	serve(w, req)
 }
 
-// clientConn tells when it is closed.
+// clientConn calls onClose when it is closed.
 type clientConn struct {
 	net.Conn
-	once sync.Once
-	gone func()
+	once    sync.Once
+	onClose func()
 }
 
 func (c *clientConn) Close() error {
-	c.once.Do(c.gone)
+	c.once.Do(c.onClose)
 	return c.Conn.Close()
 }
 

@@ -14,113 +14,113 @@ import (
 )
 
 const (
-	// A filter of more names, or of a longer query string, is not asked for: a
-	// set of names is kept in one word, and servers refuse long URLs.
+	// A set of names is stored in 64 bits, and servers reject long URLs. The filter is not
+	// used beyond these limits.
 	maxFilterNames  = 64
 	maxFilterLength = 4000
 
-	// OpenMetrics is read where it is all there is, and not asked for:
-	// prometheus_client sends it to whoever mentions it, and it is the longer one.
+	// OpenMetrics is supported, but not requested. prometheus_client sends it to each client
+	// that accepts it, and it is longer than the text format.
 	accept = "text/plain;version=0.0.4,*/*;q=0.1"
 )
 
-// reading is what one good reading of a target yields.
+// reading is the result of one successful scrape.
 type reading struct {
-	points []metricsource.Point // valid until the next reading
-	found  uint64               // the wanted names that it holds: a bit for each that the filter asks for
+	points []metricsource.Point // valid until the next scrape
+	found  uint64               // the selected names in the body, as bits of Group.bits
 	idle   bool
 }
 
-// reader reads one target: it remembers the target's series, and whether the
-// target honours a filter. It is used by one goroutine at a time.
+// reader reads one target. It caches the target's series, and detects whether the target
+// supports the filter. At most one goroutine uses it at a time.
 type reader struct {
-	target  *target
-	filter  filter
-	known   uint64 // the wanted names that the target has shown
-	full    *http.Request
-	partial *http.Request
-	scanner exposition.Scanner
-	points  []metricsource.Point
-	series  map[string]*seen // of the body, by their text there
-	present int              // of them, in this round
-	round   uint64
-	broken  int // answers to the filter, before one was complete
+	target       *target
+	filter       filter
+	knownNames   uint64 // selected names that the target is expected to export
+	full         *http.Request
+	partial      *http.Request // with the filter; nil if a filter is impossible
+	scanner      exposition.Scanner
+	points       []metricsource.Point
+	series       map[string]*cachedSeries // by their text in the body
+	inBody       int                      // number of cached series in the present body
+	round        uint64                   // counts bodies
+	filterErrors int                      // failed filtered requests before the first success
 }
 
-// maxBroken is after how many of them the filter is asked for no more.
-const maxBroken = 3
+// maxFilterErrors is the number of failed requests after which the filter is not used.
+const maxFilterErrors = 3
 
-// filter is what is known of a target and ?name[]=.
+// filter is the state of the detection whether a target supports ?name[]=.
 type filter int
 
 const (
-	filterUntried filter = iota // the full body first, to know what there is to find
-	filterTrusted               // to be tried: every name known so far should be in the filtered body
-	filterProven                // they were
-	filterRefused               // the target's answer to it is another status, or lacks names that it has
+	filterUntried     filter = iota // a full body is needed first, for the names to expect
+	filterCandidate                 // the next request tries the filter
+	filterConfirmed                 // a filtered body contained all expected names
+	filterUnsupported               // a filtered request failed, or its body lacked names
 )
 
-// seen is a series of the body, by its text there: resolved once, not per sample.
-type seen struct {
-	series *metricsource.Series // nil where no query selects it
+// cachedSeries is the parsed form of a series in a body.
+type cachedSeries struct {
+	series *metricsource.Series // nil if no query selects it
 	role   metricsource.Role
-	name   uint64
-	ofEng  bool
-	round  uint64
+	name   uint64 // bit of the name in Group.bits
+	engine bool   // the name has a prefix of the engine
+	round  uint64 // of the last body that contained the series
 }
 
-// read reads the target: by filter where that is trusted, else, or where the
-// filtered answer falls short of what the target has shown before, in full.
+// read scrapes the target. It uses the filter if the target can support it. It requests the
+// full body otherwise, and also if the filtered body lacks known names.
 func (r *reader) read(ctx context.Context) (reading, error) {
 	if err := r.prepare(); err != nil {
 		return reading{}, err
 	}
-	if r.partial != nil && (r.filter == filterTrusted || r.filter == filterProven) {
+	if r.partial != nil && (r.filter == filterCandidate || r.filter == filterConfirmed) {
 		got, err := r.fetch(ctx, r.partial)
-		if err == nil && got.found&r.known == r.known {
-			r.known |= got.found
-			r.filter = filterProven
+		if err == nil && got.found&r.knownNames == r.knownNames {
+			r.knownNames |= got.found
+			r.filter = filterConfirmed
 			return got, nil
 		}
 		switch {
-		case err == nil, mayBeFilters(err):
-		case r.filter == filterProven:
+		case err == nil, filterMayCause(err):
+		case r.filter == filterConfirmed:
 			return reading{}, err
-		default: // a server may break for it, or have broken off by chance
+		default: // the filter or an unrelated failure can be the cause
 			r.filter = filterUntried
-			if r.broken++; r.broken == maxBroken {
-				r.filter = filterRefused
+			if r.filterErrors++; r.filterErrors == maxFilterErrors {
+				r.filter = filterUnsupported
 			}
 			if ctx.Err() != nil {
 				return reading{}, err
 			}
-			return r.whole(ctx)
+			return r.readFull(ctx)
 		}
 		full, err := r.fetch(ctx, r.full)
-		if err == nil && full.found&r.known == r.known {
-			r.filter = filterRefused
+		if err == nil && full.found&r.knownNames == r.knownNames {
+			r.filter = filterUnsupported
 		} else if err == nil {
-			r.known = full.found
+			r.knownNames = full.found
 		}
 		return full, err
 	}
-	return r.whole(ctx)
+	return r.readFull(ctx)
 }
 
-// whole reads the target in full, and learns what there is to find.
-func (r *reader) whole(ctx context.Context) (reading, error) {
+// readFull requests the full body and stores its selected names.
+func (r *reader) readFull(ctx context.Context) (reading, error) {
 	got, err := r.fetch(ctx, r.full)
 	if err == nil {
-		r.known = got.found
-		if r.filter == filterUntried && r.known != 0 {
-			r.filter = filterTrusted
+		r.knownNames = got.found
+		if r.filter == filterUntried && r.knownNames != 0 {
+			r.filter = filterCandidate
 		}
 	}
 	return got, err
 }
 
-// mayBeFilters reports whether an error may come from the filter alone.
-func mayBeFilters(err error) bool {
+// filterMayCause reports whether the filter can be the cause of an error.
+func filterMayCause(err error) bool {
 	var status *StatusError
 	var none *metricsource.NoSeriesError
 	return errors.As(err, &status) || errors.As(err, &none) || errors.Is(err, errIncomplete)
@@ -130,7 +130,7 @@ func (r *reader) prepare() error {
 	if r.full != nil {
 		return nil
 	}
-	r.series = map[string]*seen{}
+	r.series = map[string]*cachedSeries{}
 	full, err := http.NewRequestWithContext(context.Background(), http.MethodGet, r.target.spec.URL, nil)
 	if err != nil {
 		return err
@@ -148,7 +148,7 @@ func (r *reader) prepare() error {
 	return nil
 }
 
-// fetch makes one request and reads what the answer holds.
+// fetch sends one request and parses the response.
 func (r *reader) fetch(ctx context.Context, req *http.Request) (reading, error) {
 	resp, err := r.target.transport.RoundTrip(req.WithContext(ctx))
 	if err != nil {
@@ -169,10 +169,10 @@ func (r *reader) fetch(ctx context.Context, req *http.Request) (reading, error) 
 	if err != nil {
 		return reading{}, err
 	}
-	format, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // what it cannot parse is read as text
-	// The end of the connection is the end of such a body, or of a server that died in it:
-	// a number that is cut would be a smaller one. (That whole lines are missing does not
-	// show.) OpenMetrics has an end of its own, and other formats have no series.
+	format, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // an invalid type means text
+	// A body without a length ends with the connection, even if the server crashed. A
+	// truncated number would be a wrong value. Missing whole lines cannot be detected.
+	// OpenMetrics has an end marker, and other formats contain no series.
 	unbounded := resp.ContentLength < 0 && len(resp.TransferEncoding) == 0
 	if text := format == "" || format == "text/plain"; text && unbounded && body.Len() > 0 && !bytes.HasSuffix(body.Bytes(), []byte("\n")) {
 		return reading{}, errCutLine
@@ -182,23 +182,23 @@ func (r *reader) fetch(ctx context.Context, req *http.Request) (reading, error) 
 
 const openMetricsFormat = "application/openmetrics-text"
 
-// parse takes the wanted series out of a body.
+// parse returns the selected series of a body.
 func (r *reader) parse(body []byte, format string) (reading, error) {
 	if format == openMetricsFormat && !exposition.Complete(body) {
 		return reading{}, errIncomplete
 	}
 	got, role, engine, err := r.scan(body)
-	r.forget()
+	r.evict()
 	if err != nil {
 		return reading{}, err
 	}
-	want := r.target.group.cfg.Selection
-	missing := want.Missing(role)
+	selection := r.target.group.cfg.Selection
+	missing := selection.Missing(role)
 	if len(missing) == 0 {
 		return got, nil
 	}
-	engine = engine || exposition.HasPrefix(body, want.Prefixes()...)
-	if got.idle = want.Idle(role, engine); got.idle {
+	engine = engine || exposition.HasPrefix(body, selection.Prefixes()...)
+	if got.idle = selection.Idle(role, engine); got.idle {
 		return got, nil
 	}
 	if !strings.HasPrefix(format, "text/html") && !strings.HasPrefix(format, "application/json") {
@@ -207,14 +207,14 @@ func (r *reader) parse(body []byte, format string) (reading, error) {
 	return got, &metricsource.NoSeriesError{Missing: missing, Format: format}
 }
 
-// scan walks the wanted series of a body, and says what part they play together,
-// and whether one is the engine's.
+// scan returns the selected series of a body and their combined role. engine reports
+// whether one of them belongs to the engine.
 func (r *reader) scan(body []byte) (got reading, role metricsource.Role, engine bool, err error) {
 	r.round++
-	r.present = 0
+	r.inBody = 0
 	r.points = r.points[:0]
 	r.scanner.Reset(body, r.target.group.names)
-	defer r.scanner.Reset(nil, nil) // the body is another target's next
+	defer r.scanner.Reset(nil, nil) // the buffer of the body is reused
 	for r.scanner.Next() {
 		s, ok := r.series[string(r.scanner.Series())]
 		if !ok {
@@ -224,12 +224,12 @@ func (r *reader) scan(body []byte) (got reading, role metricsource.Role, engine 
 		}
 		if s.round != r.round {
 			s.round = r.round
-			r.present++
+			r.inBody++
 		}
-		if r.present > metricsource.MaxSeries {
+		if r.inBody > metricsource.MaxSeries {
 			return got, role, engine, metricsource.ErrTooManySeries
 		}
-		engine = engine || s.ofEng
+		engine = engine || s.engine
 		if s.series == nil {
 			continue
 		}
@@ -242,16 +242,16 @@ func (r *reader) scan(body []byte) (got reading, role metricsource.Role, engine 
 	return got, role, engine, r.scanner.Err()
 }
 
-// resolve makes a series of the body known.
-func (r *reader) resolve(raw []byte) (*seen, error) {
+// resolve parses a series of the body and adds it to the cache.
+func (r *reader) resolve(raw []byte) (*cachedSeries, error) {
 	ls, err := exposition.ParseLabels(raw)
 	if err != nil {
 		return nil, err
 	}
-	want := r.target.group.cfg.Selection
+	selection := r.target.group.cfg.Selection
 	name := ls.Get("__name__")
-	s := &seen{ofEng: want.IsEngineMetric(name)}
-	if role, wanted := want.Role(ls); wanted {
+	s := &cachedSeries{engine: selection.IsEngineMetric(name)}
+	if role, selected := selection.Role(ls); selected {
 		s.role = role
 		s.series = r.target.samples.Series(ls)
 		s.name = r.target.group.bits[name]
@@ -260,9 +260,9 @@ func (r *reader) resolve(raw []byte) (*seen, error) {
 	return s, nil
 }
 
-// forget drops the series that are gone, once they outnumber those that are not.
-func (r *reader) forget() {
-	if len(r.series) <= 2*r.present+64 {
+// evict removes ended series from the cache once they outnumber the present ones.
+func (r *reader) evict() {
+	if len(r.series) <= 2*r.inBody+64 {
 		return
 	}
 	for raw, s := range r.series {
@@ -272,8 +272,8 @@ func (r *reader) forget() {
 	}
 }
 
-// nameFilter is the query string that prometheus_client and others filter a body
-// by: exact sample names. "" where there are none, or too many.
+// nameFilter returns the query string with exact sample names by which prometheus_client
+// and others filter a body. It returns "" if there are no names, or too many.
 func nameFilter(names []string) string {
 	filter := url.Values{"name[]": names}.Encode()
 	if len(names) == 0 || len(names) > maxFilterNames || len(filter) > maxFilterLength {

@@ -13,8 +13,8 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 )
 
-// gaps returns the times between the readings of a host: the requests of one
-// reading, filtered and full, come at the same moment.
+// gaps returns the times between the scrapes of a host. The filtered and the full request of
+// one scrape have the same time.
 func (r *rig) gaps(name string) []time.Duration {
 	var all []time.Duration
 	hits := r.net.look(name).hits
@@ -26,7 +26,7 @@ func (r *rig) gaps(name string) []time.Duration {
 	return all
 }
 
-func TestTargetIsReadAtOnceAndThenOnItsInterval(t *testing.T) {
+func TestTargetIsScrapedImmediatelyAndThenPeriodically(t *testing.T) {
 	for _, interval := range []time.Duration{100 * time.Millisecond, time.Second, time.Minute} {
 		t.Run(interval.String(), func(t *testing.T) {
 			inBubble(t, setup{interval: interval}, func(t *testing.T, r *rig) {
@@ -35,7 +35,7 @@ func TestTargetIsReadAtOnceAndThenOnItsInterval(t *testing.T) {
 				added := time.Now()
 				r.group.Set([]Target{pod("a")})
 				r.after(0)
-				require.Equal(t, map[string]float64{"a": 7}, r.load("q"), "at once")
+				require.Equal(t, map[string]float64{"a": 7}, r.load("q"), "immediately")
 				require.Equal(t, metricsource.Status{Target: "a", Answered: added, Tried: added}, r.status("a"))
 
 				r.after(10*interval + tick)
@@ -45,14 +45,14 @@ func TestTargetIsReadAtOnceAndThenOnItsInterval(t *testing.T) {
 				for _, gap := range gaps[1:] {
 					require.Equal(t, interval, gap)
 				}
-				require.EqualValues(t, len(gaps)+1, r.reads.Load(), "OnRead is called after each")
+				require.EqualValues(t, len(gaps)+1, r.reads.Load(), "OnRead is called after each scrape")
 			})
 		})
 	}
 }
 
-// moments returns when in the interval each pod is read, and how often at each
-// of these moments in the last n intervals.
+// moments returns the number of scrapes in the last n intervals, by their time within the
+// interval.
 func (r *rig) moments(n int) map[time.Duration]int {
 	interval := r.group.cfg.Interval
 	since := time.Now().Add(-time.Duration(n) * interval)
@@ -67,7 +67,7 @@ func (r *rig) moments(n int) map[time.Duration]int {
 	return at
 }
 
-func TestFewTargetsOfAGroupAreReadTogether(t *testing.T) {
+func TestFewTargetsAreScrapedTogether(t *testing.T) {
 	inBubble(t, setup{}, func(t *testing.T, r *rig) {
 		for _, p := range pods(5) {
 			r.net.serve(p.Name, text("q 7\n"))
@@ -75,7 +75,7 @@ func TestFewTargetsOfAGroupAreReadTogether(t *testing.T) {
 		r.group.Set(pods(5))
 		r.after(10 * time.Second)
 		at := r.moments(5)
-		require.LessOrEqual(t, len(at), 2, "five milliseconds are two ticks at most")
+		require.LessOrEqual(t, len(at), 2, "5 ms are at most two ticks")
 		sum := 0
 		for moment, n := range at {
 			sum += n
@@ -89,7 +89,7 @@ func TestFewTargetsOfAGroupAreReadTogether(t *testing.T) {
 	})
 }
 
-func TestManyTargetsOfAGroupAreSpreadOverTheInterval(t *testing.T) {
+func TestManyTargetsAreSpreadOverTheInterval(t *testing.T) {
 	const interval = 300 * time.Millisecond
 	inBubble(t, setup{interval: interval}, func(t *testing.T, r *rig) {
 		all := pods(300)
@@ -101,7 +101,7 @@ func TestManyTargetsOfAGroupAreSpreadOverTheInterval(t *testing.T) {
 		tenths := [10]int{}
 		for moment, n := range r.moments(1) {
 			require.Zero(t, moment%tick, "on the shared grid")
-			// Counted from the group's phase, where its spread begins.
+			// The spread starts at the group's phase.
 			tenths[(moment-r.group.phase+interval)%interval/(interval/10)] += n
 		}
 		require.Less(t, slices.Max(tenths[:]), 60, "of 300 readings, by tenths of the interval: %v", tenths)
@@ -109,12 +109,12 @@ func TestManyTargetsOfAGroupAreSpreadOverTheInterval(t *testing.T) {
 	})
 }
 
-func TestGroupsAreReadAtMomentsOfTheirOwn(t *testing.T) {
+func TestGroupsHaveDifferentPhases(t *testing.T) {
 	inBubble(t, setup{}, func(t *testing.T, r *rig) {
 		moments := map[time.Duration]bool{}
 		for i := range 20 {
 			g := r.scraper.Open(r.group.cfg)
-			defer g.Close() //nolint:gocritic // each is open until the test ends
+			defer g.Close() //nolint:gocritic // all groups are open until the end of the test
 			p := pod(fmt.Sprint("of-group-", i))
 			r.net.serve(p.Name, text("q 7\n"))
 			g.Set([]Target{p})
@@ -134,7 +134,7 @@ func TestFailingTargetBacksOff(t *testing.T) {
 		r.group.Set([]Target{pod("a")})
 		r.after(time.Minute)
 		gaps := r.gaps("a")
-		require.LessOrEqual(t, gaps[0], time.Second+tick, "one failure is no reason to wait")
+		require.LessOrEqual(t, gaps[0], time.Second+tick, "no back-off after one failure")
 		for i, longest := range []time.Duration{2 * time.Second, 4 * time.Second} {
 			require.InDelta(t, longest*9/10, gaps[i+1], float64(longest/10+tick))
 		}
@@ -153,24 +153,24 @@ func TestFailingTargetBacksOff(t *testing.T) {
 		require.Error(t, r.status("a").Err)
 		r.after(time.Second)
 		for _, gap := range r.gaps("a")[healthy+1:] {
-			require.Equal(t, time.Second, gap, "a success has reset it")
+			require.Equal(t, time.Second, gap, "a success resets the back-off")
 		}
 	})
 }
 
-func TestTargetThatBecomesReadyIsReadAtOnce(t *testing.T) {
+func TestTargetThatBecomesReadyIsScrapedImmediately(t *testing.T) {
 	inBubble(t, setup{}, func(t *testing.T, r *rig) {
 		starting := pod("a")
 		starting.Ready = false
 		r.group.Set([]Target{starting})
 		r.after(time.Minute)
-		for time.Since(r.status("a").Tried) != time.Second { // deep in a pause of four seconds or more
+		for time.Since(r.status("a").Tried) != time.Second { // within a pause of 4 s or more
 			r.after(tick)
 		}
 		r.net.serve("a", text("q 7\n"))
 		r.group.Set([]Target{starting})
 		r.after(time.Second)
-		require.Error(t, r.status("a").Err, "not yet: nothing has changed")
+		require.Error(t, r.status("a").Err, "unchanged readiness")
 
 		r.group.Set([]Target{pod("a")})
 		r.after(0)
@@ -179,7 +179,7 @@ func TestTargetThatBecomesReadyIsReadAtOnce(t *testing.T) {
 
 		r.group.Set([]Target{pod("a")})
 		r.after(0)
-		require.Len(t, r.net.look("a").hits, 1, "what stays ready is read when it is due")
+		require.Len(t, r.net.look("a").hits, 1, "a target that remains ready is scraped when it is due")
 	})
 }
 
@@ -192,7 +192,7 @@ func TestOnGrid(t *testing.T) {
 	}
 }
 
-func TestIntervalMayChange(t *testing.T) {
+func TestSetInterval(t *testing.T) {
 	inBubble(t, setup{interval: 10 * time.Second}, func(t *testing.T, r *rig) {
 		r.net.serve("a", text("q 7\n"))
 		r.group.Set([]Target{pod("a")})
@@ -200,7 +200,7 @@ func TestIntervalMayChange(t *testing.T) {
 		before := r.reads.Load()
 		r.group.SetInterval(250 * time.Millisecond)
 		r.after(time.Second)
-		require.InDelta(t, 4, r.reads.Load()-before, 1, "at once, not after the interval there was")
+		require.InDelta(t, 4, r.reads.Load()-before, 1, "immediately, not after the previous interval")
 		r.group.SetInterval(10 * time.Second)
 		r.after(250 * time.Millisecond)
 		before = r.reads.Load()

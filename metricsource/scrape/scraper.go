@@ -13,37 +13,35 @@ import (
 )
 
 const (
-	// tick is the grid that all readings fall on, so that one wake-up of the
-	// process sends many requests.
+	// tick is the grid of all scrapes: one wake-up of the process sends many requests.
 	tick = 10 * time.Millisecond
-	// maxInFlight bounds the requests under way, and with them the memory of bodies.
+	// maxInFlight limits the concurrent scrapes, and therefore the memory for bodies.
 	maxInFlight = 1024
-	// maxInFlightOfGroup keeps one group whose targets all hang from holding up
-	// the others.
+	// maxInFlightOfGroup prevents one group with hanging targets from blocking others.
 	maxInFlightOfGroup = 512
 )
 
 // Options of a Scraper.
 type Options struct {
-	// Dial opens connections to targets; nil is a net.Dialer.
+	// Dial opens connections to targets; nil for a net.Dialer.
 	Dial httpclient.Dialer
-	// Registerer takes the scraper's own metrics; nil is none.
+	// Registerer registers the scraper's own metrics; nil for none.
 	Registerer prometheus.Registerer
-	// Logger is told of targets that begin or cease to fail; nil discards.
+	// Logger logs targets that start or stop failing; nil for no logs.
 	Logger *slog.Logger
 }
 
-// Scraper reads the targets of its groups. Its methods are safe for concurrent use.
+// Scraper scrapes the targets of its groups. Its methods are safe for concurrent use.
 type Scraper struct {
 	opts    Options
 	metrics *metrics
 	slots   *semaphore.Weighted
 	bodies  bodySlots
-	queue   *schedule.Queue[*target] // those being read are not in it
+	queue   *schedule.Queue[*target] // without those in flight
 	names   sharedNames
 }
 
-// New returns a Scraper. It reads nothing until Run.
+// New returns a Scraper. It scrapes nothing before Run.
 func New(opts Options) *Scraper {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
@@ -54,12 +52,12 @@ func New(opts Options) *Scraper {
 		slots:   semaphore.NewWeighted(maxInFlight),
 		bodies:  newBodySlots(1),
 		queue:   schedule.New[*target](),
-		names:   sharedNames{by: map[string]*namesInUse{}},
+		names:   sharedNames{inUse: map[string]*namesInUse{}},
 	}
 }
 
-// Run reads targets when they are due until ctx ends, and returns when all
-// readings under way have ended.
+// Run scrapes targets when they are due. It stops when ctx is done, and returns when no
+// scrape is in flight.
 func (s *Scraper) Run(ctx context.Context) error {
 	s.queue.Run(ctx, func(t *target) {
 		t.read(ctx, s.slots)
@@ -68,8 +66,7 @@ func (s *Scraper) Run(ctx context.Context) error {
 	return nil
 }
 
-// onGrid returns the first moment of the grid (tick, shifted by nothing) at or
-// after the given one.
+// onGrid rounds a time up to a multiple of tick.
 func onGrid(at time.Time) time.Time {
 	return at.Add(tick - 1).Truncate(tick)
 }

@@ -15,15 +15,15 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 )
 
-// slow are targets that do not come to an end.
+// slow are targets whose responses never end.
 var slow = map[string]func(*network){
-	"nobody accepts":        func(n *network) { n.accept("slow", n.blackhole) },
-	"nobody reads":          func(n *network) { n.accept("slow", n.deaf) },
-	"no answer":             func(n *network) { n.serve("slow", hang) },
-	"no body":               func(n *network) { n.serve("slow", hangAfter("")) },
-	"no end of the body":    func(n *network) { n.serve("slow", hangAfter("q 1\n")) },
-	"a byte now and then":   func(n *network) { n.serve("slow", drip) },
-	"no end of the headers": func(n *network) { n.accept("slow", dripHeaders) },
+	"does not accept":    func(n *network) { n.accept("slow", n.blackhole) },
+	"does not read":      func(n *network) { n.accept("slow", n.deaf) },
+	"no response":        func(n *network) { n.serve("slow", hang) },
+	"no body":            func(n *network) { n.serve("slow", hangAfter("")) },
+	"incomplete body":    func(n *network) { n.serve("slow", hangAfter("q 1\n")) },
+	"one byte at a time": func(n *network) { n.serve("slow", drip) },
+	"endless headers":    func(n *network) { n.accept("slow", dripHeaders) },
 }
 
 func hangAfter(part string) http.HandlerFunc {
@@ -56,7 +56,7 @@ func dripHeaders(_ context.Context, server net.Conn) error {
 	return nil
 }
 
-func TestSlowTargetDelaysNoOther(t *testing.T) {
+func TestSlowTargetDoesNotDelayOthers(t *testing.T) {
 	for name, serve := range slow {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, setup{}, func(t *testing.T, r *rig) {
@@ -64,12 +64,12 @@ func TestSlowTargetDelaysNoOther(t *testing.T) {
 				serve(r.net)
 				r.group.Set([]Target{pod("good"), pod("slow")})
 				r.after(r.group.cfg.Timeout)
-				require.Equal(t, r.begun.Add(r.group.cfg.Timeout), r.status("slow").Tried, "the limit of a reading")
+				require.Equal(t, r.begun.Add(r.group.cfg.Timeout), r.status("slow").Tried, "the timeout of a scrape")
 				r.after(20 * time.Second)
 				s := r.status("slow")
 				require.ErrorIs(t, s.Err, errTimeout)
 				require.Zero(t, s.Answered)
-				require.GreaterOrEqual(t, r.counted("timeout"), 5, "it is tried again and again")
+				require.GreaterOrEqual(t, r.counted("timeout"), 5, "it is retried")
 				require.Equal(t, map[string]float64{"slow": 0, "good": 1}, r.load("up"))
 				for _, gap := range r.gaps("good")[1:] {
 					require.Equal(t, time.Second, gap)
@@ -79,9 +79,9 @@ func TestSlowTargetDelaysNoOther(t *testing.T) {
 	}
 }
 
-// A target that hung must be readable as soon as it answers, whatever its
-// earlier connection, or attempt at one, is stuck in.
-func TestSlowTargetIsReadAgainWhenItAnswers(t *testing.T) {
+// A target is scraped again as soon as it responds, even if an earlier connection or
+// connection attempt still hangs.
+func TestSlowTargetRecovers(t *testing.T) {
 	for name, serve := range slow {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, setup{}, func(t *testing.T, r *rig) {
@@ -97,13 +97,13 @@ func TestSlowTargetIsReadAgainWhenItAnswers(t *testing.T) {
 	}
 }
 
-// The same of TLS: a handshake that does not end is part of connecting.
-func TestTargetIsReadAgainAfterAHandshakeThatHung(t *testing.T) {
+// The same applies to a TLS handshake that hangs.
+func TestTargetRecoversAfterAHangingHandshake(t *testing.T) {
 	certified := httptest.NewTLSServer(nil)
 	certified.Close()
 	for name, accept := range map[string]func(*network) func(context.Context, net.Conn) error{
-		"nobody reads": func(n *network) func(context.Context, net.Conn) error { return n.deaf },
-		"no answer":    func(n *network) func(context.Context, net.Conn) error { return n.mute },
+		"does not read": func(n *network) func(context.Context, net.Conn) error { return n.deaf },
+		"no response":   func(n *network) func(context.Context, net.Conn) error { return n.mute },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, setup{}, func(t *testing.T, r *rig) {
@@ -124,18 +124,18 @@ func TestTargetIsReadAgainAfterAHandshakeThatHung(t *testing.T) {
 	}
 }
 
-// What a slow target has of this process ends with the target.
-func TestSlowTargetThatIsRemovedLeavesNothing(t *testing.T) {
+// All resources of a slow target are released when it is removed.
+func TestRemovedSlowTargetReleasesItsResources(t *testing.T) {
 	for name, serve := range slow {
-		for when, wait := range map[string]time.Duration{"while read": 100 * time.Millisecond, "between": 500 * time.Millisecond} {
+		for when, wait := range map[string]time.Duration{"during a scrape": 100 * time.Millisecond, "between scrapes": 500 * time.Millisecond} {
 			t.Run(name+", removed "+when, func(t *testing.T) {
 				inBubble(t, setup{}, func(t *testing.T, r *rig) {
 					serve(r.net)
 					r.group.Set([]Target{pod("slow")})
 					r.after(wait)
 					r.group.Set(nil)
-					r.after(100 * time.Millisecond) // of a handler, to note that nobody listens
-					require.Zero(t, r.net.open(), "connections, or attempts at one")
+					r.after(100 * time.Millisecond) // the handler notices the closed connection
+					require.Zero(t, r.net.open(), "connections and connection attempts")
 					require.Zero(t, r.window.Len())
 					require.Empty(t, r.load("up"))
 				})
@@ -144,9 +144,8 @@ func TestSlowTargetThatIsRemovedLeavesNothing(t *testing.T) {
 	}
 }
 
-// More targets than may be read at once, all of them hanging, cost the others a
-// time limit at most.
-func TestManySlowTargetsDoNotStarveTheOthers(t *testing.T) {
+// More hanging targets than concurrent scrapes delay other targets by at most one timeout.
+func TestManySlowTargetsDoNotStarveOthers(t *testing.T) {
 	inBubble(t, setup{}, func(t *testing.T, r *rig) {
 		all := pods(maxInFlightOfGroup + 50)
 		for _, p := range all {
@@ -164,7 +163,7 @@ func TestManySlowTargetsDoNotStarveTheOthers(t *testing.T) {
 	})
 }
 
-func TestRunReturnsWhenAllReadingsHaveEnded(t *testing.T) {
+func TestRunWaitsForScrapesInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
 		defer n.close()
@@ -172,15 +171,15 @@ func TestRunReturnsWhenAllReadingsHaveEnded(t *testing.T) {
 		n.serve("answers", text("q 7\n"))
 		s := New(Options{Dial: n.dial})
 		cfg := config(t, setup{})
-		told, release := make(chan struct{}), make(chan struct{})
-		cfg.OnRead = func() { close(told); <-release }
+		called, release := make(chan struct{}), make(chan struct{})
+		cfg.OnRead = func() { close(called); <-release }
 		g := s.Open(cfg)
 		defer g.Close()
 		ctx, cancel := context.WithCancel(t.Context())
 		stopped := make(chan error, 1)
 		go func() { stopped <- s.Run(ctx) }()
 		g.Set([]Target{pod("hangs"), pod("answers")})
-		<-told
+		<-called
 		cancel()
 		synctest.Wait()
 		require.Empty(t, stopped, "OnRead has not returned")
@@ -189,7 +188,7 @@ func TestRunReturnsWhenAllReadingsHaveEnded(t *testing.T) {
 
 		all := g.Status()
 		require.NoError(t, all[0].Err)
-		require.Equal(t, metricsource.Status{Target: "hangs", Err: errNotAnswered}, all[1], "to be stopped is no failure of the target")
+		require.Equal(t, metricsource.Status{Target: "hangs", Err: errNotRead}, all[1], "a cancelled scrape is not a failure of the target")
 		_, err := query(t, "up").Eval(t.Context(), cfg.Window, time.Now())
 		require.NoError(t, err)
 	})

@@ -16,7 +16,7 @@ import (
 
 func TestSource(t *testing.T) { sourcetest.Run(t, openSource) }
 
-// source reads its targets from the in-memory network.
+// source scrapes its targets over the in-memory network.
 type source struct {
 	*Group
 	*sourcetest.Readings

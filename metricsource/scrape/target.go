@@ -16,20 +16,20 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/schedule"
 )
 
-// target is one target of a group. The scraper reads it from one goroutine at a
-// time; what is under mu is also seen from others.
+// target is one target of a group. At most one goroutine scrapes it at a time. mu guards
+// the fields that other goroutines use too.
 type target struct {
 	group     *Group
 	spec      Target
-	transport *httpclient.Transport // of its own: its connection is closed when it goes
+	transport *httpclient.Transport // one per target, so that close can close its connections
 	offset    time.Duration
-	cancel    context.CancelFunc // of the reading under way
+	cancel    context.CancelFunc // cancels the scrape in flight
 	reader    reader
 
 	mu       sync.Mutex
 	ready    bool
 	closed   bool
-	failures int // in a row
+	failures int // consecutive
 	status   metricsource.Status
 	samples  *metricsource.Target
 }
@@ -40,7 +40,7 @@ func newTarget(g *Group, spec Target, offset time.Duration) *target {
 		spec:    spec,
 		ready:   spec.Ready,
 		offset:  offset,
-		status:  metricsource.Status{Target: spec.Name, Err: errNotAnswered},
+		status:  metricsource.Status{Target: spec.Name, Err: errNotRead},
 		samples: g.cfg.Window.Target(spec.Labels),
 		transport: httpclient.NewTransport(httpclient.Options{
 			URL:         spec.URL,
@@ -56,16 +56,16 @@ func newTarget(g *Group, spec Target, offset time.Duration) *target {
 	return t
 }
 
-// setReady notes whether the target is ready, and returns whether it was.
+// setReady sets the readiness of the target, and returns the previous one.
 func (t *target) setReady(ready bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	was := t.ready
+	previous := t.ready
 	t.ready = ready
-	if ready && !was {
+	if ready && !previous {
 		t.failures = 0
 	}
-	return was
+	return previous
 }
 
 func (t *target) snapshot() metricsource.Status {
@@ -74,7 +74,8 @@ func (t *target) snapshot() metricsource.Status {
 	return t.status
 }
 
-// close ends a reading under way, and takes the target's series and connection away.
+// close cancels the scrape in flight, removes the target's series and closes its
+// connections.
 func (t *target) close() {
 	t.mu.Lock()
 	t.closed = true
@@ -88,8 +89,8 @@ func (t *target) close() {
 	t.transport.Close()
 }
 
-// reschedule queues the target's next reading: at the next moment of its group's
-// grid, or after its back-off.
+// reschedule queues the next scrape: at the target's offset in the interval, or after its
+// back-off.
 func (t *target) reschedule(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -103,11 +104,12 @@ func (t *target) reschedule(now time.Time) {
 	} else if !at.After(now) {
 		at = at.Add(interval)
 	}
-	// The grid is the wall clock's; the wait is not, should somebody set that.
+	// The grid is based on the wall clock. The due time is based on the monotonic clock, so
+	// a change of the wall clock does not affect it.
 	t.group.scraper.queue.At(t, now.Add(onGrid(at).Sub(now.Round(0))))
 }
 
-// read reads the target once, and notes the outcome.
+// read scrapes the target once, and records the result.
 func (t *target) read(ctx context.Context, slots *semaphore.Weighted) {
 	if t.group.slots.Acquire(ctx, 1) != nil {
 		return
@@ -124,17 +126,17 @@ func (t *target) read(ctx context.Context, slots *semaphore.Weighted) {
 	}
 	begun := time.Now()
 	reading, err := t.reader.read(ctx)
-	// The request, the dial and the handshake have the same limit; which of them
-	// is told of first means nothing.
-	var late interface{ Timeout() bool }
-	if err != nil && !errors.Is(err, errNoRoom) && (errors.Is(context.Cause(ctx), errTimeout) || errors.As(err, &late) && late.Timeout()) {
+	// The request, the dial and the TLS handshake have the same timeout, and any of them
+	// can be reported first. One message for all keeps the error stable.
+	var timeout interface{ Timeout() bool }
+	if err != nil && !errors.Is(err, errBodyLimit) && (errors.Is(context.Cause(ctx), errTimeout) || errors.As(err, &timeout) && timeout.Timeout()) {
 		err = errTimeout
 	}
 	var op *net.OpError
 	if errors.As(err, &op) {
 		err = &connectionError{op}
 	}
-	if t.note(ctx, reading, err) {
+	if t.record(ctx, reading, err) {
 		t.group.scraper.metrics.duration.Observe(time.Since(begun).Seconds())
 		t.group.cfg.OnRead()
 	}
@@ -147,9 +149,9 @@ func (t *target) begin(cancel context.CancelFunc) bool {
 	return !t.closed
 }
 
-// note takes the outcome of a reading; false where the target went, or the scraper
-// stopped, meanwhile.
-func (t *target) note(ctx context.Context, r reading, err error) bool {
+// record writes the result of a scrape to the window and to the status. It returns false
+// if the target was closed, or the scraper stopped, during the scrape.
+func (t *target) record(ctx context.Context, r reading, err error) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.cancel = nil
@@ -158,21 +160,21 @@ func (t *target) note(ctx context.Context, r reading, err error) bool {
 	}
 	now := time.Now()
 	var none *metricsource.NoSeriesError
-	answers := err == nil || errors.As(err, &none)
-	if answers {
-		take := t.samples.Commit
+	responds := err == nil || errors.As(err, &none)
+	if responds {
+		write := t.samples.Commit
 		if none != nil {
-			take = t.samples.Merge
+			write = t.samples.Merge
 		}
-		if full := take(now, r.points); full != nil {
-			err, answers = full, false
+		if limit := write(now, r.points); limit != nil {
+			err, responds = limit, false
 		}
 	}
 	t.group.scraper.metrics.scrapes.WithLabelValues(reason(err)).Inc()
 	t.log(err)
 	t.status.Tried, t.status.Err = now, err
-	if answers {
-		t.failures = 0 // it is read on, though series are missing, or those that are not would be late
+	if responds {
+		t.failures = 0 // no back-off for missing series, because the other series need updates
 	} else {
 		t.failures++
 		t.samples.Fail(now)
@@ -183,22 +185,22 @@ func (t *target) note(ctx context.Context, r reading, err error) bool {
 	return true
 }
 
-// log tells of a target that began to fail after it had answered, and of one
-// that answers again. What never answered is its status' to tell.
+// log logs a target that starts to fail after a successful scrape, and one that recovers.
+// For a target without a successful scrape, only the status contains the error.
 func (t *target) log(err error) {
-	before := t.status.Err
-	if t.status.Answered.IsZero() || (err == nil) == (before == nil) {
+	previous := t.status.Err
+	if t.status.Answered.IsZero() || (err == nil) == (previous == nil) {
 		return
 	}
-	url, _, _ := strings.Cut(t.spec.URL, "?") // what is behind it may be a secret
+	url, _, _ := strings.Cut(t.spec.URL, "?") // the query string can contain a secret
 	logger := t.group.scraper.opts.Logger.With("target", t.spec.Name, "url", url)
 	var none *metricsource.NoSeriesError
 	switch {
 	case errors.As(err, &none):
-		logger.Warn("target lacks its series", slog.Any("error", err))
+		logger.Warn("target lacks required series", slog.Any("error", err))
 	case err != nil:
-		logger.Warn("target stopped answering", slog.Any("error", err))
+		logger.Warn("target failed", slog.Any("error", err))
 	default:
-		logger.Info("target answers again")
+		logger.Info("target recovered")
 	}
 }
