@@ -37,7 +37,7 @@ test-chart: ## Render and lint the Helm chart with Helm's own code (compiles Hel
 	CGO_ENABLED=0 $(GO) -C test/chart test -trimpath -vet=off -count=1 -timeout 15m ./...
 
 .PHONY: test-scheduler
-test-scheduler: ## Check what is counted as room against kube-scheduler's own code (compiles parts of Kubernetes: minutes, the first time)
+test-scheduler: ## Check the capacity that the scaler counts against kube-scheduler's own code (compiles parts of Kubernetes: minutes, the first time)
 	CGO_ENABLED=0 $(GO) -C test/scheduler test -trimpath -vet=off -count=1 -timeout 15m -v ./...
 
 .PHONY: test-hpa
@@ -81,7 +81,7 @@ bench: build ## Measure every budget beside its limit and its peers, and fail wh
 	$(GO) -C test/bench run . -binary $(CURDIR)/$(BIN) -steady $(STEADY) $(PART)
 
 .PHONY: lint
-lint: ## Run all linters, at the versions that test/tools pins
+lint: ## Run all linters, at the versions that test/tools and test/vale pin
 	bash test/lint.sh
 
 .PHONY: generate

@@ -52,8 +52,19 @@ vulnerabilities() {
 	return "$status"
 }
 
-# Without VCS stamps, a commit does not link the tools anew.
+vale() {
+	"$bin/vale" --no-global --no-wrap "$@"
+}
+
+# style checks the rules themselves: what they find in a sample.
+style() {
+	diff -u test/vale/testdata/sample.found <(vale --output=line --ext=.go <test/vale/testdata/sample.go)
+}
+
+# Without VCS stamps, a commit does not link the tools again.
 go -C test/tools build -buildvcs=false -o ../../bin/ tool || exit 1
+# Vale includes parsers in C; -w hides the warnings of their generated code.
+CGO_ENABLED=1 CGO_CFLAGS='-O2 -w' go -C test/vale build -buildvcs=false -o ../../bin/ tool || exit 1
 bin=$PWD/bin
 
 modules=(.)
@@ -74,6 +85,8 @@ done
 check "buf lint" "$bin/buf" lint
 check "generated Go of proto" generated
 check "helm lint" go -C test/chart test -vet=off -run '^TestLint$' ./...
+check "language of Markdown and comments" vale --glob='*.{md,go,proto}' .
+check "style of test/vale" style
 check govulncheck vulnerabilities
 
 if ((${#failed[@]})); then
