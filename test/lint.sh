@@ -85,7 +85,7 @@ done
 check "buf lint" "$bin/buf" lint
 check "generated Go of proto" generated
 check "helm lint" go -C test/chart test -vet=off -run '^TestLint$' ./...
-check "language of Markdown and comments" vale --glob='*.{md,go,proto}' .
+check "language of Markdown and comments" vale .
 check "style of test/vale" style
 check govulncheck vulnerabilities
 

@@ -78,7 +78,7 @@ func targets(b *bench) error {
 			cpu, memory limit
 		}{
 			{"Prometheus", b.byPrometheus, atLeast(2.5), atLeast(4)},
-			{"Prometheus told what to ask for", b.byFilteringPrometheus, noLimit, noLimit},
+			{"Prometheus with a name filter", b.byFilteringPrometheus, noLimit, noLimit},
 		} {
 			if l.filter != "filter" && peer.cpu == noLimit {
 				continue // these servers do not heed it
