@@ -148,13 +148,13 @@ func TestWhenCapacityIsNoLimit(t *testing.T) {
 		why      string  // what is said of it
 	}{
 		"auto, no autoscaler":         {nil, cluster.NodeAutoscaler{}, oneGPU, nil, 8, "the cluster can hold 8"},
-		"auto, nobody knows":          {nil, cluster.NodeAutoscaler{Unknown: "not allowed"}, oneGPU, nil, 20, "not a limit: it is not known whether nodes will be added: not allowed"},
+		"auto, nobody knows":          {nil, cluster.NodeAutoscaler{Unknown: "not allowed"}, oneGPU, nil, 20, "not a limit: whether nodes will be added is unknown: not allowed"},
 		"auto, a cluster-autoscaler":  {nil, cluster.NodeAutoscaler{Found: "the cluster-autoscaler"}, oneGPU, nil, 20, "not a limit: nodes may be added (the cluster-autoscaler), and gpuHeadroom"},
 		"auto, an exhausted one":      {nil, cluster.NodeAutoscaler{Found: "x", Exhausted: true}, oneGPU, nil, 8, "the cluster can hold 8"},
 		"auto, with headroom":         {map[string]string{"gpuHeadroom": "4"}, cluster.NodeAutoscaler{Found: "x"}, oneGPU, nil, 12, "the cluster can hold 12"},
 		"auto, a pool with a limit":   {nil, pools(cluster.Resources{gpu: 5}), oneGPU, nil, 13, "the cluster can hold 13"},
 		"auto, a pool without":        {nil, pools(nil), oneGPU, nil, 20, ""},
-		"auto, not all is counted":    {nil, cluster.NodeAutoscaler{}, &unmodelled, nil, 20, "not a limit: not all that decides is counted: resource claims (DRA)"},
+		"auto, not all is counted":    {nil, cluster.NodeAutoscaler{}, &unmodelled, nil, 20, "not a limit: some limits are not counted: resource claims (DRA)"},
 		"clamp, all the same":         {map[string]string{"gpuCapacity": "clamp"}, pools(nil), &unmodelled, nil, 8, "not counted: resource claims (DRA)"},
 		"observe":                     {map[string]string{"gpuCapacity": "observe"}, cluster.NodeAutoscaler{}, oneGPU, nil, 20, "not a limit: gpuCapacity is observe"},
 		"off":                         {map[string]string{"gpuCapacity": "off"}, cluster.NodeAutoscaler{}, oneGPU, nil, 20, ""},

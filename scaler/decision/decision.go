@@ -278,7 +278,7 @@ func (d *deciding) activityAtZero(wakes bool, because string) (bool, string) {
 		return true, because
 	}
 	if !d.in.InFlight.Independent {
-		return false, d.asleepReason()
+		return false, d.atZeroReason()
 	}
 	inFlight, why := d.inFlight()
 	active := false

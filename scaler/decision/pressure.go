@@ -10,7 +10,7 @@ import (
 // does not shrink below the replicas that the saturation fills to the target. If the trigger
 // sets saturationTarget, the fleet also grows to that number.
 //
-// Example: four pods are full by 0.7, 0.6, 0.5 and 0.2. The sum of 2.0 over a target of 0.8
+// Example: four pods are filled to 0.7, 0.6, 0.5 and 0.2. The sum of 2.0 over a target of 0.8
 // is 2.5, so at least 3 replicas remain.
 func (d *deciding) saturation() {
 	r, target := d.in.Saturation, d.in.Policy.SaturationTarget

@@ -16,7 +16,9 @@ const arrivalExpiry = time.Minute
 func (d *deciding) upstream() {
 	u := d.in.Upstream
 	if !u.Configured {
-		d.memory.UpstreamKnown, d.memory.HandOver, d.memory.UpstreamExcess, d.memory.UpstreamAdded, d.memory.ArrivalCounters, d.memory.RecentArrivals = false, HandOver{}, 0, 0, nil, nil
+		d.memory.UpstreamKnown, d.memory.HandOver = false, HandOver{}
+		d.memory.UpstreamExcess, d.memory.UpstreamAdded = 0, 0
+		d.memory.ArrivalCounters, d.memory.RecentArrivals = nil, nil
 		return
 	}
 	d.demand = d.upstreamDemand()
@@ -227,8 +229,8 @@ func (d *deciding) upstreamActive() (bool, string) {
 	return false, ""
 }
 
-// asleepReason says why the workload stays at zero replicas.
-func (d *deciding) asleepReason() string {
+// atZeroReason says why the workload stays at zero replicas.
+func (d *deciding) atZeroReason() string {
 	switch {
 	case !d.in.Upstream.Configured:
 		return "at zero replicas nothing reports demand; set upstream, or push demand"

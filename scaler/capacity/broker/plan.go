@@ -213,11 +213,11 @@ func (b *Broker) observed(p *shares, asks trigger.Capacity, share capacity.Alloc
 	case asks.Mode == trigger.CapacityObserve:
 		return "gpuCapacity is observe"
 	case share.Unknown != "":
-		return "not all that decides is counted: " + share.Unknown
+		return "some limits are not counted: " + share.Unknown
 	case b.fixedNodes || asks.Headroom > 0:
 		return ""
 	case a.Unknown != "":
-		return "it is not known whether nodes will be added: " + a.Unknown
+		return "whether nodes will be added is unknown: " + a.Unknown
 	case a.Found == "" || a.Exhausted:
 		return ""
 	case share.Unlimited != "":
@@ -225,5 +225,5 @@ func (b *Broker) observed(p *shares, asks trigger.Capacity, share capacity.Alloc
 	case a.Pools != nil:
 		return ""
 	}
-	return "nodes may be added (" + a.Found + "), and gpuHeadroom does not say how many GPUs"
+	return "nodes may be added (" + a.Found + "), and gpuHeadroom is not set"
 }
