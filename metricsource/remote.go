@@ -47,8 +47,8 @@ func ParseRemoteQuery(text string) (*Query, error) {
 
 // PodSelector returns a PromQL selector of the selected series of the given pods (labels
 // namespace and pod), or "" if the queries select no series. It matches all series with
-// a selected name: one selector cannot combine the matchers of several. Role tells the
-// series apart.
+// a selected name: one selector cannot combine the matchers of several. Role then filters
+// the series.
 func (s *Selection) PodSelector(namespace string, pods []string) string {
 	var names []string
 	for _, matchers := range s.selectors {

@@ -10,8 +10,8 @@ import (
 )
 
 // Selection describes the series that a set of queries reads from each target of a
-// workload. It also tells an idle engine from a target that lacks the required series.
-// It is immutable.
+// workload. It also distinguishes an idle engine from a target without the required
+// series. It is immutable.
 type Selection struct {
 	selectors    [][]*labels.Matcher
 	requirements []requirement

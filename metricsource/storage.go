@@ -135,11 +135,11 @@ func (w *Window) matching(ctx context.Context, matchers []*labels.Matcher) iter.
 }
 
 func (querier) LabelValues(context.Context, string, *storage.LabelHints, ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	return nil, nil, nil // the engine never asks
+	return nil, nil, nil // the engine does not use it
 }
 
 func (querier) LabelNames(context.Context, *storage.LabelHints, ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	return nil, nil, nil // the engine never asks
+	return nil, nil, nil // the engine does not use it
 }
 
 func (querier) Close() error { return nil }

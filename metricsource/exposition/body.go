@@ -3,8 +3,8 @@ package exposition
 import "bytes"
 
 // HasPrefix reports whether the metric name of any sample line in body starts with one of
-// prefixes. It ignores comments and values, and handles quoted names. It tells an idle
-// engine from another server when a body contains no selected series.
+// prefixes. It ignores comments and values, and handles quoted names. If a body contains no
+// selected series, it distinguishes an idle engine from another server.
 func HasPrefix(body []byte, prefixes ...string) bool {
 	for len(body) > 0 {
 		line, rest, _ := bytes.Cut(body, []byte{'\n'})

@@ -73,8 +73,8 @@ func FuzzScannerAgainstOpenMetrics(f *testing.F) {
 	})
 }
 
-// FuzzScanner checks that no input panics, that all ways to find names agree in samples
-// and errors, and that truncation does not change the samples before it.
+// FuzzScanner checks that no input panics, and that all ways to find names agree in samples
+// and errors. Truncation must not change the samples before it.
 func FuzzScanner(f *testing.F) {
 	for _, body := range seeds {
 		f.Add([]byte(body), seedNames, len(body)/2)

@@ -13,88 +13,88 @@ import (
 
 const (
 	maxElements = 10_000
-	// maxBody bounds a response: one of maxElements with their labels.
+	// maxBody limits a response, in bytes. It suffices for maxElements with their labels.
 	maxBody = 4 << 20
-	// smallBody is the size of a response that waits for no other. Larger ones take
-	// turns: a decoded response takes many times its size in memory.
-	smallBody    = 128 << 10
-	largeAnswers = 4
+	// smallBody is the largest response that needs no slot. A decoded response takes many
+	// times its size in memory, so only a few larger ones are decoded concurrently.
+	smallBody      = 128 << 10
+	largeResponses = 4
 )
 
 var (
-	errTooLarge = fmt.Errorf("the answer is larger than %d MiB", maxBody>>20)
-	errTooMany  = fmt.Errorf("the answer has more than %d elements", maxElements)
+	errTooLarge = fmt.Errorf("the response is larger than %d MiB", maxBody>>20)
+	errTooMany  = fmt.Errorf("the response has more than %d elements", maxElements)
 )
 
-// bounded keeps responses from filling the memory.
-type bounded struct{ next http.RoundTripper }
+// limitedTransport limits the memory for responses.
+type limitedTransport struct{ next http.RoundTripper }
 
-func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := b.next.RoundTrip(req)
+func (t limitedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := t.next.RoundTrip(req)
 	if err == nil {
-		resp.Body = &boundedBody{ReadCloser: resp.Body, req: req}
+		resp.Body = &limitedBody{ReadCloser: resp.Body, req: req}
 	}
 	return resp, err
 }
 
-type boundedBody struct {
+type limitedBody struct {
 	io.ReadCloser
 	req          *http.Request
 	read, braces int
 }
 
-func (b *boundedBody) Read(p []byte) (int, error) {
+func (b *limitedBody) Read(p []byte) (int, error) {
 	if b.read >= maxBody {
 		return 0, errTooLarge
 	}
 	n, err := b.ReadCloser.Read(p[:min(len(p), maxBody-b.read)])
 	b.read += n
-	// An element has two, and its labels rarely any.
+	// An element has two braces, and its labels rarely contain any.
 	if b.braces += bytes.Count(p[:n], []byte("{")); b.braces > 4*maxElements {
 		return n, errTooMany
 	}
-	if t, ok := b.req.Context().Value(turnOf{}).(*turn); ok && err == nil && b.read > smallBody {
-		err = t.take(b.req.Context())
+	if slot, ok := b.req.Context().Value(largeSlotKey{}).(*largeSlot); ok && err == nil && b.read > smallBody {
+		err = slot.acquire(b.req.Context())
 	}
 	return n, err
 }
 
-// turn is a query's among those with large responses.
-type turn struct {
+// largeSlot is the slot of one query for a large response.
+type largeSlot struct {
 	slots *semaphore.Weighted
 
-	mu           sync.Mutex
-	taken, ended bool
+	mu             sync.Mutex
+	held, released bool
 }
 
-type turnOf struct{}
+type largeSlotKey struct{}
 
-func (t *turn) take(ctx context.Context) error {
-	t.mu.Lock()
-	taken := t.taken
-	t.mu.Unlock()
-	if taken {
+func (s *largeSlot) acquire(ctx context.Context) error {
+	s.mu.Lock()
+	held := s.held
+	s.mu.Unlock()
+	if held {
 		return nil
 	}
-	if err := t.slots.Acquire(ctx, 1); err != nil {
+	if err := s.slots.Acquire(ctx, 1); err != nil {
 		return err
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.ended {
-		t.slots.Release(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.released {
+		s.slots.Release(1)
 		return context.Canceled
 	}
-	t.taken = true
+	s.held = true
 	return nil
 }
 
-// end frees the turn. The body may still be read: the client of the query does not
-// wait for the end of that.
-func (t *turn) end() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.ended = true; t.taken {
-		t.slots.Release(1)
+// release releases the slot when the query ends. The API client can still be reading the
+// body at this time, so acquire fails afterwards.
+func (s *largeSlot) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.released = true; s.held {
+		s.slots.Release(1)
 	}
 }

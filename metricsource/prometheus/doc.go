@@ -1,15 +1,16 @@
-// Package prometheus is a writer of a metricsource.Window: it asks a server that
-// speaks Prometheus' HTTP API (Prometheus, Thanos, Mimir, VictoriaMetrics) on an
-// interval, and writes the answers under the pods that they are of.
+// Package prometheus writes a metricsource.Window from a server with the HTTP API of
+// Prometheus (Prometheus, Thanos, Mimir, VictoriaMetrics). It sends instant queries at an
+// interval, and writes the results to the pods that they belong to.
 //
-// With a Selection, a group asks for the wanted raw series of its pods, which the trigger's
-// queries are then evaluated over as over scraped ones: one query for up to 100 pods,
-// and a second one for pods without any such series, whether their engine is there and
-// idle. A missing series is missing, never zero. Two jobs of the server that scrape one
-// pod yield two series of everything. Labels that the target has override theirs: with
-// job among the target's Labels, and without instance, the two count once if they scrape
-// one port under equal labels, and ports stay apart.
+// With a Selection, a group queries the selected raw series of its pods. The queries of
+// the trigger then read them like scraped series. One query covers up to 100 pods. For
+// pods without such series, a second query finds out whether the engine runs and is idle.
+// A missing series is never 0.
 //
-// Own queries are asked as they are. Each element of a result is one series; see
-// Selector.
+// If two jobs of the server scrape a pod, the server has each series twice. The Labels of
+// a Target replace the server's labels. They should contain job but not instance: then
+// two jobs of one port yield one series, and different ports yield different series.
+//
+// Own queries are sent unchanged. Each element of their results is one series; see
+// metricsource.RemoteQuery.
 package prometheus

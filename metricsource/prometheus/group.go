@@ -19,109 +19,112 @@ import (
 )
 
 const (
-	// podsPerQuery bounds the pods of one query: of maxElements, each may have 100.
+	// podsPerQuery limits the pods of one query, so that each can have 100 of maxElements.
 	podsPerQuery = 100
-	// rememberPods is how long a pod that left the group is known as such: a server
-	// returns its series for as long as its own look-back, 5 minutes by default.
-	rememberPods = 10 * time.Minute
+	// departedRetention is how long the group remembers pods that left it. A server returns
+	// their series for its lookback, which is 5 minutes by default.
+	departedRetention = 10 * time.Minute
 )
 
-var errNotAsked = errors.New("not asked yet")
+var errNotQueried = errors.New("not queried yet")
 
-// Config says what a server is asked for one group, and how.
+// Config configures the queries of one group.
 type Config struct {
-	// Address is the URL that the API's own path is appended to, without a query string.
+	// Address is the base URL of the API, without a query string.
 	Address  string
 	Interval time.Duration // between two rounds of queries
 	Timeout  time.Duration // of one query
-	// Permit refuses addresses that must not be dialled; nil permits all.
+	// Permit can reject an address before it is dialled. If it is nil, all addresses are
+	// allowed.
 	Permit func(netip.Addr) error
-	// Credentials for the server; nil: none. See httpclient.Options.
+	// Credentials for the server; nil if there are none. See httpclient.Options.
 	Credentials func(context.Context, *url.URL) (*httpclient.Credentials, error)
 	Window      *metricsource.Window
-	// Selection is what is asked of each pod; nil, or without series: nothing. The server's
-	// series have the labels namespace, with the value Namespace, and pod.
+	// Selection of the series of each pod. Without one, or without series, the pods are not
+	// queried. At the server, the series must have the labels namespace and pod. The value
+	// of namespace is Namespace.
 	Selection *metricsource.Selection
 	Namespace string
-	// Queries are asked as they are. Selector says where their results are.
+	// Queries are the own queries of the trigger.
 	Queries []metricsource.RemoteQuery
-	// OnRead is called after each round of queries, answered or not. It must be quick.
+	// OnRead is called after each round of queries, successful or not. It must be fast.
 	OnRead func()
 }
 
 // Target is a pod of a group.
 type Target struct {
 	Name string // unique in its group: the label pod of its series at the server
-	UID  string // another UID under the same name is another target
-	// Ready: a pod that becomes ready is asked for at once.
+	UID  string // a new UID under the same name is a new target
+	// Ready is the readiness of the pod. A pod that becomes ready is queried immediately.
 	Ready  bool
-	Labels labels.Labels // every series of the target gets these
+	Labels labels.Labels // added to every series of the target
 }
 
-// Group is the pods of one workload and its own queries, answered by one server and
-// written to one window.
+// Group contains the pods and the own queries of one workload. They have the same server
+// and the same window.
 type Group struct {
 	poller *Poller
 	cfg    Config
 	server *server
-	life   context.Context
-	end    context.CancelFunc
 
-	mu       sync.Mutex
-	pods     map[string]*pod
-	left     map[string]time.Time // pods that left the group, by name
-	queries  []*ownQuery
-	whole    metricsource.Status // of the server, by the own queries
-	set      bool                // once
-	last     time.Time           // when a round began or ended last
-	failures int                 // rounds in a row without any answer
+	lifetime context.Context
+	cancel   context.CancelFunc
+
+	mu           sync.Mutex
+	pods         map[string]*pod
+	departed     map[string]time.Time // pods that left the group, by name
+	queries      []*ownQuery
+	serverStatus metricsource.Status // the combined status of the own queries
+	set          bool                // Set was called
+	last         time.Time           // start or end of the last round
+	failures     int                 // consecutive rounds without a successful query
 }
 
-// Open adds a group without pods. It must be closed. It asks nothing before the
-// first Set. An address that is no URL is an error of each query.
+// Open adds a group without pods. The caller must close it. The group sends no queries
+// before the first Set. If the address is not a URL, each query fails.
 func (p *Poller) Open(cfg Config) *Group {
 	if cfg.Selection != nil && cfg.Selection.PodSelector("", nil) == "" {
 		cfg.Selection = nil
 	}
 	g := &Group{
-		poller: p,
-		cfg:    cfg,
-		server: p.connect(cfg),
-		pods:   map[string]*pod{},
-		left:   map[string]time.Time{},
-		whole:  metricsource.Status{Target: cfg.Address, Err: errNotAsked},
+		poller:       p,
+		cfg:          cfg,
+		server:       p.connect(cfg),
+		pods:         map[string]*pod{},
+		departed:     map[string]time.Time{},
+		serverStatus: metricsource.Status{Target: cfg.Address, Err: errNotQueried},
 	}
-	g.life, g.end = context.WithCancel(context.Background())
+	g.lifetime, g.cancel = context.WithCancel(context.Background())
 	for _, q := range cfg.Queries {
 		g.queries = append(g.queries, newQuery(q, cfg.Window))
 	}
 	return g
 }
 
-// Set makes the given pods those of the group: new ones are asked for at once,
-// missing ones are gone, with their series.
+// Set replaces the pods of the group. New pods are queried immediately. Pods that are not
+// in the list are removed, with their series.
 func (g *Group) Set(targets []Target) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.life.Err() != nil {
+	if g.lifetime.Err() != nil {
 		return
 	}
 	now := time.Now()
 	changed := !g.set
 	g.set = true
 	keep := make(map[string]bool, len(targets))
-	for _, want := range targets {
-		keep[want.Name] = true
-		have := g.pods[want.Name]
-		if have != nil && have.spec.UID != want.UID {
-			have.remove()
-			have = nil
+	for _, spec := range targets {
+		keep[spec.Name] = true
+		existing := g.pods[spec.Name]
+		if existing != nil && existing.spec.UID != spec.UID {
+			existing.remove()
+			existing = nil
 		}
-		if have == nil {
-			g.pods[want.Name] = newPod(want, g.cfg.Window)
-			delete(g.left, want.Name)
+		if existing == nil {
+			g.pods[spec.Name] = newPod(spec, g.cfg.Window)
+			delete(g.departed, spec.Name)
 			changed = true
-		} else if !have.setReady(want.Ready) && want.Ready {
+		} else if !existing.setReady(spec.Ready) && spec.Ready {
 			changed = true
 		}
 	}
@@ -129,28 +132,30 @@ func (g *Group) Set(targets []Target) {
 		if !keep[name] {
 			p.remove()
 			delete(g.pods, name)
-			g.left[name] = now
+			g.departed[name] = now
 		}
 	}
-	for name, at := range g.left {
-		if now.Sub(at) > rememberPods {
-			delete(g.left, name)
+	for name, at := range g.departed {
+		if now.Sub(at) > departedRetention {
+			delete(g.departed, name)
 		}
 	}
-	if changed && g.asks() {
-		g.poller.queue.By(g, soon(now, g.last))
+	if changed && g.hasQueries() {
+		g.poller.queue.By(g, nextRound(now, g.last))
 	}
 }
 
-// asks reports whether there is anything to ask.
-func (g *Group) asks() bool {
+// hasQueries reports whether the group has any query to send.
+func (g *Group) hasQueries() bool {
 	return len(g.queries) > 0 || g.cfg.Selection != nil && len(g.pods) > 0
 }
 
-// Status returns what is known of each pod, by name. A pod's Err is nil while its
-// series are not found yet, and Answered is zero. With own queries, the last Status is
-// that of the server as a whole, under its address: Answered is when it last answered
-// any of them. Without a Selection, the pods have the server's.
+// Status returns the status of each pod, ordered by name. A pod whose series are not found
+// yet has no error, and a zero Answered.
+//
+// With own queries, the last Status is that of the server, under its address. Its Answered
+// is the time of the last successful own query. Without a Selection, the pods have the
+// status of the server.
 func (g *Group) Status() []metricsource.Status {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -158,19 +163,19 @@ func (g *Group) Status() []metricsource.Status {
 	for name, p := range g.pods {
 		st := p.status
 		if g.cfg.Selection == nil {
-			st = g.whole
+			st = g.serverStatus
 			st.Target = name
 		}
 		all = append(all, st)
 	}
 	slices.SortFunc(all, func(a, b metricsource.Status) int { return strings.Compare(a.Target, b.Target) })
 	if len(g.queries) > 0 {
-		all = append(all, g.whole)
+		all = append(all, g.serverStatus)
 	}
 	return all
 }
 
-// Queries returns what is known of each own query, in the order of the Config.
+// Queries returns the status of each own query, in the order of the Config.
 func (g *Group) Queries() []metricsource.QueryStatus {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -181,11 +186,11 @@ func (g *Group) Queries() []metricsource.QueryStatus {
 	return all
 }
 
-// Close ends a round under way, and takes all series out of the window. The group
-// must not be used any more.
+// Close cancels the current round, and removes all series from the window. The group must
+// not be used afterwards.
 func (g *Group) Close() {
 	g.mu.Lock()
-	g.end()
+	g.cancel()
 	g.poller.queue.Remove(g)
 	for _, p := range g.pods {
 		p.remove()
@@ -198,8 +203,8 @@ func (g *Group) Close() {
 	g.server.transport.Close()
 }
 
-// round asks all queries, as many at once as there are connections. Each answer is
-// written as it comes.
+// round sends all queries, with up to maxConnections in parallel. It writes each response
+// immediately.
 func (g *Group) round(ctx context.Context) {
 	g.mu.Lock()
 	g.last = time.Now()
@@ -211,30 +216,31 @@ func (g *Group) round(ctx context.Context) {
 	slices.SortFunc(pods, func(a, b *pod) int { return strings.Compare(a.spec.Name, b.spec.Name) })
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(g.life, cancel)()
+	defer context.AfterFunc(g.lifetime, cancel)()
 	var all []func() error
 	for _, q := range g.queries {
-		all = append(all, func() error { return g.ask(ctx, q, pods) })
+		all = append(all, func() error { return g.queryOwn(ctx, q, pods) })
 	}
 	if g.cfg.Selection != nil {
 		for some := range slices.Chunk(pods, podsPerQuery) {
-			all = append(all, func() error { return g.askFor(ctx, some) })
+			all = append(all, func() error { return g.queryPods(ctx, some) })
 		}
 	}
 	errs := make([]error, len(all))
-	var asking errgroup.Group
-	asking.SetLimit(maxConnections)
-	for i, ask := range all {
-		asking.Go(func() error { errs[i] = ask(); return nil }) // one error does not end the round
+	var running errgroup.Group
+	running.SetLimit(maxConnections)
+	for i, query := range all {
+		running.Go(func() error { errs[i] = query(); return nil }) // an error does not end the round
 	}
-	_ = asking.Wait()
-	if g.note(ctx, errs) {
+	_ = running.Wait()
+	if g.record(ctx, errs) {
 		g.cfg.OnRead()
 	}
 }
 
-// note notes the outcome of a round; false where it was cancelled, or asked nothing.
-func (g *Group) note(ctx context.Context, errs []error) bool {
+// record records the result of a round. It returns false if the round was cancelled, or had
+// no queries.
+func (g *Group) record(ctx context.Context, errs []error) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.cancelled(ctx) || len(errs) == 0 {
@@ -246,23 +252,25 @@ func (g *Group) note(ctx context.Context, errs []error) bool {
 		g.failures = 0
 	}
 	if own := errs[:len(g.queries)]; len(own) > 0 {
-		g.whole.Tried, g.whole.Err = g.last, own[0]
+		g.serverStatus.Tried, g.serverStatus.Err = g.last, own[0]
 		if slices.Contains(own, nil) {
-			g.whole.Answered, g.whole.Err = g.last, nil
+			g.serverStatus.Answered, g.serverStatus.Err = g.last, nil
 		}
 	}
 	return true
 }
 
-// cancelled reports whether the round's answers come too late: the group was closed, or
-// the poller stops.
-func (g *Group) cancelled(ctx context.Context) bool { return ctx.Err() != nil || g.life.Err() != nil }
+// cancelled reports whether the results of the round must be discarded: the group was
+// closed, or the poller stops.
+func (g *Group) cancelled(ctx context.Context) bool {
+	return ctx.Err() != nil || g.lifetime.Err() != nil
+}
 
 // reschedule queues the next round.
 func (g *Group) reschedule(now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.life.Err() == nil && g.asks() {
+	if g.lifetime.Err() == nil && g.hasQueries() {
 		g.poller.queue.By(g, now.Add(schedule.BackOff(g.cfg.Interval, g.failures)))
 	}
 }

@@ -23,8 +23,8 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
-// network hands the connections that a poller dials to one HTTP server, in memory. A
-// bufconn has no deadlines, which net/http needs to notice that a client is gone.
+// network connects a poller to one HTTP server in memory. It does not use bufconn, which has
+// no deadlines: without them, net/http does not notice a closed connection.
 type network struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -54,8 +54,8 @@ func (n *network) Accept() (net.Conn, error) {
 func (n *network) Close() error   { return nil }
 func (n *network) Addr() net.Addr { return &net.UnixAddr{Name: "memory"} }
 
-// serve runs a poller whose only server is handler, until the test ends. It must be
-// called in a synctest bubble.
+// serve runs a poller and its only server until the test ends. It must be called in a
+// synctest bubble.
 func serve(t *testing.T, handler http.Handler) *Poller {
 	n := &network{conns: make(chan net.Conn), closed: make(chan struct{})}
 	server := &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Hour}
@@ -73,15 +73,15 @@ func serve(t *testing.T, handler http.Handler) *Poller {
 	return poller
 }
 
-// store answers as a Prometheus does, with its own engine, from series that a test
-// sets. A real Prometheus answers in test/e2e.
+// store is a server with the engine of Prometheus. A test sets its series. The tests in
+// test/e2e use a real Prometheus.
 type store struct {
 	engine *promql.Engine
 
 	mu      sync.Mutex
-	series  map[string][]labels.Labels // by the test's name for them
+	series  map[string][]labels.Labels // by a name that the test chooses
 	values  map[string][]float64
-	fault   http.HandlerFunc // instead of an answer; nil: none
+	fault   http.HandlerFunc // replaces the response; nil for none
 	queries []string
 }
 
@@ -92,7 +92,7 @@ func newStore() *store {
 	}
 }
 
-// has replaces the series under a name: pairs of PromQL's notation and a value.
+// has replaces the series under a name: pairs of a series in PromQL notation and a value.
 func (s *store) has(t *testing.T, name string, series ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,14 +106,14 @@ func (s *store) has(t *testing.T, name string, series ...any) {
 	}
 }
 
-// fails makes the store answer everything by f; nil ends that.
+// fails makes f respond to all requests. nil ends the fault.
 func (s *store) fails(f http.HandlerFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = f
 }
 
-// failsOn makes the store fail on queries that contain part, and answer others.
+// failsOn makes the store fail only on queries that contain part.
 func (s *store) failsOn(part string) {
 	s.fails(func(w http.ResponseWriter, req *http.Request) {
 		if strings.Contains(req.FormValue("query"), part) {
@@ -124,7 +124,7 @@ func (s *store) failsOn(part string) {
 	})
 }
 
-// asked returns the queries since the last call.
+// asked returns the queries since the previous call.
 func (s *store) asked() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,7 +188,7 @@ func unavailable(w http.ResponseWriter, _ *http.Request) {
 
 func hang(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() }
 
-// fleet is a group of a workload's pods, with its store and its window.
+// fleet is a group with the pods of a workload, its store and its window.
 type fleet struct {
 	*testing.T
 	*Group
@@ -198,8 +198,8 @@ type fleet struct {
 	rounds int
 }
 
-// inBubble runs f with a fleet in virtual time, and fails where anything is left of it
-// afterwards: a goroutine, a series.
+// inBubble runs f with a fleet in virtual time. It fails if a goroutine or a series is left
+// afterwards.
 func inBubble(t *testing.T, change func(*Config), f func(*testing.T, *fleet)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -230,7 +230,7 @@ func parse(t testing.TB, text string) *metricsource.Query {
 	return q
 }
 
-// set makes ready pods of these names the fleet's.
+// set replaces the pods of the fleet by ready pods of these names.
 func (s *fleet) set(names ...string) {
 	s.pods = nil
 	for _, name := range names {
@@ -239,13 +239,13 @@ func (s *fleet) set(names ...string) {
 	s.Set(s.pods)
 }
 
-// after lets so much time pass, and everything happen that was due in it.
+// after advances the virtual time, and waits until all goroutines are blocked.
 func (s *fleet) after(d time.Duration) {
 	time.Sleep(d) // virtual
 	synctest.Wait()
 }
 
-// load returns what a query yields now, by pod.
+// load evaluates a query now, and returns the values by pod.
 func (s *fleet) load(text string) map[string]float64 {
 	s.Helper()
 	r, err := parse(s.T, text).Eval(s.Context(), s.window, time.Now())

@@ -12,25 +12,25 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
-// discovery is how long a ready pod may be unknown to the server before that is a
-// fault: twice Prometheus' default scrape interval.
-const discovery = 2 * time.Minute
+// discoveryTimeout is how long a pod can be ready without any series at the server before
+// it is faulty: twice the default scrape interval of Prometheus.
+const discoveryTimeout = 2 * time.Minute
 
 var (
-	errUnknownPod = fmt.Errorf("ready for %s, and Prometheus has no series of it: is it scraped there, with the labels namespace and pod?", discovery)
-	errLostPod    = errors.New("no fresh series of it at Prometheus")
+	errUnknownPod = fmt.Errorf("ready for %s, but Prometheus has no series of this pod; it must scrape the pod and set the labels namespace and pod", discoveryTimeout)
+	errLostPod    = errors.New("no current series of this pod in Prometheus")
 )
 
-// pod is one pod of a group. The group's lock guards what changes.
+// pod is one pod of a group. The lock of the group guards the second block of fields.
 type pod struct {
 	spec    Target
 	window  *metricsource.Window
 	samples *metricsource.Target
 
-	ready   bool
-	own     map[string]*metricsource.Target // its elements of own queries, by the query's name
-	status  metricsource.Status
-	unknown time.Time // since when it is ready and not found; zero where it is not
+	ready        bool
+	results      map[string]*metricsource.Target // the pod's elements of own queries, by query name
+	status       metricsource.Status
+	unknownSince time.Time // zero unless the pod is ready and was never found
 }
 
 func newPod(spec Target, window *metricsource.Window) *pod {
@@ -39,34 +39,34 @@ func newPod(spec Target, window *metricsource.Window) *pod {
 		window:  window,
 		samples: window.Target(spec.Labels),
 		ready:   spec.Ready,
-		own:     map[string]*metricsource.Target{},
-		status:  metricsource.Status{Target: spec.Name, Err: errNotAsked},
+		results: map[string]*metricsource.Target{},
+		status:  metricsource.Status{Target: spec.Name, Err: errNotQueried},
 	}
 }
 
-// setReady notes whether the pod is ready, and returns whether it was.
+// setReady sets the readiness of the pod, and returns the previous one.
 func (p *pod) setReady(ready bool) bool {
-	was := p.ready
+	previous := p.ready
 	p.ready = ready
-	return was
+	return previous
 }
 
 func (p *pod) remove() {
 	p.samples.Remove()
-	for _, elements := range p.own {
+	for _, elements := range p.results {
 		elements.Remove()
 	}
 }
 
-// ofQuery returns the target of the pod's elements of an own query.
-func (p *pod) ofQuery(name string) *metricsource.Target {
-	if p.own[name] == nil {
-		p.own[name] = p.window.Target(labels.FromStrings(metricsource.QueryLabel, name, "pod", p.spec.Name))
+// resultTarget returns the target for the pod's elements of an own query.
+func (p *pod) resultTarget(name string) *metricsource.Target {
+	if p.results[name] == nil {
+		p.results[name] = p.window.Target(labels.FromStrings(metricsource.QueryLabel, name, "pod", p.spec.Name))
 	}
-	return p.own[name]
+	return p.results[name]
 }
 
-// reading is what one round finds of a pod.
+// reading is the result of one round for a pod.
 type reading struct {
 	pod    *pod
 	points []metricsource.Point
@@ -75,9 +75,8 @@ type reading struct {
 	err    error
 }
 
-// askFor asks for the series of some pods and writes them. It returns the error of
-// the server.
-func (g *Group) askFor(ctx context.Context, pods []*pod) error {
+// queryPods queries and writes the series of some pods. It returns the error of the server.
+func (g *Group) queryPods(ctx context.Context, pods []*pod) error {
 	readings, err := g.read(ctx, pods)
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -86,12 +85,12 @@ func (g *Group) askFor(ctx context.Context, pods []*pod) error {
 	}
 	now := time.Now()
 	for _, r := range readings {
-		r.note(now, g.cfg.Selection)
+		r.record(now, g.cfg.Selection)
 	}
 	return err
 }
 
-// read asks for the wanted series of the pods.
+// read queries the selected series of the pods.
 func (g *Group) read(ctx context.Context, pods []*pod) (map[string]*reading, error) {
 	readings := make(map[string]*reading, len(pods))
 	names := make([]string, len(pods))
@@ -114,20 +113,21 @@ func (g *Group) read(ctx context.Context, pods []*pod) (map[string]*reading, err
 	return readings, nil
 }
 
-// add adds an element to the reading. The target's labels replace those of the element:
-// two series that differ in nothing else are one, and the last counts.
-func (r *reading) add(e *model.Sample, want *metricsource.Selection) {
+// add adds an element to the reading. The labels of the target replace those of the
+// element. If two series are then equal, the last one applies.
+func (r *reading) add(e *model.Sample, selection *metricsource.Selection) {
 	b := labels.NewBuilder(labelsOf(e.Metric))
 	r.pod.spec.Labels.Range(func(l labels.Label) { b.Del(l.Name) })
 	ls := b.Labels()
-	r.engine = r.engine || want.IsEngineMetric(ls.Get(model.MetricNameLabel))
-	if role, wanted := want.Role(ls); wanted {
+	r.engine = r.engine || selection.IsEngineMetric(ls.Get(model.MetricNameLabel))
+	if role, selected := selection.Role(ls); selected {
 		r.role = r.role.Join(role.At(float64(e.Value)))
 		r.points = append(r.points, metricsource.Point{Series: r.pod.samples.Series(ls), Value: float64(e.Value)})
 	}
 }
 
-// findEngines asks which pods run an engine, of those that would be idle with one.
+// findEngines queries which pods run an engine. It covers only pods that would then be
+// idle.
 func (g *Group) findEngines(ctx context.Context, readings map[string]*reading) {
 	var names []string
 	for name, r := range readings {
@@ -149,14 +149,14 @@ func (g *Group) findEngines(ctx context.Context, readings map[string]*reading) {
 	}
 }
 
-// note writes the reading, and notes the outcome. A reading with all needed series
-// replaces the last samples; any other leaves those that it does not hold.
-func (r *reading) note(now time.Time, want *metricsource.Selection) {
-	p, missing, err := r.pod, want.Missing(r.role), r.err
-	idle := len(missing) > 0 && want.Idle(r.role, r.engine)
+// record writes the reading to the window, and its result to the status. A reading with all
+// required series ends the series that it lacks. Any other reading keeps them.
+func (r *reading) record(now time.Time, selection *metricsource.Selection) {
+	p, missing, err := r.pod, selection.Missing(r.role), r.err
+	idle := len(missing) > 0 && selection.Idle(r.role, r.engine)
 	found := err == nil && (len(missing) == 0 || len(r.points) > 0 || r.engine)
 	if err != nil || found {
-		p.unknown = time.Time{}
+		p.unknownSince = time.Time{}
 	}
 	switch {
 	case err != nil:
@@ -178,24 +178,26 @@ func (r *reading) note(now time.Time, want *metricsource.Selection) {
 	}
 }
 
-// notFound is the error of a pod that the server has no series of; nil until that is a fault.
+// notFound returns the error of a pod without series at the server. For a new pod it is nil
+// until discoveryTimeout.
 func (p *pod) notFound(now time.Time) error {
 	switch {
 	case !p.status.Answered.IsZero():
 		return errLostPod
 	case !p.ready:
-		p.unknown = time.Time{}
+		p.unknownSince = time.Time{}
 		return nil
-	case p.unknown.IsZero():
-		p.unknown = now
+	case p.unknownSince.IsZero():
+		p.unknownSince = now
 	}
-	if now.Sub(p.unknown) < discovery {
+	if now.Sub(p.unknownSince) < discoveryTimeout {
 		return nil
 	}
 	return errUnknownPod
 }
 
-// labelsOf are the labels of an element. JSON is decoded to valid UTF-8.
+// labelsOf returns the labels of an element. They are valid UTF-8, because they come from
+// decoded JSON.
 func labelsOf(m model.Metric) labels.Labels {
 	b := labels.NewBuilder(labels.EmptyLabels())
 	for name, value := range m {

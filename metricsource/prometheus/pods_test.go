@@ -12,13 +12,13 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
-// engine are the series of a pod of this name, as Prometheus has them.
+// engine returns the series of a pod in Prometheus.
 func engine(pod string, waiting, running float64) []any {
 	of := fmt.Sprintf(`{namespace="llm",pod=%q,job="podmonitor",instance="10.0.0.1:8000",reason="capacity"}`, pod)
 	return []any{"e:waiting" + of, waiting, "e:running" + of, running}
 }
 
-// The series of the group's own pods are in the window, as if they had been scraped.
+// The window contains the same series as after a scrape of the pods.
 func TestSeriesOfPods(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, s *fleet) {
 		s.store.has(t, "a", append(engine("a", 7, 3), `e:cache{namespace="llm",pod="a"}`, 0.5, `e:other{namespace="llm",pod="a"}`, 1.0)...)
@@ -28,11 +28,11 @@ func TestSeriesOfPods(t *testing.T) {
 		s.after(time.Minute)
 		require.Empty(t, s.store.asked(), "before Set")
 		s.set("b", "a")
-		require.ErrorIs(t, s.status("a").Err, errNotAsked)
+		require.ErrorIs(t, s.status("a").Err, errNotQueried)
 		s.after(0)
 		require.Equal(t, []string{
 			`{__name__=~"e:waiting|e:queue|e:running|e:cache|e:done_total",namespace="llm",pod=~"a|b"}`,
-		}, s.store.asked(), "one query for all")
+		}, s.store.asked(), "one query for all pods")
 		require.Equal(t, map[string]float64{"a": 7, "b": 4}, s.load("e:waiting"))
 		require.Equal(t, map[string]float64{"a": 3, "b": 2}, s.load("e:running"))
 		require.Equal(t, map[string]float64{"a": 0.5}, s.load("e:cache"))
@@ -45,19 +45,19 @@ func TestSeriesOfPods(t *testing.T) {
 		s.store.has(t, "a", engine("a", 0, 0)...)
 		s.after(5 * time.Second)
 		require.Equal(t, map[string]float64{"a": 0, "b": 4}, s.load("e:waiting"))
-		require.Empty(t, s.load("e:cache"), "a series that ended")
+		require.Empty(t, s.load("e:cache"), "the series ended")
 		require.Equal(t, 2, s.rounds)
 
 		s.set()
 		require.Empty(t, s.Status())
-		require.Zero(t, s.window.Len(), "a pod takes its series with it")
+		require.Zero(t, s.window.Len(), "the series of a pod are removed with it")
 		s.store.asked()
 		s.after(time.Minute)
-		require.Empty(t, s.store.asked(), "there is nothing to ask")
+		require.Empty(t, s.store.asked(), "no queries without pods")
 	})
 }
 
-// Two jobs of Prometheus that scrape one pod: labels of the target are not compared.
+// Two jobs of Prometheus scrape one pod. The labels of the target replace theirs.
 func TestDuplicateSeriesOfAPod(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, s *fleet) {
 		s.store.has(t, "a",
@@ -67,27 +67,27 @@ func TestDuplicateSeriesOfAPod(t *testing.T) {
 			`e:running{namespace="llm",pod="a",job="x",instance="10.0.0.1:2"}`, 2.0)
 		s.set("a")
 		s.after(0)
-		require.Equal(t, map[string]float64{"a": 7}, s.load("e:waiting"), "one port, by two jobs")
+		require.Equal(t, map[string]float64{"a": 7}, s.load("e:waiting"), "one port, two jobs")
 		require.Equal(t, map[string]float64{"a": 3}, s.load("e:running"), "two ports")
 	})
 }
 
-// A pod without any series is absent, and after a while a fault.
-func TestPodsThatPrometheusDoesNotKnow(t *testing.T) {
+// A pod without any series is absent, and faulty after a while.
+func TestPodsWithoutSeries(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, s *fleet) {
 		s.store.has(t, "a", engine("a", 7, 3)...)
 		s.set("a", "b")
 		s.after(0)
 		require.Equal(t, map[string]float64{"a": 7}, s.load("e:waiting"), "absent, never 0")
 		found := time.Now()
-		require.Equal(t, metricsource.Status{Target: "b", Tried: found}, s.status("b"), "it has only just come")
-		s.after(discovery - time.Second)
+		require.Equal(t, metricsource.Status{Target: "b", Tried: found}, s.status("b"), "the pod is new")
+		s.after(discoveryTimeout - time.Second)
 		require.NoError(t, s.status("b").Err)
 		s.after(6 * time.Second)
-		require.EqualError(t, s.status("b").Err, "ready for 2m0s, and Prometheus has no series of it: is it scraped there, with the labels namespace and pod?")
+		require.EqualError(t, s.status("b").Err, "ready for 2m0s, but Prometheus has no series of this pod; it must scrape the pod and set the labels namespace and pod")
 		require.Zero(t, s.status("b").Answered)
 
-		// One that was found stays with its last samples.
+		// A pod that was found keeps its last samples.
 		s.store.has(t, "a")
 		s.store.has(t, "b", engine("b", 1, 1)...)
 		s.after(5 * time.Second)
@@ -98,7 +98,7 @@ func TestPodsThatPrometheusDoesNotKnow(t *testing.T) {
 		require.Equal(t, map[string]float64{"a": 7, "b": 1}, s.load("e:waiting"))
 		require.Equal(t, map[string]float64{"a": 0, "b": 1}, s.load("up"))
 
-		// A pod that is not ready has no series to miss, and an outage is not its fault.
+		// A pod that is not ready needs no series, and an outage of the server is not its fault.
 		s.set("a", "b", "c")
 		s.pods[2].Ready = false
 		s.Set(s.pods)
@@ -116,20 +116,20 @@ func TestPodsThatPrometheusDoesNotKnow(t *testing.T) {
 	})
 }
 
-func TestEnginesBeforeTheirFirstRequest(t *testing.T) {
+func TestEnginesBeforeTheFirstRequest(t *testing.T) {
 	for name, c := range map[string]struct {
 		series []any
-		second bool // query, for the engine
+		second bool // a second query for the engine is expected
 		idle   bool
-		lacks  bool // needed series
+		lacks  bool // required series are missing
 	}{
 		"another series of the engine": {series: []any{`e:config{namespace="llm",pod="a"}`, 1.0}, second: true, idle: true},
-		"by the other prefix":          {series: []any{`f:config{namespace="llm",pod="a"}`, 1.0}, second: true, idle: true},
-		"one that is wanted":           {series: []any{`e:cache{namespace="llm",pod="a"}`, 0.5}, idle: true},
-		"none served":                  {series: []any{`e:done_total{namespace="llm",pod="a",code="200"}`, 0.0}, idle: true},
-		"served":                       {series: []any{`e:done_total{namespace="llm",pod="a",code="200"}`, 3.0}, lacks: true},
-		"only failures":                {series: []any{`e:done_total{namespace="llm",pod="a",code="500"}`, 3.0}, idle: true},
-		"one of the needs":             {series: []any{`e:running{namespace="llm",pod="a"}`, 3.0}, lacks: true},
+		"one with the other prefix":    {series: []any{`f:config{namespace="llm",pod="a"}`, 1.0}, second: true, idle: true},
+		"a selected series":            {series: []any{`e:cache{namespace="llm",pod="a"}`, 0.5}, idle: true},
+		"no finished requests":         {series: []any{`e:done_total{namespace="llm",pod="a",code="200"}`, 0.0}, idle: true},
+		"finished requests":            {series: []any{`e:done_total{namespace="llm",pod="a",code="200"}`, 3.0}, lacks: true},
+		"only failed requests":         {series: []any{`e:done_total{namespace="llm",pod="a",code="500"}`, 3.0}, idle: true},
+		"one required series":          {series: []any{`e:running{namespace="llm",pod="a"}`, 3.0}, lacks: true},
 		"another engine":               {series: []any{`g:config{namespace="llm",pod="a"}`, 1.0}, second: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -164,8 +164,8 @@ func TestEnginesBeforeTheirFirstRequest(t *testing.T) {
 	}
 }
 
-// The last samples stay through answers that lack needed series.
-func TestNeededSeriesAreMissing(t *testing.T) {
+// The last samples are kept through responses without required series.
+func TestMissingRequiredSeries(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, s *fleet) {
 		s.store.has(t, "a", engine("a", 7, 3)...)
 		s.set("a")
@@ -185,8 +185,8 @@ func TestNeededSeriesAreMissing(t *testing.T) {
 	})
 }
 
-// A second query that fails says nothing of pods with series.
-func TestASecondQueryThatFails(t *testing.T) {
+// A failed second query does not affect pods with series.
+func TestSecondQueryFails(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, s *fleet) {
 		s.store.has(t, "a", engine("a", 7, 3)...)
 		s.store.failsOn("count")
@@ -197,7 +197,7 @@ func TestASecondQueryThatFails(t *testing.T) {
 	})
 }
 
-// An outage is nobody's idleness: the last samples stay.
+// During an outage of the server, no pod becomes idle and the last samples are kept.
 func TestServerFails(t *testing.T) {
 	for name, fault := range map[string]http.HandlerFunc{"refuses": unavailable, "hangs": hang} {
 		t.Run(name, func(t *testing.T) {
@@ -212,7 +212,7 @@ func TestServerFails(t *testing.T) {
 				require.Error(t, s.status("a").Err)
 				require.Equal(t, good, s.status("a").Answered)
 				rounds := s.rounds
-				require.Greater(t, rounds, 60, "it is asked again and again")
+				require.Greater(t, rounds, 60, "it is retried")
 				s.store.fails(nil)
 				s.store.has(t, "a", engine("a", 1, 1)...)
 				s.after(10 * time.Second)
@@ -223,7 +223,7 @@ func TestServerFails(t *testing.T) {
 	}
 }
 
-// A large fleet is asked for in parts, and one part that fails leaves the others alone.
+// The pods of a large fleet are divided among several queries, which fail independently.
 func TestManyPods(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, s *fleet) {
 		var names []string
@@ -243,8 +243,8 @@ func TestManyPods(t *testing.T) {
 	})
 }
 
-// A series of a pod that nobody asked for, and one that is no number, are no answer.
-func TestAnswersThatWereNotAskedFor(t *testing.T) {
+// Series of other pods, and native histograms, are ignored.
+func TestUnexpectedElements(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, s *fleet) {
 		s.store.fails(func(w http.ResponseWriter, req *http.Request) {
 			if strings.HasPrefix(req.FormValue("query"), "count") {
@@ -261,8 +261,8 @@ func TestAnswersThatWereNotAskedFor(t *testing.T) {
 	})
 }
 
-// A pod that becomes ready is asked for at once, but not sooner than a round may follow another.
-func TestPodsComeAndGo(t *testing.T) {
+// A pod that becomes ready is queried immediately, but not before minRoundGap.
+func TestPodsChange(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, s *fleet) {
 		s.store.has(t, "a", engine("a", 7, 3)...)
 		s.store.has(t, "b", engine("b", 4, 2)...)
@@ -275,14 +275,14 @@ func TestPodsComeAndGo(t *testing.T) {
 		s.Set(s.pods)
 		s.after(time.Second)
 		require.Equal(t, 2, s.rounds)
-		for range 100 { // of a pod that flaps
+		for range 100 { // the readiness flaps
 			s.pods[1].Ready = !s.pods[1].Ready
 			s.Set(s.pods)
 			s.after(10 * time.Millisecond)
 		}
 		require.LessOrEqual(t, s.rounds, 5)
 
-		// Another pod of the name: an answer about the one before is not its.
+		// A new pod has the same name. A response about its predecessor must not apply to it.
 		release := make(chan struct{})
 		s.after(time.Second)
 		s.store.fails(func(w http.ResponseWriter, req *http.Request) {
@@ -300,7 +300,7 @@ func TestPodsComeAndGo(t *testing.T) {
 	})
 }
 
-// Own queries: what is of the group's pods goes with these, the rest is of the fleet.
+// Elements of own queries belong to the group's pods, and otherwise to the whole fleet.
 func TestElementsOfPods(t *testing.T) {
 	own := func(c *Config) {
 		c.Selection = metricsource.NewSelection(metricsource.Idle{}, nil, nil)
@@ -313,26 +313,26 @@ func TestElementsOfPods(t *testing.T) {
 		require.Empty(t, s.store.asked(), "before Set")
 		s.set("a")
 		s.after(0)
-		require.Equal(t, []string{"sum by (pod) (queue)"}, s.store.asked(), "as it is")
+		require.Equal(t, []string{"sum by (pod) (queue)"}, s.store.asked(), "unchanged")
 		require.Equal(t, map[string]float64{"a": 7, "": 1}, s.load(metricsource.RemoteQuery{Name: "load"}.Selector()))
 		now := time.Now()
 		require.Equal(t, []metricsource.Status{
 			{Target: "a", Answered: now, Tried: now}, {Target: "http://prometheus", Answered: now, Tried: now},
 		}, s.Status())
 
-		// The pod is gone, and Prometheus still has its series.
+		// The pod is removed, but Prometheus still returns its series.
 		s.set()
-		require.Equal(t, map[string]float64{"": 1}, s.load(metricsource.RemoteQuery{Name: "load"}.Selector()), "at once")
+		require.Equal(t, map[string]float64{"": 1}, s.load(metricsource.RemoteQuery{Name: "load"}.Selector()), "immediately")
 		s.store.has(t, "api", `queue{pod="api"}`, 2.0)
 		s.after(time.Minute)
-		require.Equal(t, map[string]float64{"": 2}, s.load(metricsource.RemoteQuery{Name: "load"}.Selector()), "and still")
-		s.after(rememberPods)
-		require.Equal(t, map[string]float64{"": 9}, s.load(metricsource.RemoteQuery{Name: "load"}.Selector()), "by now it is somebody else's")
+		require.Equal(t, map[string]float64{"": 2}, s.load(metricsource.RemoteQuery{Name: "load"}.Selector()), "after a minute")
+		s.after(departedRetention)
+		require.Equal(t, map[string]float64{"": 9}, s.load(metricsource.RemoteQuery{Name: "load"}.Selector()), "after departedRetention it belongs to the fleet")
 		s.set("a")
 		s.after(time.Second)
 		require.Equal(t, map[string]float64{"a": 7, "": 2}, s.load(metricsource.RemoteQuery{Name: "load"}.Selector()))
 
-		// An empty result is an answer, and a failure is none.
+		// An empty result ends all series; a failure keeps them.
 		s.store.has(t, "a")
 		s.store.has(t, "api")
 		s.after(5 * time.Second)
@@ -352,8 +352,8 @@ func TestElementsOfPods(t *testing.T) {
 	})
 }
 
-// Beside an engine's series, own queries fail by themselves, and so do those.
-func TestOwnQueriesBesideAnEngine(t *testing.T) {
+// Own queries and the queries of the pods' series fail independently.
+func TestOwnQueriesWithASelection(t *testing.T) {
 	inBubble(t, func(c *Config) { c.Queries = []metricsource.RemoteQuery{{Name: "latency", Query: "max(slow)"}} }, func(t *testing.T, s *fleet) {
 		s.store.has(t, "a", engine("a", 7, 3)...)
 		s.store.has(t, "api", "slow", 0.5)

@@ -15,10 +15,10 @@ import (
 
 var errHistogram = errors.New("the query yields a native histogram; wanted: numbers")
 
-// ownQuery is an own query of a group. The group's lock guards what changes.
+// ownQuery is an own query of a group. The lock of the group guards the status.
 type ownQuery struct {
 	metricsource.RemoteQuery
-	samples *metricsource.Target // its elements of no pod of the group
+	samples *metricsource.Target // elements that belong to no pod of the group
 	status  metricsource.QueryStatus
 }
 
@@ -26,13 +26,13 @@ func newQuery(q metricsource.RemoteQuery, window *metricsource.Window) *ownQuery
 	return &ownQuery{
 		RemoteQuery: q,
 		samples:     window.Target(labels.FromStrings(metricsource.QueryLabel, q.Name)),
-		status:      metricsource.QueryStatus{Status: metricsource.Status{Target: q.Name, Err: errNotAsked}},
+		status:      metricsource.QueryStatus{Status: metricsource.Status{Target: q.Name, Err: errNotQueried}},
 	}
 }
 
-// ask asks an own query and writes its result: pods are those of the group when the
-// round began. It returns the error of the query.
-func (g *Group) ask(ctx context.Context, q *ownQuery, pods []*pod) error {
+// queryOwn sends an own query and writes its result. pods are the pods of the group at the
+// start of the round. It returns the error of the query.
+func (g *Group) queryOwn(ctx context.Context, q *ownQuery, pods []*pod) error {
 	found, warnings, err := g.server.query(ctx, q.Query)
 	switch {
 	case errors.Is(err, errTooMany):
@@ -58,27 +58,27 @@ func (g *Group) ask(ctx context.Context, q *ownQuery, pods []*pod) error {
 	return nil
 }
 
-// write writes the result of an own query: elements of the group's pods to these,
-// others to the query's own target. An element of a pod that left the group during the
-// server's look-back, or came since the query was asked, is dropped.
+// write writes the result of an own query. Elements of the group's pods belong to these
+// pods, and all others to the target of the query. It drops the elements of pods that were
+// added since the start of the round, and of pods that left the group recently.
 func (g *Group) write(now time.Time, q *ownQuery, found model.Vector, pods []*pod) error {
-	asked := make(map[string]*pod, len(pods))
+	queried := make(map[string]*pod, len(pods))
 	points := map[*metricsource.Target][]metricsource.Point{q.samples: nil}
 	for _, p := range pods {
-		asked[p.spec.Name] = p
-		if p.own[q.Name] != nil && g.pods[p.spec.Name] == p {
-			points[p.own[q.Name]] = nil // its elements end if the result has none
+		queried[p.spec.Name] = p
+		if p.results[q.Name] != nil && g.pods[p.spec.Name] == p {
+			points[p.results[q.Name]] = nil // without elements, the previous ones end
 		}
 	}
 	for _, e := range found {
 		name, to := string(e.Metric["pod"]), q.samples
 		switch p := g.pods[name]; {
-		case p != nil && p == asked[name]:
-			to = p.ofQuery(q.Name)
-		case p != nil || now.Sub(g.left[name]) <= rememberPods:
+		case p != nil && p == queried[name]:
+			to = p.resultTarget(q.Name)
+		case p != nil || now.Sub(g.departed[name]) <= departedRetention:
 			continue
 		}
-		points[to] = append(points[to], metricsource.Point{Series: to.Series(exported(e.Metric, to == q.samples)), Value: float64(e.Value)})
+		points[to] = append(points[to], metricsource.Point{Series: to.Series(elementLabels(e.Metric, to == q.samples)), Value: float64(e.Value)})
 	}
 	var errs []error
 	for to, points := range points {
@@ -87,10 +87,10 @@ func (g *Group) write(now time.Time, q *ownQuery, found model.Vector, pods []*po
 	return errors.Join(errs...)
 }
 
-// exported are the labels that an element is written with. Its metric name, and the pod
-// of one that is not the group's, are kept under names that no label has: elements that
-// differ stay apart.
-func exported(m model.Metric, ofNoPod bool) labels.Labels {
+// elementLabels returns the labels of the series of an element. The metric name is renamed
+// to exported_name, and the pod to exported_pod if it is not of the group. The new names
+// avoid conflicts, so that different elements have different series.
+func elementLabels(m model.Metric, ofNoPod bool) labels.Labels {
 	ls := labelsOf(m)
 	b := labels.NewBuilder(ls)
 	keep := func(name, as string) {

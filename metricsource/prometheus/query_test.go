@@ -26,8 +26,8 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource/httpclient"
 )
 
-// asking is a poller at work, with one group.
-type asking struct {
+// rig is a running poller with one group.
+type rig struct {
 	*testing.T
 	*Group
 	window   *metricsource.Window
@@ -35,9 +35,9 @@ type asking struct {
 	rounds   chan struct{}
 }
 
-// ask opens a group with the queries, in pairs of a name and PromQL.
-func ask(t *testing.T, address string, change func(*Config), queries ...string) *asking {
-	a := &asking{T: t, registry: prometheus.NewRegistry(), rounds: make(chan struct{}, 100), window: metricsource.NewWindow(0)}
+// open opens a group with own queries, given as pairs of a name and PromQL.
+func open(t *testing.T, address string, change func(*Config), queries ...string) *rig {
+	a := &rig{T: t, registry: prometheus.NewRegistry(), rounds: make(chan struct{}, 100), window: metricsource.NewWindow(0)}
 	poller := New(Options{Registerer: a.registry})
 	cfg := Config{Address: address, Window: a.window, Interval: time.Hour, Timeout: 10 * time.Second, OnRead: func() { a.rounds <- struct{}{} }}
 	for pair := range slices.Chunk(queries, 2) {
@@ -59,17 +59,17 @@ func ask(t *testing.T, address string, change func(*Config), queries ...string) 
 	return a
 }
 
-// once asks one query, and waits for its outcome.
-func once(t *testing.T, address string, change func(*Config), promQL string) (*asking, metricsource.QueryStatus) {
+// once sends one query, and waits for its result.
+func once(t *testing.T, address string, change func(*Config), promQL string) (*rig, metricsource.QueryStatus) {
 	t.Helper()
-	a := ask(t, address, change, "load", promQL)
+	a := open(t, address, change, "load", promQL)
 	a.Set(nil)
 	<-a.rounds
 	return a, a.Queries()[0]
 }
 
-// result is what the window holds of a query.
-func (a *asking) result(name string) []metricsource.Element {
+// result returns the result of a query in the window.
+func (a *rig) result(name string) []metricsource.Element {
 	a.Helper()
 	q, err := metricsource.ParseQuery(metricsource.RemoteQuery{Name: name}.Selector())
 	require.NoError(a, err)
@@ -78,8 +78,8 @@ func (a *asking) result(name string) []metricsource.Element {
 	return r.Elements
 }
 
-// answers serves the API with a body for each query.
-func answers(t *testing.T, bodies map[string]string) *httptest.Server {
+// respond serves the API with a body for each query.
+func respond(t *testing.T, bodies map[string]string) *httptest.Server {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if got := req.URL.Path + req.FormValue("partial_response") + req.FormValue("deny_partial_response"); got != "/prefix/api/v1/queryfalse1" {
 			t.Error(got)
@@ -100,11 +100,11 @@ func vectorOf(elements string) string {
 }
 
 func TestResults(t *testing.T) {
-	server := answers(t, map[string]string{
+	server := respond(t, map[string]string{
 		"two":  vectorOf(`{"metric":{"pod":"b","__name__":"q"},"value":[1,"2"]},{"metric":{"pod":"a","instance":"i"},"value":[1,"1.5"]}`),
-		"odd":  vectorOf(`{"metric":{"pod":"a"},"value":[1,"NaN"]},{"metric":{"pod":"b"},"value":[1,"+Inf"]}`),
+		"NaN":  vectorOf(`{"metric":{"pod":"a"},"value":[1,"NaN"]},{"metric":{"pod":"b"},"value":[1,"+Inf"]}`),
 		"none": vectorOf(""),
-		"taken": vectorOf(`{"metric":{"__name__":"r","pod":"c","query":"d","exported_name":"q","exported_pod":"b"},"value":[1,"1"]},` +
+		"label conflict": vectorOf(`{"metric":{"__name__":"r","pod":"c","query":"d","exported_name":"q","exported_pod":"b"},"value":[1,"1"]},` +
 			`{"metric":{"__name__":"r","pod":"c","query":"d","exported_name":"r","exported_pod":"c"},"value":[1,"2"]},` +
 			`{"metric":{"__name__":"r","pod":"c","query":"e"},"value":[1,"3"]}`),
 		"scalar": `{"status":"success","data":{"resultType":"scalar","result":[1,"7"]}}`,
@@ -122,20 +122,20 @@ func TestResults(t *testing.T) {
 		"two": func(t *testing.T, got elements, _ metricsource.QueryStatus) {
 			require.Len(t, got, 2)
 			require.Equal(t, `{exported_name="q", exported_pod="b"}`, got[0].Labels)
-			require.Empty(t, got[0].Pod, "it is no pod of the group")
+			require.Empty(t, got[0].Pod, "not a pod of the group")
 			require.Equal(t, 2.0, got[0].Value)
 			require.Equal(t, `{exported_pod="a", instance="i"}`, got[1].Labels)
 			require.Equal(t, "i", got[1].Instance)
 			require.Equal(t, 1.5, got[1].Value)
 		},
-		"odd": func(t *testing.T, got elements, _ metricsource.QueryStatus) {
+		"NaN": func(t *testing.T, got elements, _ metricsource.QueryStatus) {
 			require.True(t, math.IsNaN(got[0].Value))
 			require.True(t, math.IsInf(got[1].Value, 1))
 		},
 		"none":   func(t *testing.T, got elements, _ metricsource.QueryStatus) { require.Empty(t, got) },
 		"scalar": func(t *testing.T, got elements, _ metricsource.QueryStatus) { require.Equal(t, 7.0, got[0].Value) },
-		"taken": func(t *testing.T, got elements, _ metricsource.QueryStatus) {
-			require.Len(t, got, 3, "elements stay apart")
+		"label conflict": func(t *testing.T, got elements, _ metricsource.QueryStatus) {
+			require.Len(t, got, 3, "different elements have different series")
 			require.Equal(t, `{exported_exported_name="r", exported_exported_pod="c", exported_name="q", exported_pod="b", exported_query="d"}`, got[0].Labels)
 		},
 		"warned": func(t *testing.T, _ elements, st metricsource.QueryStatus) {
@@ -156,10 +156,10 @@ func TestResults(t *testing.T) {
 		"matrix":    "wanted: an instant vector or a scalar",
 		"native":    "native histogram; wanted: numbers",
 		"many":      "aggregate them",
-		"html":      "the response is not one of Prometheus' API",
-		"half":      "the response is not one of Prometheus' API",
+		"html":      "the response is not from a Prometheus API",
+		"half":      "the response is not from a Prometheus API",
 		"empty":     "holds no result",
-		"not known": `the server answers: invalid parameter "query": parse error`,
+		"not known": `the server responds: invalid parameter "query": parse error`,
 	} {
 		t.Run(query, func(t *testing.T) {
 			a, st := once(t, server.URL+"/prefix", nil, query)
@@ -172,7 +172,7 @@ func TestResults(t *testing.T) {
 	}
 }
 
-func TestServersThatDoNotAnswer(t *testing.T) {
+func TestServersThatFail(t *testing.T) {
 	release := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		switch {
@@ -188,7 +188,7 @@ func TestServersThatDoNotAnswer(t *testing.T) {
 				}
 			}
 		case strings.HasPrefix(req.URL.Path, "/countless"):
-			// It is not decoded to be counted.
+			// The elements are counted before the body is decoded.
 			one := `{"metric":{},"value":[1,"2"]}`
 			_, _ = io.WriteString(w, vectorOf(strings.Repeat(one+",", 5*maxElements)+one))
 		case strings.HasPrefix(req.URL.Path, "/denies"):
@@ -200,7 +200,7 @@ func TestServersThatDoNotAnswer(t *testing.T) {
 	defer server.Close()
 	defer close(release)
 	for path, want := range map[string]string{
-		"hangs":     "no answer in time",
+		"hangs":     "no response within the timeout",
 		"redirects": "redirects are not followed",
 		"huge":      "larger than 4 MiB",
 		"countless": "more than 10000 elements",
@@ -228,15 +228,14 @@ func TestServersThatDoNotAnswer(t *testing.T) {
 		_, st := once(t, server.URL, func(c *Config) { c.Permit = func(netip.Addr) error { return forbidden } }, "q")
 		require.ErrorIs(t, st.Err, forbidden)
 	})
-	t.Run("no URL", func(t *testing.T) {
+	t.Run("invalid URL", func(t *testing.T) {
 		_, st := once(t, "http://a b", nil, "q")
 		require.Error(t, st.Err)
 	})
 }
 
-// A query that cannot be answered leaves the others alone, and its last result stays
-// beside the error.
-func TestQueriesAreAnsweredEachByItself(t *testing.T) {
+// Queries fail independently. The last result of a failed query is kept.
+func TestQueriesFailIndependently(t *testing.T) {
 	var mu sync.Mutex
 	broken := map[string]bool{"bad": true}
 	breaks := func(query string) {
@@ -255,10 +254,10 @@ func TestQueriesAreAnsweredEachByItself(t *testing.T) {
 		_, _ = io.WriteString(w, vectorOf(`{"metric":{},"value":[1,"2"]}`))
 	}))
 	defer server.Close()
-	a := ask(t, server.URL, nil, "load", "good", "latency", "bad")
+	a := open(t, server.URL, nil, "load", "good", "latency", "bad")
 	require.Equal(t, []metricsource.QueryStatus{
-		{Status: metricsource.Status{Target: "load", Err: errNotAsked}}, {Status: metricsource.Status{Target: "latency", Err: errNotAsked}},
-	}, a.Queries(), "nothing is asked before the pods are known")
+		{Status: metricsource.Status{Target: "load", Err: errNotQueried}}, {Status: metricsource.Status{Target: "latency", Err: errNotQueried}},
+	}, a.Queries(), "no queries before Set")
 	a.Set(nil)
 	<-a.rounds
 	first := a.Queries()
@@ -266,11 +265,11 @@ func TestQueriesAreAnsweredEachByItself(t *testing.T) {
 	require.ErrorContains(t, first[1].Err, "too many samples")
 	require.Len(t, a.result("load"), 1)
 	require.Empty(t, a.result("latency"))
-	require.NoError(t, a.Status()[0].Err, "the server answers")
+	require.NoError(t, a.Status()[0].Err, "one query succeeded")
 
 	breaks("good")
 	a.Set([]Target{{Name: "a", Ready: true}})
-	require.Equal(t, first, a.Queries(), "what is known applies until the next round, which comes at once")
+	require.Equal(t, first, a.Queries(), "the results are kept until the next round, which starts immediately")
 	<-a.rounds
 	got, answered := a.Queries(), a.Status()[0].Answered
 	require.ErrorContains(t, got[0].Err, "too many samples")
@@ -282,14 +281,14 @@ func TestQueriesAreAnsweredEachByItself(t *testing.T) {
 		{Target: server.URL, Answered: answered, Tried: a.last, Err: got[0].Err},
 	}, a.Status())
 	require.NoError(t, testutil.GatherAndCompare(a.registry, strings.NewReader(`
-# HELP inference_scaler_prometheus_queries_total Queries to Prometheus servers by result: ok, refused (the server would not answer this one) or failed.
+# HELP inference_scaler_prometheus_queries_total Queries to Prometheus servers by result: ok, refused (the server rejected the query) or failed.
 # TYPE inference_scaler_prometheus_queries_total counter
 inference_scaler_prometheus_queries_total{result="ok"} 1
 inference_scaler_prometheus_queries_total{result="refused"} 3
 `), "inference_scaler_prometheus_queries_total"))
 }
 
-func TestAServerThatTakesNoPOST(t *testing.T) {
+func TestServerWithoutPOST(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if req.Method != http.MethodGet {
 			w.WriteHeader(http.StatusMethodNotAllowed)
@@ -325,9 +324,8 @@ func TestCredentials(t *testing.T) {
 	require.ErrorContains(t, st.Err, "certificate")
 }
 
-// It asks on its interval, less often while nothing is answered, and no more once closed.
-func TestRounds(t *testing.T) {
-	server := answers(t, map[string]string{"q": vectorOf("")})
+func TestRoundsRepeatAtTheInterval(t *testing.T) {
+	server := respond(t, map[string]string{"q": vectorOf("")})
 	a, _ := once(t, server.URL+"/prefix", func(c *Config) { c.Interval = 10 * time.Millisecond }, "q")
 	for range 5 {
 		<-a.rounds

@@ -19,29 +19,28 @@ import (
 )
 
 const (
-	// maxConnections to the server of one group: its queries are asked together.
+	// maxConnections limits the connections, and so the parallel queries, of one group.
 	maxConnections = 4
-	maxMessage     = 300 // bytes of a server's own error text
+	maxMessage     = 300 // bytes of the server's error text
 )
 
-// complete makes a server whose data are distributed refuse a partial answer
-// (Thanos, VictoriaMetrics; others ignore it): a missing value is not zero.
-var complete = url.Values{"partial_response": {"false"}, "deny_partial_response": {"1"}}.Encode()
+// completeOnly makes a distributed server (Thanos, VictoriaMetrics) reject partial results,
+// because a missing value is not 0. Other servers ignore the parameters.
+var completeOnly = url.Values{"partial_response": {"false"}, "deny_partial_response": {"1"}}.Encode()
 
-var errTimeout = errors.New("no answer in time")
+var errTimeout = errors.New("no response within the timeout")
 
-// server is one Prometheus, with the connections of one group.
+// server is the client of one server, with the connections of one group.
 type server struct {
 	poller    *Poller
 	address   string
 	timeout   time.Duration
 	transport *httpclient.Transport
 	api       v1.API
-	broken    error // why there is no api
+	configErr error // the error of every query if the address is not a URL
 }
 
-// connect returns the server of a group. An address that is no URL is the error of
-// every query.
+// connect returns the client of a group. It does not connect before the first query.
 func (p *Poller) connect(cfg Config) *server {
 	s := &server{
 		poller:  p,
@@ -58,39 +57,39 @@ func (p *Poller) connect(cfg Config) *server {
 			Connections: maxConnections,
 		}),
 	}
-	client, err := api.NewClient(api.Config{Address: cfg.Address + "?" + complete, Client: &http.Client{
-		Transport:     bounded{s.transport},
+	client, err := api.NewClient(api.Config{Address: cfg.Address + "?" + completeOnly, Client: &http.Client{
+		Transport:     limitedTransport{s.transport},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}})
 	if err != nil {
-		s.broken = err
+		s.configErr = err
 		return s
 	}
 	s.api = v1.NewAPI(client)
 	return s
 }
 
-// query asks one instant query, at the server's own present: its clock dates its
-// samples. A scalar is a vector of one element without labels.
+// query sends one instant query without a time: the server then uses its own clock, which
+// matches its samples. A scalar becomes a vector of one element without labels.
 func (s *server) query(ctx context.Context, promQL string) (model.Vector, []string, error) {
-	if s.broken != nil {
-		return nil, nil, s.broken
+	if s.configErr != nil {
+		return nil, nil, s.configErr
 	}
 	begun := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, errTimeout)
 	defer cancel()
-	large := &turn{slots: s.poller.large}
-	defer large.end()
-	ctx = context.WithValue(ctx, turnOf{}, large)
+	slot := &largeSlot{slots: s.poller.large}
+	defer slot.release()
+	ctx = context.WithValue(ctx, largeSlotKey{}, slot)
 	value, warnings, infos, err := s.api.Query(ctx, promQL, time.Time{})
 	var v model.Vector
 	if err == nil {
 		v, err = vector(value)
 	}
-	s.poller.took.Observe(time.Since(begun).Seconds())
+	s.poller.duration.Observe(time.Since(begun).Seconds())
 	s.poller.queries.WithLabelValues(class(err)).Inc()
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", s.address, plain(ctx, err))
+		return nil, nil, fmt.Errorf("%s: %w", s.address, simplify(ctx, err))
 	}
 	return v, append(warnings, infos...), nil
 }
@@ -112,21 +111,21 @@ func vector(value model.Value) (model.Vector, error) {
 	}
 }
 
-// plain shortens an error: the address is known, and a body that is not of the API
-// may hold anything.
-func plain(ctx context.Context, err error) error {
-	var refused *v1.Error
+// simplify shortens an error. The message has the address already, and a body that is not
+// from the API can contain any text.
+func simplify(ctx context.Context, err error) error {
+	var apiErr *v1.Error
 	var op *net.OpError
 	var at *url.Error
 	switch {
 	case errors.Is(context.Cause(ctx), errTimeout):
 		return errTimeout
-	case errors.As(err, &refused) && refused.Type == v1.ErrBadResponse && strings.Contains(refused.Msg, "bad response code 3"):
-		return fmt.Errorf("redirects are not followed (%s)", refused.Msg)
-	case errors.As(err, &refused) && refused.Type == v1.ErrBadResponse:
-		return fmt.Errorf("the response is not one of Prometheus' API: %s", clip(refused.Msg))
-	case refused != nil:
-		return fmt.Errorf("the server answers: %s", clip(refused.Msg))
+	case errors.As(err, &apiErr) && apiErr.Type == v1.ErrBadResponse && strings.Contains(apiErr.Msg, "bad response code 3"):
+		return fmt.Errorf("redirects are not followed (%s)", apiErr.Msg)
+	case errors.As(err, &apiErr) && apiErr.Type == v1.ErrBadResponse:
+		return fmt.Errorf("the response is not from a Prometheus API: %s", clip(apiErr.Msg))
+	case apiErr != nil:
+		return fmt.Errorf("the server responds: %s", clip(apiErr.Msg))
 	case errors.As(err, &op):
 		return op.Err
 	case errors.As(err, &at):
@@ -135,16 +134,16 @@ func plain(ctx context.Context, err error) error {
 	return err
 }
 
-// clip shortens the text of a server, which may be invalid UTF-8.
+// clip shortens the text of a server, which can contain invalid UTF-8.
 func clip(s string) string { return excerpt.Of(strings.ToValidUTF8(s, "�"), maxMessage) }
 
-// class is the error's, for a metric label.
+// class returns the class of the error, for a metric label.
 func class(err error) string {
-	var refused *v1.Error
+	var apiErr *v1.Error
 	switch {
 	case err == nil:
 		return "ok"
-	case errors.As(err, &refused) && (refused.Type == v1.ErrBadData || refused.Type == v1.ErrExec):
+	case errors.As(err, &apiErr) && (apiErr.Type == v1.ErrBadData || apiErr.Type == v1.ErrExec):
 		return "refused"
 	default:
 		return "failed"

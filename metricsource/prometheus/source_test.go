@@ -16,7 +16,7 @@ import (
 
 func TestSource(t *testing.T) { sourcetest.Run(t, openSource) }
 
-// source is a group whose server has scraped what its targets export.
+// source is a group with a server that scrapes the targets.
 type source struct {
 	*Group
 	*sourcetest.Readings
@@ -55,7 +55,7 @@ func (s *source) answer(w http.ResponseWriter, req *http.Request) {
 	var elements []string
 	for pod, series := range all {
 		for _, one := range series {
-			// Labels of the target win over those that it exports, as honor_labels: false has it.
+			// As with honor_labels: false, conflicting labels are renamed.
 			metric := []string{`"__name__":"` + one.Name + `"`, `"namespace":"llm"`, `"job":"vllm"`, `"pod":"` + pod + `"`}
 			for k, v := range one.Labels {
 				if k == "pod" || k == "namespace" || k == "job" {

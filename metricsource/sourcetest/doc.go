@@ -1,35 +1,34 @@
-// Package sourcetest is the conformance suite of the writers of a metricsource.Window.
-// Each writer runs it from its own tests, with a Source that drives its real server or
-// client. A new writer passes it before anything reads its window.
+// Package sourcetest is the conformance suite for writers of a metricsource.Window. Each
+// writer runs it from its own tests, with a Source that drives its real server or client.
+// Before anything reads the window of a new writer, the writer must pass the suite.
 //
-// An exchange is one reading of a target, or one report of it. A Selection needs the series
-// q, and w is optional. Every writer does this:
+// An exchange is one scrape of a target, one query about it, or one report from it. The
+// suite's Selection requires the series q; the series w is optional. Every writer must
+// behave as follows.
 //
-// Absent. A target has no series before its first answer, and no time of one. A series
-// that the target no longer exports is absent. An answer without a needed series is a
-// NoSeriesError; the last samples of that series stay or end. No series ever gets a
-// value that its target did not export: missing is never 0.
+// Absent. Before its first response, a target has no series and a zero Status.Answered. A
+// series that the target no longer exports is absent. A response without a required
+// series is a NoSeriesError; the last samples of that series are kept, or end. No series
+// ever has a value that its target did not export: a missing series is never 0.
 //
-// Failed. An exchange that fails returns an error. The last samples of the target stay
-// as they were for as long as the target exists, and Status.Answered stays at the last
-// good exchange, so that readers see the samples age. The next good exchange replaces
-// them.
+// Failed. A failed exchange returns an error. The last samples are kept unchanged while the
+// target exists. Status.Answered remains the time of the last successful exchange, so that
+// readers see the age of the samples. The next successful exchange replaces them.
 //
-// Late. An answer after its time limit, or one that a newer answer overtook, is a failed
-// exchange. Its samples do not appear later.
+// Late. A response after the timeout, or one superseded by a newer response, is a failed
+// exchange. Its samples never appear.
 //
-// Gone. A target that is removed takes its series and its Status with it, at once. An
-// answer that was under way then does not appear. A target that returns starts without
-// samples.
+// Removed. The series and the Status of a target are removed with it, immediately. A
+// response in flight is discarded. A target that returns starts without samples.
 //
-// Huge. An answer of more series than a window holds, or with labels larger than a body
-// may be, fails as a whole: no part of it is in the window, and the last samples stay.
+// Huge. A response with more series than a window allows, or with labels larger than the
+// largest body, fails as a whole. No part of it is written, and the last samples are kept.
 //
-// Hostile. NaN and the infinities are written as they are, or refused. Two samples of one
-// series are one series, with one of the values. Text that is not UTF-8 is refused, or
-// made valid. The labels of the target win over those that it claims: it cannot write
-// samples of another target.
+// Hostile. NaN and infinities are written unchanged, or rejected. Duplicate samples yield
+// one series with one of the values. Invalid UTF-8 is rejected, or replaced. The labels of
+// the target take precedence over exported ones, so it cannot write the samples of another
+// target.
 //
-// Cancelled. Close, while an exchange is under way, empties the window. Nothing is
-// written afterwards, and no goroutine is left.
+// Cancelled. Close removes all series, even during an exchange. Nothing is written
+// afterwards, and no goroutine is left.
 package sourcetest

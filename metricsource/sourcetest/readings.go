@@ -10,12 +10,12 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
-// Readings is the targets' side of a writer that reads: it holds what each target
-// answers, and holds requests back for Begin.
+// Readings implements the targets of a writer that sends requests. It stores the response of
+// each target, and delays requests for Begin.
 type Readings struct {
-	// Timeout of a reading.
+	// Timeout of an exchange.
 	Timeout time.Duration
-	// Statuses is the Status of the writer's group.
+	// Statuses returns the Status of the writer's group.
 	Statuses func() []metricsource.Status
 
 	mu      sync.Mutex
@@ -23,26 +23,26 @@ type Readings struct {
 	held    map[string]*held
 }
 
-// held is a request that is under way until it is released.
+// held is a request that gets no response until it is released.
 type held struct {
 	once     sync.Once
-	asked    chan struct{}
+	received chan struct{}
 	released chan struct{}
 }
 
-// errNotRead: the writer is done with the target.
+// errNotRead means that the writer does not read the target any more.
 var errNotRead = errors.New("the target is not read")
 
 // Begin implements Source.
 func (r *Readings) Begin(target string) (finish func(Answer) error) {
-	h := &held{asked: make(chan struct{}), released: make(chan struct{})}
+	h := &held{received: make(chan struct{}), released: make(chan struct{})}
 	r.mu.Lock()
 	if r.held == nil {
 		r.held, r.answers = map[string]*held{}, map[string]Answer{}
 	}
 	r.held[target] = h
 	r.mu.Unlock()
-	<-h.asked
+	<-h.received
 	before := r.status(target)
 	return func(a Answer) error {
 		r.mu.Lock()
@@ -50,7 +50,7 @@ func (r *Readings) Begin(target string) (finish func(Answer) error) {
 		delete(r.held, target)
 		r.mu.Unlock()
 		close(h.released)
-		// The writer notes the reading at its time limit at the latest.
+		// The writer records the exchange after Timeout at the latest.
 		for limit := time.Now().Add(2 * r.Timeout); time.Now().Before(limit); time.Sleep(time.Millisecond) { // virtual
 			synctest.Wait()
 			if st := r.status(target); st.Tried.After(before.Tried) {
@@ -70,8 +70,8 @@ func (r *Readings) status(target string) metricsource.Status {
 	return metricsource.Status{}
 }
 
-// Answers returns what a server answers a request about these targets, once it may: nothing
-// of a target before its first answer. ok is false where one of them is Broken.
+// Answers waits until the targets can respond, and returns their series. It omits a target
+// before its first response. ok is false if one of the responses is Broken.
 func (r *Readings) Answers(ctx context.Context, targets ...string) (all map[string][]Series, ok bool) {
 	for _, target := range targets {
 		r.mu.Lock()
@@ -80,7 +80,7 @@ func (r *Readings) Answers(ctx context.Context, targets ...string) (all map[stri
 		if h == nil {
 			continue
 		}
-		h.once.Do(func() { close(h.asked) })
+		h.once.Do(func() { close(h.received) })
 		select {
 		case <-h.released:
 		case <-ctx.Done():
@@ -96,7 +96,7 @@ func (r *Readings) Answers(ctx context.Context, targets ...string) (all map[stri
 	}
 	r.mu.Unlock()
 	if late {
-		time.Sleep(2 * r.Timeout) // virtual; it answers even if the client is gone
+		time.Sleep(2 * r.Timeout) // virtual; not cancelled, so that a late response is sent
 	}
 	return all, ok
 }

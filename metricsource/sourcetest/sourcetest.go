@@ -14,10 +14,10 @@ import (
 	"github.com/inference-scaler/inference-scaler/metricsource"
 )
 
-// InvalidUTF8 is the label value that is not text. It has three bytes.
+// InvalidUTF8 is a label value of three bytes that are not UTF-8.
 const InvalidUTF8 = "\xff\xfe\xfd"
 
-// Config says what a Source's writer writes, and where.
+// Config configures the writer of a Source.
 type Config struct {
 	Window    *metricsource.Window
 	Selection *metricsource.Selection
@@ -30,52 +30,52 @@ type Series struct {
 	Value  float64
 }
 
-// Answer is the target's side of an exchange. The zero Answer exports nothing.
+// Answer is the response of a target in an exchange. The zero Answer exports no series.
 type Answer struct {
 	Series []Series
-	// Broken: the target fails instead, with whatever a writer counts as a failure.
+	// Broken means that the target responds with a failure of the writer's protocol.
 	Broken bool
-	// Late: the answer is right, and comes too late.
+	// Late means that the response is valid, but arrives after the timeout.
 	Late bool
 }
 
-// Source is a writer with its targets. All calls are made in one synctest bubble, and
-// what it starts ends with the test's Cleanup.
+// Source is a writer with its targets. All calls are made in one synctest bubble. The
+// Cleanup of the test must stop its goroutines.
 type Source interface {
-	// Label is the label that holds the name of a target: pod, or instance.
+	// Label returns the label with the name of a target: pod or instance.
 	Label() string
-	// Set makes these the targets there are, all ready. It returns when the targets
-	// left out are gone.
+	// Set replaces the targets. All are ready. Set returns when the other targets are
+	// removed.
 	Set(targets ...string)
-	// Begin begins an exchange with a target, and returns when it is under way: asked,
-	// and not answered. finish has the target answer, from then on, and returns when the
-	// writer is done with the exchange: nil if the answer is in the window, with all that
-	// is needed.
+	// Begin starts an exchange with a target, and returns before the response. finish sets
+	// the response, also for later exchanges, and returns when the writer has finished the
+	// exchange. The error is nil if the window contains the response with all required
+	// series.
 	Begin(target string) (finish func(Answer) error)
-	// Status is the writer's.
+	// Status returns the Status of the writer's group.
 	Status() []metricsource.Status
-	// Close ends the writer's group. The targets are still there.
+	// Close closes the writer's group. The targets continue to run.
 	Close()
 }
 
-// Run runs the suite. open is called once for each test of it, in a bubble of its own.
+// Run runs the suite. It calls open once per test, each time in a new bubble.
 func Run(t *testing.T, open func(*testing.T, Config) Source) {
 	for name, test := range map[string]func(*suite){
 		"absent":    (*suite).absent,
 		"failed":    (*suite).failed,
 		"late":      (*suite).late,
-		"gone":      (*suite).gone,
+		"removed":   (*suite).removed,
 		"huge":      (*suite).huge,
 		"hostile":   (*suite).hostile,
 		"cancelled": (*suite).cancelled,
 	} {
-		// With a look-back, ended series are kept for a while, and fewer of them.
+		// With a lookback, the window keeps ended series for a while, and allows fewer series.
 		for _, lookback := range []time.Duration{0, metricsource.MaxLookback} {
 			t.Run(fmt.Sprintf("%s/lookback=%s", name, lookback), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					window := metricsource.NewWindow(lookback)
-					want := metricsource.NewSelection(metricsource.Idle{}, []*metricsource.Query{parse(t, "q")}, []*metricsource.Query{parse(t, "w")})
-					test(&suite{T: t, Source: open(t, Config{Window: window, Selection: want}), window: window, lookback: lookback})
+					selection := metricsource.NewSelection(metricsource.Idle{}, []*metricsource.Query{parse(t, "q")}, []*metricsource.Query{parse(t, "w")})
+					test(&suite{T: t, Source: open(t, Config{Window: window, Selection: selection}), window: window, lookback: lookback})
 				})
 			})
 		}
@@ -95,13 +95,13 @@ func parse(t *testing.T, text string) *metricsource.Query {
 	return q
 }
 
-// exchange runs one exchange to its end.
+// exchange runs one exchange.
 func (s *suite) exchange(target string, a Answer) error { return s.Begin(target)(a) }
 
-// exports is an answer of q at this value.
+// exports returns a response with q at this value.
 func exports(v float64) Answer { return Answer{Series: []Series{{Name: "q", Value: v}}} }
 
-// load returns the sum of a metric by target.
+// load returns the sums of a metric by target.
 func (s *suite) load(name string) map[string]float64 {
 	s.Helper()
 	values := map[string]float64{}
@@ -125,7 +125,7 @@ func (s *suite) targetOf(e metricsource.Element) string {
 	return e.Pod
 }
 
-// status returns that of a target, and whether it has one.
+// status returns the Status of a target, and whether there is one.
 func (s *suite) status(target string) (metricsource.Status, bool) {
 	for _, st := range s.Status() {
 		if st.Target == target {
@@ -135,7 +135,7 @@ func (s *suite) status(target string) (metricsource.Status, bool) {
 	return metricsource.Status{}, false
 }
 
-// pass lets so much time pass, and everything happen that is due in it.
+// pass advances the virtual time, and waits until all goroutines are blocked.
 func pass(d time.Duration) {
 	time.Sleep(d) // virtual
 	synctest.Wait()
@@ -143,7 +143,7 @@ func pass(d time.Duration) {
 
 func (s *suite) absent() {
 	s.Set("a", "b")
-	require.Empty(s, s.load("q"), "before the first answer")
+	require.Empty(s, s.load("q"), "before the first response")
 	require.NoError(s, s.exchange("a", Answer{Series: []Series{
 		{Name: "q", Labels: map[string]string{"i": "1"}, Value: 7},
 		{Name: "q", Labels: map[string]string{"i": "2"}, Value: 3},
@@ -153,7 +153,7 @@ func (s *suite) absent() {
 	require.Equal(s, map[string]float64{"a": 10}, s.load("q"))
 	require.Equal(s, map[string]float64{"a": 1}, s.load("w"))
 	require.Empty(s, s.elements("unwanted"))
-	if st, ok := s.status("b"); ok { // a target that reports is unknown until then
+	if st, ok := s.status("b"); ok { // a target that reports has no Status before its report
 		require.Zero(s, st.Answered)
 	}
 
@@ -165,7 +165,7 @@ func (s *suite) absent() {
 	var none *metricsource.NoSeriesError
 	require.ErrorAs(s, err, &none)
 	require.Equal(s, []string{"q"}, none.Missing)
-	require.Equal(s, map[string]float64{"a": 2}, s.load("w"), "what is exported moves on")
+	require.Equal(s, map[string]float64{"a": 2}, s.load("w"), "exported series are updated")
 	if load := s.load("q"); len(load) > 0 {
 		require.Equal(s, map[string]float64{"a": 7}, load, "the last sample, if any")
 	}
@@ -181,7 +181,8 @@ func (s *suite) late() {
 	s.fails(late, time.Minute)
 }
 
-// fails runs an exchange that fails between two good ones, which are that far apart.
+// fails runs a failed exchange between two successful ones. during is the time from the
+// failure to the next success.
 func (s *suite) fails(a Answer, during time.Duration) {
 	s.Helper()
 	s.Set("a")
@@ -197,14 +198,14 @@ func (s *suite) fails(a Answer, during time.Duration) {
 		require.Equal(s, map[string]float64{"a": 7}, s.load("q"))
 		after, ok := s.status("a")
 		require.True(s, ok)
-		require.WithinRange(s, after.Answered, before.Answered, before.Answered.Add(time.Second), "it ages")
+		require.WithinRange(s, after.Answered, before.Answered, before.Answered.Add(time.Second), "the age increases")
 		pass(during / 3)
 	}
 	require.NoError(s, s.exchange("a", exports(8)))
 	require.Equal(s, map[string]float64{"a": 8}, s.load("q"))
 }
 
-func (s *suite) gone() {
+func (s *suite) removed() {
 	s.Set("a", "b")
 	require.NoError(s, s.exchange("a", exports(7)))
 	require.NoError(s, s.exchange("b", exports(5)))
@@ -217,14 +218,14 @@ func (s *suite) gone() {
 		require.NotContains(s, s.load("up"), "a")
 		_, ok := s.status("a")
 		require.False(s, ok)
-		_ = finish(exports(9)) // nobody listens
+		_ = finish(exports(9)) // the error is irrelevant
 		finish = func(Answer) error { return nil }
 		pass(10 * time.Second)
 	}
 
 	s.Set("a", "b")
 	finish = s.Begin("a")
-	require.Equal(s, map[string]float64{"b": 5}, s.load("q"), "it has not answered since")
+	require.Equal(s, map[string]float64{"b": 5}, s.load("q"), "no response since its return")
 	require.NoError(s, finish(exports(1)))
 	require.Equal(s, map[string]float64{"a": 1, "b": 5}, s.load("q"))
 }
@@ -233,7 +234,7 @@ func (s *suite) huge() {
 	s.fails(Answer{Series: many(metricsource.MaxSeries + 1)}, time.Second)
 	s.fails(Answer{Series: []Series{{Name: "q", Labels: map[string]string{"i": strings.Repeat("x", 17<<20)}, Value: 1}}}, time.Second)
 	if s.lookback == metricsource.MaxLookback {
-		s.fails(Answer{Series: many(7000)}, time.Second) // the window holds 6655
+		s.fails(Answer{Series: many(7000)}, time.Second) // the limit is 6655
 	}
 	require.LessOrEqual(s, s.window.Len(), 2)
 }
@@ -259,7 +260,7 @@ func (s *suite) hostile() {
 		require.Equal(s, fmt.Sprint(want), fmt.Sprint(got[0].Value), "exported: %v", v)
 	}
 
-	require.NoError(s, s.exchange("a", Answer{Series: []Series{{Name: "q", Value: 1}, {Name: "w", Value: 3}, {Name: "q", Value: 2}}}), "twice")
+	require.NoError(s, s.exchange("a", Answer{Series: []Series{{Name: "q", Value: 1}, {Name: "w", Value: 3}, {Name: "q", Value: 2}}}), "duplicate")
 	got := s.elements("q")
 	require.Len(s, got, 1)
 	require.Contains(s, []float64{1, 2}, got[0].Value)
@@ -268,12 +269,12 @@ func (s *suite) hostile() {
 	err := s.exchange("a", Answer{Series: []Series{{Name: "q", Labels: map[string]string{"x": InvalidUTF8}, Value: 8}}})
 	got = s.elements("q")
 	require.Len(s, got, 1)
-	require.NotContains(s, got[0].Labels, `\x`, "PromQL's notation of what is not UTF-8")
-	require.Equal(s, err != nil, got[0].Value == 7, "refused or not")
+	require.NotContains(s, got[0].Labels, `\x`, "invalid UTF-8 in PromQL notation")
+	require.Equal(s, err != nil, got[0].Value == 7, "the value is kept only if the response was rejected")
 
 	err = s.exchange("a", Answer{Series: []Series{{Name: "q", Labels: map[string]string{s.Label(): "b", "namespace": "other", "job": "other"}, Value: 9}}})
 	require.NoError(s, err)
-	require.Equal(s, map[string]float64{"a": 9}, s.load("q"), "it claims to be another target")
+	require.Equal(s, map[string]float64{"a": 9}, s.load("q"), "exported labels of another target are renamed")
 	require.Empty(s, s.elements(`q{namespace="other"}`))
 	s.Set("b")
 	require.Empty(s, s.elements("q"))
@@ -289,7 +290,7 @@ func (s *suite) cancelled() {
 		require.Empty(s, s.elements("up"))
 		require.Zero(s, s.window.Len())
 		require.Empty(s, s.Status())
-		_ = finish(exports(9)) // nobody listens
+		_ = finish(exports(9)) // the error is irrelevant
 		finish = func(Answer) error { return nil }
 		pass(10 * time.Second)
 	}
