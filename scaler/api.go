@@ -44,5 +44,5 @@ func reply(w http.ResponseWriter, code int, v any) {
 	w.WriteHeader(code)
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
-	_ = enc.Encode(v) // the client went; there is nobody to tell
+	_ = enc.Encode(v) // the client has disconnected
 }

@@ -129,7 +129,7 @@ func (n *Names) add(p place) {
 	n.places = append(n.places, p)
 }
 
-// probe returns the first position at or after pos whose word is in the filter, or -1.
+// probe returns the first position at or after pos with a word in the filter, or -1.
 // It advances by stride. Probes are independent of each other, so the CPU can overlap
 // them. They are cheaper than a search for the newline of every line.
 func (n *Names) probe(body []byte, pos int) int {

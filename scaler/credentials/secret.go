@@ -18,7 +18,7 @@ import (
 )
 
 // AllowHost is the annotation of a Secret that lists the hosts it may be used towards,
-// separated by commas. Each may have a scheme and a port.
+// separated by commas. A scheme and a port are optional.
 const AllowHost = "inference-scaler/allow-host"
 
 // headerKey begins the keys of a Secret that are HTTP headers.

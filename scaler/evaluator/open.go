@@ -64,8 +64,7 @@ func (e *Evaluator) start(t *Trigger) (*Trigger, error) {
 		t.close()
 		return nil, err
 	}
-	// The ScaledObject may have changed since it was looked at, before the trigger was
-	// there to be told.
+	// The ScaledObject can have changed before the registry had the trigger.
 	e.triggers.setDeclared(t, e.isDeclared(t.object, t.metadata))
 	e.evaluateSoon(t, 0)
 	e.opts.Logger.Info("trigger opened", append(t.attributes(), "declared", t.declared.Load())...)

@@ -159,8 +159,8 @@ func (r *registry) unused(now time.Time) (unused []*Trigger) {
 	return unused
 }
 
-// markDeclared records which triggers of the ScaledObject it declares now, and returns
-// those for which that changed.
+// markDeclared records which triggers of the ScaledObject it declares now. It returns the
+// changed ones.
 func (r *registry) markDeclared(o cluster.NamespacedName, declared []cluster.ScaledObjectTrigger) (changed []*Trigger) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -56,7 +56,7 @@ func Ended(t *trigger.Trigger, p cluster.Pod, st metricsource.Status, now time.T
 }
 
 // Pod is the state of a target: how far its samples can be believed. The zero Status is
-// that of a target that nobody has tried yet.
+// that of a target without a reading yet.
 func Pod(t *trigger.Trigger, name string, ready bool, st metricsource.Status, now time.Time) decision.Pod {
 	p := decision.Pod{Name: name, Ready: ready}
 	answered := !st.Answered.IsZero()

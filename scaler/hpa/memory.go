@@ -97,7 +97,7 @@ func (m *Memory) recommend(reuse int, r recommendation) {
 
 // record remembers a change of spec.replicas. The controller reuses the place of
 // an event that is older than the policies of its own direction. A policy of the
-// other direction may have a longer period, and misses that event.
+// other direction can have a longer period, and misses that event.
 //
 // It mirrors [storeScaleEvent].
 //

@@ -108,7 +108,7 @@ func objects(file string, root *yaml.Node, depth int) ([]*Document, error) {
 		Metadata Metadata
 		Items    []yaml.Node
 	}
-	// A document without a kind is not decoded: the values of a chart may have any type.
+	// A document without a kind is not decoded: the values of a chart have any type.
 	if Child(root, "kind") == nil {
 		return nil, nil
 	}

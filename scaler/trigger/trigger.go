@@ -55,7 +55,7 @@ type Trigger struct {
 	// Capacity holds the GPU settings.
 	Capacity Capacity
 
-	// Upstream is never nil. It may have no address.
+	// Upstream is never nil. It can lack an address.
 	Upstream *Upstream
 
 	// AuthSecret and CASecret name Secrets in the namespace, for Prometheus and the upstream;

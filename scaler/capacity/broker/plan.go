@@ -169,7 +169,7 @@ func claimed(w *cluster.Workload, claims []Claim) int {
 }
 
 // Capacity returns how many replicas of a workload the cluster can hold, by what a
-// trigger says of its replicas. The workload may be nil: nothing is counted.
+// trigger asks of its replicas. The workload may be nil: nothing is counted.
 func (b *Broker) Capacity(w *cluster.Workload, asks trigger.Capacity) decision.Capacity {
 	d, _ := b.capacity(w, asks)
 	return d
