@@ -28,7 +28,7 @@ func openSource(t *testing.T, cfg sourcetest.Config) sourcetest.Source {
 		Address: "http://prometheus", Namespace: "llm", Interval: time.Second, Timeout: s.Timeout,
 		Selection: cfg.Selection, Window: cfg.Window, OnRead: func() {},
 	})
-	s.Statuses = s.Group.Status
+	s.Statuses = s.Status
 	t.Cleanup(s.Close)
 	return s
 }

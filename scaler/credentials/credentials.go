@@ -91,13 +91,13 @@ func (s *Source) For(named func(*url.URL) *url.URL) func(context.Context, *url.U
 // load returns the last good reading. A request waits only while there has been none:
 // Secrets are read beside the requests, so that a slow API server delays none.
 func (s *Source) load(ctx context.Context) (*loaded, error) {
-	loaded, err, reading := s.last(ctx)
+	loaded, reading, err := s.last(ctx)
 	if loaded == nil && reading != nil {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-reading:
-			loaded, err, _ = s.last(ctx)
+			loaded, _, err = s.last(ctx)
 		}
 	}
 	if loaded == nil {
@@ -106,9 +106,9 @@ func (s *Source) load(ctx context.Context) (*loaded, error) {
 	return loaded, nil
 }
 
-// last returns the last good reading, the error of the last one, and the end of the one
-// under way; nil if there is none. It starts one that is due.
-func (s *Source) last(ctx context.Context) (*loaded, error, <-chan struct{}) {
+// last returns the last good reading, the end of the one under way (nil if there is none),
+// and the error of the last one. It starts one that is due.
+func (s *Source) last(ctx context.Context) (*loaded, <-chan struct{}, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	age := time.Since(s.readAt)
@@ -116,7 +116,7 @@ func (s *Source) last(ctx context.Context) (*loaded, error, <-chan struct{}) {
 		s.reading = make(chan struct{})
 		go s.refresh(context.WithoutCancel(ctx))
 	}
-	return s.loaded, s.err, s.reading
+	return s.loaded, s.reading, s.err
 }
 
 func (s *Source) refresh(ctx context.Context) {
