@@ -40,7 +40,7 @@ var errLabels = fmt.Errorf("%w: their labels are larger than %d MiB", ErrTooMany
 // the series. A target that does not respond keeps its last known values.
 type Window struct {
 	retention int64 // ms; the newest sample of each series is kept longer
-	minGap    int64 // ms; a sample replaces the one before it if these are closer
+	minGap    int64 // ms; a sample closer than this to its predecessor is replaced by the next
 	maxSeries int
 
 	mu      sync.RWMutex
