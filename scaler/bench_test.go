@@ -168,7 +168,7 @@ func BenchmarkReportToStream(b *testing.B) {
 		require.NoError(b, err)
 		took := time.Since(begun)
 		taken()
-		report(0) // and asleep again; what that takes is no part of the edge
+		report(0) // back to zero; the time of this report is no part of the edge
 		taken()
 		for l.Last().Active() {
 			time.Sleep(100 * time.Microsecond)

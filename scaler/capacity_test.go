@@ -95,12 +95,12 @@ func TestNoMoreThanTheGPUsHold(t *testing.T) {
 		require.NoError(t, testutil.GatherAndCompare(w.registry, strings.NewReader(strings.ReplaceAll(expected, "TRIGGER", e.Trigger)),
 			"inference_scaler_trigger_capacity_limited", "inference_scaler_trigger_capacity_replicas", "inference_scaler_trigger_demand_replicas"))
 
-		// Nothing is told twice, and the load's ups and downs are no news.
+		// No event is sent twice, and a change of load is no reason for an event.
 		a.set(asr(110))
 		w.pass(10 * time.Second)
 		require.Equal(t, []string{"limited to 8 replicas: 1 nvidia.com/gpu per replica: 1 bound, and 7 more fit on 7 free devices"}, w.recorder.take("CapacityLimited"))
 
-		// A foreign pod takes two GPUs: told at once, without a reading in between.
+		// A foreign pod takes two GPUs: the event is sent at once, without a reading in between.
 		w.cluster.hold(2)
 		w.pass(150 * time.Millisecond)
 		require.Equal(t, 30.0, w.value(leading))
@@ -118,8 +118,8 @@ func TestNoMoreThanTheGPUsHold(t *testing.T) {
 	})
 }
 
-// What an answer tells of room is true within a second, though it changes no number
-// and nobody reads a pod.
+// The capacity in an explanation is at most a second old, also when it changes no
+// number and no pod is read.
 func TestExplanationShowsTheNewestCapacity(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		w.cluster.provide(0)
@@ -144,8 +144,8 @@ func TestWhenCapacityIsNoLimit(t *testing.T) {
 		scaling  cluster.NodeAutoscaler
 		template *cluster.PodTemplate
 		unlisted error
-		want     float64 // replicas of 20 that are asked for, with room for 8
-		why      string  // what is said of it
+		want     float64 // replicas, where 20 are asked for and 8 fit
+		why      string  // text of the explanation
 	}{
 		"auto, no autoscaler":         {nil, cluster.NodeAutoscaler{}, oneGPU, nil, 8, "the cluster can hold 8"},
 		"auto, nobody knows":          {nil, cluster.NodeAutoscaler{Unknown: "not allowed"}, oneGPU, nil, 20, "not a limit: whether nodes will be added is unknown: not allowed"},
@@ -207,7 +207,7 @@ func TestTwoFleetsShare(t *testing.T) {
 		require.Equal(t, 5.0, w.value(leading)/5, "half of what is free, and its own")
 		require.Equal(t, "1 nvidia.com/gpu per replica: 1 bound, and 4 more fit on 8 free devices; 4 free devices are granted to other workloads", w.why().Capacity.Why)
 
-		// It has been given them, and lets go of them; then the other one may have them all.
+		// It has been given them, and releases them; then the other one can have them all.
 		a.set(asr(1))
 		w.pass(1500 * time.Millisecond)
 		b.set(asr(101))
@@ -220,7 +220,7 @@ func TestTwoFleetsShare(t *testing.T) {
 	})
 }
 
-// Without Kubernetes nobody counts GPUs: what a trigger says of them is refused.
+// Without Kubernetes no GPUs are counted: the keys for capacity are refused.
 func TestCapacityNeedsKubernetes(t *testing.T) {
 	inBubble(t, false, func(t *testing.T, w *world) {
 		for key, value := range map[string]string{"gpuCapacity": "clamp", "gpuResource": "amd.com/gpu", "gpusPerReplica": "1", "gpuHeadroom": "8"} {
@@ -250,8 +250,8 @@ func TestUnboundReplicasExpire(t *testing.T) {
 	})
 }
 
-// A trigger that is no longer declared is kept for a while, and claims nothing: another
-// fleet may have the GPUs that it asked for.
+// A trigger that is no longer declared is kept for a while, and claims nothing: the
+// GPUs that it asked for are free for another fleet.
 func TestAnOldTriggerClaimsNothing(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		w.cluster.provide(20)

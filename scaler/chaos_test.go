@@ -32,7 +32,7 @@ type chaos struct {
 	api      *apiReporter
 	streams  []*chaoticStream
 	log      []string
-	// What each pod had of late, and what all of them came to at most.
+	// The recent loads of each pod, and the largest sum of all.
 	had   map[string][]peak
 	peaks []peak
 	last  float64 // answer
@@ -122,7 +122,7 @@ func (c *chaos) note(format string, args ...any) {
 	c.log = append(c.log, time.Now().Format("05.000 ")+fmt.Sprintf(format, args...))
 }
 
-// observe tells the scaler what the cluster looks like.
+// observe gives the scaler the present state of the cluster.
 func (c *chaos) observe() {
 	c.cluster.update(func(w *cluster.Workload) {
 		w.Replicas, w.Pods = c.replicas, nil
@@ -238,7 +238,7 @@ func (c *chaos) heal() {
 	c.observe()
 }
 
-// shift changes the load of a pod that answers; of one that does not nobody could know.
+// shift changes the load of a pod that answers: the load of another cannot be known.
 func (c *chaos) shift() {
 	if name, p := c.any(); p != nil && (p.bad == "" || p.bad == "not ready") {
 		p.load, p.since = c.r.IntN(12), time.Now()
@@ -263,8 +263,8 @@ func (c *chaos) newStream() *chaoticStream {
 	return &chaoticStream{c.streamIn(ctx, c.metadata), cancel}
 }
 
-// restartScaler has another scaler take over, that knows what it is told or reads. KEDA
-// opens its streams anew.
+// restartScaler replaces the scaler by another, which knows only what it reads and what
+// is reported to it. KEDA opens its streams again.
 func (c *chaos) restartScaler() {
 	c.note("the scaler restarts")
 	for _, s := range c.streams {
@@ -285,7 +285,7 @@ func (c *chaos) restartScaler() {
 	}
 }
 
-// report tells of demand; at zero replicas every stream hears of the first of it at once.
+// report reports demand; at zero replicas every stream sends the first of it at once.
 func (c *chaos) report() {
 	before := make([]int, len(c.streams))
 	for i, s := range c.streams {
@@ -344,7 +344,7 @@ func (c *chaos) remember() {
 	note("demand", float64(c.demand))
 	for name, p := range c.pods {
 		most := float64(max(p.load, chaosTarget))
-		if p.bad != "" || now.Before(p.since) { // what it had when it was last read stands
+		if p.bad != "" || now.Before(p.since) { // its last reading still applies
 			for _, had := range c.had[name] {
 				most = max(most, had.value)
 			}
@@ -368,7 +368,7 @@ func (c *chaos) remember() {
 	c.peaks = append(c.peaks, peak{now, most})
 }
 
-// answered reports whether a pod has told of itself since all that was before.
+// answered reports whether a pod has answered since the last event.
 func (c *chaos) answered() bool {
 	for _, p := range c.pods {
 		if p.bad == "" && time.Since(p.since) > settled {
@@ -378,7 +378,7 @@ func (c *chaos) answered() bool {
 	return false
 }
 
-// unread reports whether some pod has not told for a while what it has.
+// unread reports whether some pod has not been read for a while.
 func (c *chaos) unread() bool {
 	for _, p := range c.pods {
 		if p.bad != "" && p.bad != "not ready" || time.Now().Before(p.since) {
@@ -398,7 +398,7 @@ func (c *chaos) check() {
 		}
 	}
 	if !c.answered() {
-		most = max(most, c.last) // which stands
+		most = max(most, c.last) // it still applies
 	}
 	c.last = value
 	require.LessOrEqual(c.t, value, most, "more than was ever asked for")

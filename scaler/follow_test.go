@@ -39,7 +39,7 @@ func TestTheAPITierFollows(t *testing.T) {
 		w.pass(2 * time.Second)
 		require.Equal(t, 0.5, w.follower(following))
 
-		// 150 at a target of 5 are 30 replicas, of which the leader may have 10.
+		// 150 at a target of 5 are 30 replicas, and the leader's maximum is 10.
 		a.set(asr(150))
 		w.pass(1100 * time.Millisecond)
 		require.Equal(t, 150.0, w.value(leading))
@@ -131,7 +131,7 @@ func TestACycleOfFollowersIsRefused(t *testing.T) {
 	})
 }
 
-// A trigger that was edited is kept for a while, and speaks for nobody meanwhile.
+// A trigger that was edited is kept for a while, and meanwhile leads no workload.
 func TestFormerTriggerOfTheLeader(t *testing.T) {
 	before := map[string]string{"engine": "lightning-asr", "hold": "0s", "target": "5"}
 	after := map[string]string{"engine": "lightning-asr", "hold": "0s", "target": "40"}
@@ -159,7 +159,7 @@ func TestCycleBySomebodyElse(t *testing.T) {
 		w.has(1, pod("a", "10.0.0.1", true))
 		w.pass(3 * time.Second)
 		require.Equal(t, 5.0, w.value(own))
-		// Somebody else's ScaledObject now follows it.
+		// Another ScaledObject now follows it.
 		w.cluster.declareOf("api", map[string]string{"follow": "lightning-asr"})
 		w.cluster.changed("asr", "fleet") // as a follower of api
 		w.pass(3 * time.Second)
@@ -174,7 +174,7 @@ func TestCycleBySomebodyElse(t *testing.T) {
 	})
 }
 
-// Each of many follows all of the next ones: there are more ways than anybody can go.
+// Each of many follows all of the next ones: the number of paths is exponential.
 func TestManyLeaders(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		const layers, wide = 12, 6
@@ -222,7 +222,7 @@ func TestCycleThroughASecondTrigger(t *testing.T) {
 	}
 }
 
-// A cycle of three ends, and who is not its neighbour is told nothing of that.
+// A cycle of three ends, and only its direct followers are notified.
 func TestCycleOfThreeEnds(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		for _, n := range []string{"a", "b", "c"} {
@@ -249,7 +249,7 @@ func TestCycleOfThreeEnds(t *testing.T) {
 		require.Error(t, b())
 
 		w.cluster.declareOf("c", own)
-		w.cluster.changed("asr", "b") // as a direct follower of c: what kubernetes/index.go tells
+		w.cluster.changed("asr", "b") // as a direct follower of c: kubernetes/index.go notifies only those
 		w.pass(time.Hour)
 		require.NoError(t, b(), "b")
 		require.NoError(t, a(), "a")

@@ -58,7 +58,7 @@ func called(f *testing.F, s *Scaler) *grpc.ClientConn {
 }
 
 // FuzzCalls: whatever bytes a call of KEDA's service is, it is answered or refused with
-// one of the codes that tell whose fault it is, and the next honest call is answered.
+// one of the codes that name the party at fault, and the next valid call is answered.
 func FuzzCalls(f *testing.F) {
 	methods := externalscaler.ExternalScaler_ServiceDesc
 	honest := map[string]string{"engine": "vllm", "endpoints": "127.0.0.1:1", "interval": "1m"}
@@ -96,7 +96,7 @@ func FuzzCalls(f *testing.F) {
 		}
 		known := map[codes.Code]bool{codes.OK: true, codes.InvalidArgument: true, codes.ResourceExhausted: true, codes.Unavailable: true}
 		if code := status.Code(err); !known[code] {
-			// gRPC's own word for what is no message at all.
+			// gRPC's own code for bytes that are no message.
 			require.Equal(t, codes.Internal, code, err)
 			require.ErrorContains(t, err, "unmarshal")
 			require.False(t, is(request, &externalscaler.GetMetricsRequest{}) && is(request, &externalscaler.ScaledObjectRef{}), "%v", err)

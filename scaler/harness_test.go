@@ -30,7 +30,7 @@ import (
 
 // world is a scaler, called over gRPC, with a network of inference servers and,
 // where a test wants one, a cluster; all in one synctest bubble, so that time
-// is virtual and everything has come to rest when a test looks.
+// is virtual and every goroutine is blocked when a test looks.
 type world struct {
 	t         *testing.T
 	network   *network
@@ -125,7 +125,7 @@ func (w *world) restart() {
 	}
 }
 
-// pass lets virtual time pass, and everything come to rest.
+// pass advances the virtual time, and waits until every goroutine is blocked.
 func (w *world) pass(d time.Duration) {
 	time.Sleep(d) // virtual
 	synctest.Wait()
@@ -333,7 +333,7 @@ func (c *slowCalls) wait() {
 	}
 }
 
-// fakeCluster stands for Kubernetes: it says what a test has told it.
+// fakeCluster takes the place of Kubernetes: it answers what a test has set.
 type fakeCluster struct {
 	mu          sync.Mutex
 	unsynced    bool
@@ -435,7 +435,7 @@ func (c *fakeCluster) HasPod(_ string, addr netip.Addr) bool {
 	return slices.ContainsFunc(c.endpoints, func(e cluster.Endpoint) bool { return e.IP == addr.String() })
 }
 
-// update changes what the cluster says of asr/fleet, and tells the scaler.
+// update changes the workload asr/fleet, and notifies the scaler.
 func (c *fakeCluster) update(change func(w *cluster.Workload)) {
 	c.updateOf("fleet", "lightning-asr", change)
 }

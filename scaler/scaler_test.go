@@ -367,7 +367,7 @@ inference_scaler_trigger_faults{kind="UpstreamFault",namespace="asr",scaledobjec
 	})
 }
 
-// The new pods load their model for longer than any stabilization: the busy fleet stands.
+// The new pods load their model for longer than any stabilization: the busy fleet keeps its size.
 func TestAllPodsReplaced(t *testing.T) {
 	m := map[string]string{"engine": "vllm"}
 	inBubble(t, true, func(t *testing.T, w *world) {

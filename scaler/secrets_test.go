@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// secretsOf stands for the Secrets of a cluster, by namespace/name.
+// secretsOf is the Secrets of a cluster, by namespace/name.
 type secretsOf map[string]cluster.Secret
 
 func (s secretsOf) Secret(_ context.Context, namespace, name string) (cluster.Secret, error) {

@@ -17,7 +17,7 @@ import (
 
 const apiServer = "10.0.1.1:7100"
 
-// behindAPI is a fleet at zero replicas behind an API server that tells its queue.
+// behindAPI is a fleet at zero replicas behind an API server that exports its queue.
 var behindAPI = map[string]string{"engine": "lightning-asr", "upstream": "service/api:http", "hold": "0s"}
 
 func queue(queued, arrived int) string {
@@ -140,7 +140,7 @@ func TestUpstreamSeriesAreNotTakenFromThePodsToo(t *testing.T) {
 }
 
 // upstreamCaptures maps each captured exposition of an upstream to the demand that it shows.
-var upstreamCaptures = map[string]struct{ queued, inFlight float64 }{ // -1: not told
+var upstreamCaptures = map[string]struct{ queued, inFlight float64 }{ // -1: not exported
 	"demand":      {4, 13},
 	"dynamo":      {7, 9},
 	"envoy":       {2, 5},
@@ -233,7 +233,7 @@ func TestSlowPollOfADeclaredTrigger(t *testing.T) {
 	})
 }
 
-// An upstream that told 0 of what the pods export as well, and died.
+// An upstream exported 0 for a metric that the pods export as well, and died.
 func TestDeadUpstreamHidesNoPod(t *testing.T) {
 	m := map[string]string{"engine": "queue-depth", "port": "80", "hold": "0s", "upstream": "http://10.0.9.9:80", "upstreamQuery": "ai_request_queue_depth"}
 	inBubble(t, true, func(t *testing.T, w *world) {

@@ -75,7 +75,7 @@ func TestPodLifecycle(t *testing.T) {
 		p.Status.Conditions, want.Ready = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}, true
 		step(p, want)
 
-		p.Status.HostIP = "1.2.3.4" // read by nobody
+		p.Status.HostIP = "1.2.3.4" // no code reads it
 		f.apply(p)
 		require.Empty(t, f.settle())
 

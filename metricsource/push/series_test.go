@@ -97,7 +97,7 @@ func TestTimeToLiveOfOTLPSeries(t *testing.T) {
 	})
 }
 
-// A point may arrive when another series has just expired. The trigger hears of its end.
+// A point may arrive when another series has just expired. The trigger is notified of its end.
 func TestASeriesExpiresAsAnotherOneIsExported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := NewStore(Options{}) // whose timer is late

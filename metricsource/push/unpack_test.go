@@ -39,7 +39,7 @@ func wrapped(b []byte, fields ...protowire.Number) []byte {
 	return b
 }
 
-// One small request must not become gigabytes: not a stranger's, and not anybody's.
+// One small request must not become gigabytes, with or without a token.
 func TestNothingIsUnpackedThatIsTooMuch(t *testing.T) {
 	// ExportMetricsServiceRequest.resource_metrics.scope_metrics.metrics.exponential_histogram.data_points: {}, 2 million times
 	body := wrapped([]byte(strings.Repeat("\x0a\x00", MaxExport/2-64)), 10, 2, 2, 1)

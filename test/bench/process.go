@@ -133,7 +133,7 @@ type usage struct {
 // tick is the unit of the times in /proc, on every Linux that Go runs on.
 const tick = 10 * time.Millisecond
 
-// proc is what the system says of the process.
+// proc reads a file of the process in /proc.
 func (p *process) proc(file string) string {
 	return fmt.Sprintf("/proc/%d/%s", p.cmd.Process.Pid, file)
 }

@@ -17,7 +17,7 @@ import (
 // switched is an inference server whose one request comes and goes.
 type switched struct {
 	busy atomic.Bool
-	told atomic.Pointer[time.Time] // when it first said so
+	told atomic.Pointer[time.Time] // when it first reported active
 }
 
 func (s *switched) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
@@ -30,7 +30,7 @@ func (s *switched) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	_, _ = fmt.Fprintf(w, "vllm:num_requests_waiting 0\nvllm:num_requests_running %d\n", running)
 }
 
-// streams: how many may be open on one connection, and when they hear of an event.
+// streams: how many may be open on one connection, and how soon an event reaches them.
 func streams(b *bench) error {
 	b.table.part("StreamIsActive, on one connection")
 	for _, n := range []int{1, 1000, 10_000} {
@@ -72,7 +72,7 @@ func (b *bench) streamsOf(n int) (err error) {
 		if err != nil {
 			return err
 		}
-		go hear(stream, heard)
+		go receive(stream, heard)
 	}
 	if err := s.until(b, "all streams open", func() (bool, error) {
 		open, err := s.metric(b, "inference_scaler_streams")
@@ -106,10 +106,10 @@ func (b *bench) streamsOf(n int) (err error) {
 		told := *server.told.Load()
 		firsts, lasts = append(firsts, first.Sub(told)), append(lasts, last.Sub(told))
 		server.busy.Store(false)
-		if err := sleep(b, 2500*time.Millisecond); err != nil { // until it has said that it is idle
+		if err := sleep(b, 2500*time.Millisecond); err != nil { // until it has sent that it is idle
 			return err
 		}
-		for len(heard) > 0 { // what was said again meanwhile
+		for len(heard) > 0 { // repeated meanwhile
 			<-heard
 		}
 	}
@@ -128,8 +128,8 @@ func (b *bench) streamsOf(n int) (err error) {
 	return nil
 }
 
-// hear passes on when the stream says something, until it ends.
-func hear(stream grpc.ServerStreamingClient[externalscaler.IsActiveResponse], heard chan<- time.Time) {
+// receive sends the time of each message of the stream, until it ends.
+func receive(stream grpc.ServerStreamingClient[externalscaler.IsActiveResponse], heard chan<- time.Time) {
 	for {
 		if _, err := stream.Recv(); err != nil {
 			return

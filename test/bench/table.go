@@ -66,7 +66,7 @@ func (t *table) alone(what, figure string) {
 	fmt.Fprintf(t.out, "| %s | %s | | | | |\n", what, figure)
 }
 
-// holds is a figure with a limit of its own, a count, a size, a share, or a time that leaves room for a slow machine.
+// holds is a figure with a limit of its own, a count, a size, a share, or a time with tolerance for a slow machine.
 func (t *table) holds(what, figure, limit string, kept bool) {
 	verdict := "kept"
 	if !kept {

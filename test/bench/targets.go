@@ -156,7 +156,7 @@ func (b *bench) byPrometheus(f *fleet, l load) (*process, func(), error) {
 }
 
 // byFilteringPrometheus asks for no more than the product does, by a configuration of the
-// job, which nobody writes for an engine but who has read its metrics' names.
+// job, which takes knowledge of the engine's metric names.
 func (b *bench) byFilteringPrometheus(f *fleet, l load) (*process, func(), error) {
 	return b.prometheusOf(f, l, `    params: {"name[]": ["vllm:num_requests_waiting", "vllm:num_requests_waiting_by_reason", "vllm:num_requests_running", "vllm:kv_cache_usage_perc"]}`+"\n")
 }

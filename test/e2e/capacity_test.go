@@ -113,7 +113,7 @@ func (f *fleet) allPlaced() (settle func()) {
 	return f.never("a pod without a node", func(moment) bool { return len(f.pods(unschedulable)) > 0 })
 }
 
-// explained is what the scaler says of the fleet's capacity.
+// explained is the capacity in the scaler's explanation.
 type explained struct {
 	DemandReplicas int
 	Capacity       *struct {
@@ -124,7 +124,7 @@ type explained struct {
 }
 
 func (f *fleet) explained() (explained, error) {
-	body, err := f.said()
+	body, err := f.explanation()
 	if err != nil {
 		return explained{}, err
 	}
@@ -240,7 +240,7 @@ func TestGPUTakenByAForeignPod(t *testing.T) {
 	f.atReplicas(1)
 }
 
-// foreignPod is one of nobody's here, on the nodes of a group.
+// foreignPod belongs to no workload of the scenario. It runs on the nodes of a group.
 func foreignPod(name, group string, gpus int) string {
 	return fmt.Sprintf(`apiVersion: v1
 kind: Pod
@@ -334,7 +334,7 @@ func TestQuota(t *testing.T) {
 	f.atReplicas(1)
 }
 
-// What is said to be room is what the scheduler fills: 20 random groups of nodes, with
+// The scheduler fills the reported capacity exactly: 20 random groups of nodes, with
 // foreign pods on some, and fleets that are then given two replicas more than that.
 func TestRoomOnTheRealScheduler(t *testing.T) {
 	t.Parallel()
@@ -375,7 +375,7 @@ func TestRoomOnTheRealScheduler(t *testing.T) {
 		return err
 	})
 	s.nodesReady()
-	s.pause(2 * time.Second) // the scaler has heard of all that, and tells of it
+	s.pause(2 * time.Second) // until the scaler has observed it, and reports it
 	rooms, some := make([]int, groups), 0
 	for i, f := range fleets {
 		f.wait("the scaler says what there is room for", func() error {

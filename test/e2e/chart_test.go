@@ -76,8 +76,8 @@ const (
 )
 
 // chart is an installation of the chart, from one of its renderings. It watches all
-// namespaces, and tells of the others' ScaledObjects in events of its own: scenarios
-// with one run alone.
+// namespaces, and records events about the ScaledObjects of other scenarios: scenarios
+// with a chart run alone.
 type chart struct {
 	*scenario
 	pods []corev1.Pod
@@ -128,7 +128,7 @@ func (c *chart) read(name string) []byte {
 	return data
 }
 
-// secret makes one of what was issued to somebody.
+// secret makes a Secret of the certificate that was issued to a name.
 func (c *chart) secret(namespace, name, of string) {
 	c.Helper()
 	_, err := c.cluster.Kube.CoreV1().Secrets(namespace).Create(c.Context(), &corev1.Secret{
@@ -150,8 +150,8 @@ func (c *chart) allowed() {
 }
 
 // The chart's own installation works with the rights that it grants, and no others: KEDA
-// calls it over mutual TLS, it limits what it is asked for to the GPUs, and tells of that
-// in an event. Without a certificate nobody is answered, and a renewed one drops nothing.
+// calls it over mutual TLS, it limits the replicas to the GPUs, and records that
+// in an event. A caller without a certificate is refused, and a renewed one drops nothing.
 func TestChartWithMutualTLS(t *testing.T) {
 	s := begin(t)
 	c := s.install("e2e.yaml")

@@ -46,8 +46,8 @@ func TestWaitingRequests(t *testing.T) {
 	}
 }
 
-// Streaming sessions wait in a queue that all pods share, and each of them tells
-// of: it counts once.
+// Streaming sessions wait in a queue that all pods share. Each pod exports the queue,
+// and it counts once.
 func TestStreamingSessions(t *testing.T) {
 	t.Parallel()
 	f := begin(t).fleet(workload{Replicas: 2, StreamSlots: 5, Startup: 3 * time.Second})
@@ -56,7 +56,7 @@ func TestStreamingSessions(t *testing.T) {
 	require.Equal(t, []int{12, 10}, []int{stats.StreamQueue, stats.Running})
 	f.scale(quick{min: 2, max: 10, triggers: push("engine: lightning-asr", "hold: 5s")}.String())
 	f.atReplicas(5)
-	// When the new pods take the sessions that waited, the others may still tell of
+	// When the new pods take the sessions that waited, the others may still export
 	// them until they are read again: 22 and 12 are 7 replicas, for a moment.
 	f.never("more than 7 replicas", func(m moment) bool { return m.Replicas > 7 })
 	f.until("no session waits", func(m moment) bool { return m.StreamQueue == 0 })

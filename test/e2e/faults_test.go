@@ -145,7 +145,7 @@ func TestPodsUnreachable(t *testing.T) {
 	f.atReplicas(1)
 }
 
-// An upgrade renames the metric: it is missed, not taken for zero.
+// An upgrade renames the metric: it is missed, not counted as zero.
 func TestRenamedMetric(t *testing.T) {
 	t.Parallel()
 	f := begin(t).busy()
@@ -258,7 +258,7 @@ func TestWorkloadRollout(t *testing.T) {
 	f.atReplicas(1)
 }
 
-// The HPA keeps what is within 10 % of its target, unless told otherwise.
+// The HPA keeps what is within 10 % of its target, unless configured otherwise.
 func TestTolerance(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

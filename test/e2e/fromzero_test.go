@@ -20,7 +20,7 @@ type waker struct {
 }
 
 // The same first requests to fleets at zero, which wake by five ways. The table that
-// is printed stands in the README.
+// is printed is in the README.
 func TestFromZeroSideBySide(t *testing.T) {
 	s := begin(t)
 	p := s.startPrometheus(map[string]string{"prom": "1s", "fast": "1s", "usual": "15s"})
@@ -64,7 +64,7 @@ func TestFromZeroSideBySide(t *testing.T) {
 		}
 		g.Wait()
 		if s.Failed() {
-			s.FailNow() // what went wrong was said where it did
+			s.FailNow() // the failure is logged already
 		}
 		// The next round begins at another moment of the others' polling.
 		s.pause(time.Duration(round*7+3) * time.Second)

@@ -23,7 +23,7 @@ import (
 	"github.com/inference-scaler/inference-scaler/test/e2e/sandbox"
 )
 
-// What the sandbox is told by the one who starts it: where the programs are, and
+// Environment variables for the process in the sandbox: where the programs are, and
 // the folder of this run.
 const (
 	controlPlaneEnv = "E2E_CONTROL_PLANE"

@@ -166,8 +166,8 @@ func ignoreNotFound(err error) error {
 	return err
 }
 
-// usage measures what the scaler in a pod uses until the function that is returned
-// is called, which tells.
+// usage measures what the scaler in a pod uses until the returned function is called,
+// which returns the figures.
 func (s *scenario) usage(scaler *process.Process, pod *corev1.Pod) func() string {
 	s.Helper()
 	const scrapes = `inference_scaler_scrapes_total{result="ok"}`
@@ -226,7 +226,7 @@ func (s *scenario) burstMany(client externalscaler.ExternalScalerClient, fleets 
 	}
 	g.Wait()
 	if s.Failed() {
-		s.FailNow() // what went wrong was said where it did
+		s.FailNow() // the failure is logged already
 	}
 	for _, f := range fleets {
 		f.gateway.Finish(-1)

@@ -78,7 +78,7 @@ func (p *prometheus) start(intervals map[string]string, args ...string) *prometh
 	return p
 }
 
-// startSecure runs one that speaks TLS, and answers nobody without the password.
+// startSecure runs one that speaks TLS, and refuses requests without the password.
 // It returns the certificate of its CA.
 func (s *scenario) startSecure(intervals map[string]string, user, password string) (p *prometheus, ca []byte) {
 	s.Helper()

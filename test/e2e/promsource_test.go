@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// frontAddresses are where the API server of that name tells its demand.
+// frontAddresses are the addresses where the API server of that name exports its demand.
 func (f *fleet) frontAddresses(name string) func() map[string]string {
 	return func() map[string]string {
 		pods, _ := f.informers.Core().V1().Pods().Lister().Pods(f.namespace).List(labels.SelectorFromSet(labels.Set{"app": name}))
@@ -65,7 +65,7 @@ func TestWakesByPrometheus(t *testing.T) {
 }
 
 // GPU utilisation from a DCGM exporter, through a Prometheus that speaks TLS and
-// answers nobody without a password: 2 pods at 100 % and an objective of 70 % are 3
+// refuses requests without a password: 2 pods at 100 % and an objective of 70 % are 3
 // replicas, and stay 3 when the third has nothing to do.
 func TestGPUUtilisation(t *testing.T) {
 	t.Parallel()

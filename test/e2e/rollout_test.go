@@ -168,7 +168,7 @@ func (s *scenario) streamGaps(ctx context.Context, n int) <-chan time.Duration {
 	return result
 }
 
-// metric reads a sample of a /metrics, by its name and labels as they stand there.
+// metric reads a sample of a /metrics, by its name and labels as they are written there.
 func (s *scenario) metric(url, wanted string) (value float64, err error) {
 	found := false
 	err = s.samples(url, func(series string, v float64) {

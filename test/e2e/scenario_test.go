@@ -81,7 +81,7 @@ func (s *scenario) wait(state string, check func() error) {
 	require.NoError(s, controlplane.Until(s.Context(), patience+3**window, state, func(context.Context) error { return check() }))
 }
 
-// keep writes the timelines, and what the scaler says of them, into the folder of the run.
+// keep writes the timelines, and the scaler's explanations, into the folder of the run.
 func (s *scenario) keep() {
 	dir := filepath.Join(s.dir, strings.ReplaceAll(s.Name(), "/", "_"))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -89,8 +89,8 @@ func (s *scenario) keep() {
 		return
 	}
 	for _, f := range s.fleets {
-		said, _ := f.said()
-		text := f.figures() + "\n" + f.String() + "\n" + string(said)
+		explanation, _ := f.explanation()
+		text := f.figures() + "\n" + f.String() + "\n" + string(explanation)
 		if err := os.WriteFile(filepath.Join(dir, f.Name+".txt"), []byte(text), 0o644); err != nil {
 			s.Log(err)
 		}
@@ -154,7 +154,7 @@ func (f *fleet) roll(version string) {
 }
 
 // scale applies the workload's ScaledObject, whose spec is given without its
-// scaleTargetRef; $SCALER stands for the address of the scenario's scaler.
+// scaleTargetRef; $SCALER is replaced by the address of the scenario's scaler.
 func (f *fleet) scale(spec string) {
 	f.Helper()
 	f.declare("", spec)

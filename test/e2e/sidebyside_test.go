@@ -35,7 +35,7 @@ type side struct {
 }
 
 // The same load on the same pods, scaled by four ways side by side, with the HPA's
-// default sync period. The table that is printed stands in the README.
+// default sync period. The table that is printed is in the README.
 func TestSideBySide(t *testing.T) {
 	s := begin(t)
 	s.setSync(defaultSync)
@@ -160,7 +160,7 @@ func (s *scenario) sideRound(round int, sides []*side) {
 	}
 	g.Wait()
 	if s.Failed() {
-		s.FailNow() // what went wrong was said where it did
+		s.FailNow() // the failure is logged already
 	}
 	for _, one := range sides {
 		require.Len(s, one.waits, round+1, one.name)

@@ -30,7 +30,7 @@ type moment struct {
 	Replicas int // spec.replicas of the workload
 	Desired  int // status.desiredReplicas of the HPA, -1 where there is none
 	// Value and Wanted are the scaler's answer, in load and in replicas; Wanted is
-	// -1 where nobody answered.
+	// -1 without an answer.
 	Value  float64
 	Wanted int
 	inference.Stats
@@ -87,12 +87,12 @@ func (l *timeline) watch(ctx context.Context) {
 	defer asks.Stop()
 	answers := make(chan moment, 1)
 	busy := false
-	said := moment{Wanted: -1}
+	last := moment{Wanted: -1}
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case said = <-answers:
+		case last = <-answers:
 			busy = false
 		case <-asks.C:
 			if !busy {
@@ -100,15 +100,15 @@ func (l *timeline) watch(ctx context.Context) {
 				asking.Go(func() { answers <- l.ask() })
 			}
 		case <-looks.C:
-			l.record(l.look(said))
+			l.record(l.look(last))
 		}
 	}
 }
 
-// look is the present moment, with what the scaler said last.
-func (l *timeline) look(said moment) moment {
+// look is the present moment, with the scaler's last answer.
+func (l *timeline) look(last moment) moment {
 	f := l.fleet
-	m := moment{at: time.Now(), Desired: -1, Value: said.Value, Wanted: said.Wanted, Stats: f.gateway.Stats()}
+	m := moment{at: time.Now(), Desired: -1, Value: last.Value, Wanted: last.Wanted, Stats: f.gateway.Stats()}
 	if n, err := f.replicas(); err == nil {
 		m.Replicas = n
 	}
@@ -138,7 +138,7 @@ func (f *fleet) replicas() (int, error) {
 // ask asks the scaler what it answers for the fleet.
 func (l *timeline) ask() moment {
 	m := moment{Wanted: -1}
-	body, err := l.fleet.said()
+	body, err := l.fleet.explanation()
 	if err != nil {
 		return m
 	}
@@ -159,8 +159,8 @@ func (l *timeline) ask() moment {
 
 var scalerClient = &http.Client{Timeout: 5 * time.Second}
 
-// said is the scaler's own account of the fleet.
-func (f *fleet) said() ([]byte, error) {
+// explanation is the scaler's own account of the fleet.
+func (f *fleet) explanation() ([]byte, error) {
 	ready := f.readyScalers(f.scaler.Namespace)
 	if len(ready) == 0 {
 		return nil, errors.New("no scaler is ready")
@@ -331,7 +331,7 @@ func (s *scenario) pause(d time.Duration) {
 
 // paused returns nil once the scaler says that the fleet is.
 func (f *fleet) paused() error {
-	body, err := f.said()
+	body, err := f.explanation()
 	if err != nil {
 		return err
 	}

@@ -99,7 +99,7 @@ func (s *scenario) trial(c *chart, edited func(example string) string) {
 	asr.finish()
 }
 
-// Examples as they stand scale the fleets that they name: from 20 requests, of which a
+// Examples, unchanged, scale the fleets that they name: from 20 requests, of which a
 // pod serves 9 at once and has a queue of 11 at a target of 5, exactly 3 replicas.
 func TestExamplesScale(t *testing.T) {
 	t.Parallel()

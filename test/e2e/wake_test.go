@@ -114,8 +114,8 @@ func (f *fleet) metricNames(names []string) (before []string) {
 	return before
 }
 
-// KEDA drops a push for a metric that its status does not name, without a word, and
-// here it polls once an hour. The word is said again until it has been heard.
+// KEDA silently drops a push for a metric that its status does not name, and here it
+// polls once an hour. The push is repeated until KEDA has handled it.
 func TestDroppedWakeUp(t *testing.T) {
 	t.Parallel()
 	f := begin(t).fleet(workload{Replicas: 0})
@@ -193,7 +193,7 @@ func (f *fleet) reporting() {
 }
 
 // What is reported wakes the fleet on the edge, whatever the polling interval, and
-// though it is told to one replica of the scaler and KEDA's stream may be another's.
+// though it is reported to one replica of the scaler and KEDA's stream may be another's.
 func TestWakesByReport(t *testing.T) {
 	t.Parallel()
 	f := begin(t).fleet(workload{Replicas: 0})

@@ -20,7 +20,7 @@ import (
 )
 
 // steps is how many periods of 15 s a sequence has: half an hour, the longest period
-// that a policy may have.
+// of a policy.
 const steps = 120
 
 // reasons are all that the model gives.

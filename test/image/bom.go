@@ -8,7 +8,7 @@ import (
 	cdx "github.com/CycloneDX/cyclonedx-go"
 )
 
-// billOfMaterials lists what a Go binary was built from, as it tells itself: the
+// billOfMaterials lists what a Go binary was built from, as recorded in itself: the
 // modules with their versions and sums, and the Go release.
 func billOfMaterials(binary string) ([]byte, error) {
 	info, err := buildinfo.ReadFile(binary)

@@ -79,7 +79,7 @@ func (d dockerfile) files(out string) (map[string]string, error) {
 	return files, nil
 }
 
-// config is what the image stage says of how it is run.
+// config is the configuration that the image stage sets.
 func (d dockerfile) config() v1.Config {
 	config := v1.Config{Labels: map[string]string{}, ExposedPorts: map[string]struct{}{}}
 	for _, c := range d.image.Commands {

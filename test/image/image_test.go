@@ -23,7 +23,7 @@ import (
 var machines = map[string]elf.Machine{"linux/amd64": elf.EM_X86_64, "linux/arm64": elf.EM_AARCH64}
 
 // The image is what the Dockerfile says, for both platforms: one static binary that
-// nobody in particular runs, and what it was built from.
+// runs without root, and what it was built from.
 func TestImage(t *testing.T) {
 	built, err := Build(t.Context(), "../..", []string{"linux/amd64", "linux/arm64"})
 	require.NoError(t, err)

@@ -141,7 +141,7 @@ func (c *cluster) replicas() int32 {
 	return *d.Spec.Replicas
 }
 
-// scaledObject is the object as it stands, or an empty one when it cannot be read.
+// scaledObject is the present object, or an empty one when it cannot be read.
 func (c *cluster) scaledObject() *v1alpha1.ScaledObject {
 	var so v1alpha1.ScaledObject
 	if err := c.Get(context.Background(), c.key, &so); err != nil {

@@ -40,7 +40,7 @@ func startScaler(t *testing.T, address string) *process {
 	require.NoError(t, p.cmd.Start())
 	go func() {
 		defer close(p.exited)
-		_ = p.cmd.Wait() // the exit code stands in ProcessState
+		_ = p.cmd.Wait() // the exit code is in ProcessState
 	}()
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -151,7 +151,7 @@ const anyPort = "127.0.0.1:0"
 
 // freeAddress returns a loopback address that can be listened at again and
 // again: its port lies below the range from which the kernel serves port 0 and
-// outgoing connections, so nobody takes it between two listeners.
+// outgoing connections, so no other process takes it between two listeners.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	for range 100 {

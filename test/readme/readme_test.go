@@ -111,13 +111,13 @@ func upstreams() string {
 		if u.CountsInFlight {
 			counts = "inflight"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", name, counts, told(u.Queued.PromQL), told(u.InFlight.PromQL), told(u.Arrivals))
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", name, counts, metricsOf(u.Queued.PromQL), metricsOf(u.InFlight.PromQL), metricsOf(u.Arrivals))
 	}
 	return b.String()
 }
 
-// told lists the metrics of a query, or that there is none.
-func told(promql string) string {
+// metricsOf lists the metrics of a query, or that there is none.
+func metricsOf(promql string) string {
 	if promql == "" {
 		return "–"
 	}

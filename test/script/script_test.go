@@ -53,8 +53,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// look looks at all that the binary is built of: go test repeats a result that it has
-// kept unless something that the test itself has looked at is another.
+// look reads the metadata of every file that the binary is built of: go test repeats a
+// cached result unless a file that the test itself has read has changed.
 func look(t *testing.T, root string) {
 	err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
 		if err == nil && (filepath.Ext(path) == ".go" || filepath.Base(path) == "go.mod") {

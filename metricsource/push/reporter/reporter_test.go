@@ -59,8 +59,8 @@ func (s *scaler) start() {
 	go func(server *grpc.Server) { _ = server.Serve(listener) }(s.server)
 }
 
-// hears waits until the scaler has been told these counts; nil for nothing.
-func (s *scaler) hears(want map[string]float64) {
+// receives waits until the scaler has these counts; nil for none.
+func (s *scaler) receives(want map[string]float64) {
 	s.t.Helper()
 	require.Eventually(s.t, func() bool {
 		got := map[string]float64{}
@@ -103,7 +103,7 @@ func run(t *testing.T, s *scaler, tokenToShow string) (r *Reporter, stop func())
 func TestReporterTellsWhatWaitsAndWhatIsInFlight(t *testing.T) {
 	s := newScaler(t)
 	r, stop := run(t, s, token)
-	s.hears(counts(0, 0, 0))
+	s.receives(counts(0, 0, 0))
 
 	waiting, free := make(chan struct{}), make(chan struct{})
 	api := httptest.NewServer(r.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -122,35 +122,35 @@ func TestReporterTellsWhatWaitsAndWhatIsInFlight(t *testing.T) {
 			require.NoError(t, resp.Body.Close())
 		})
 	}
-	s.hears(counts(3, 3, 3))
+	s.receives(counts(3, 3, 3))
 	close(waiting)
-	s.hears(counts(0, 3, 3))
+	s.receives(counts(0, 3, 3))
 	close(free)
 	requests.Wait()
-	s.hears(counts(0, 0, 3))
+	s.receives(counts(0, 0, 3))
 
 	_, err := r.UnaryServerInterceptor()(t.Context(), nil, nil, func(context.Context, any) (any, error) {
-		s.hears(counts(0, 1, 4))
+		s.receives(counts(0, 1, 4))
 		return nil, nil
 	})
 	require.NoError(t, err)
 	require.NoError(t, r.StreamServerInterceptor()(nil, nil, nil, func(any, grpc.ServerStream) error {
-		s.hears(counts(0, 1, 5))
+		s.receives(counts(0, 1, 5))
 		return nil
 	}))
-	s.hears(counts(0, 0, 5))
+	s.receives(counts(0, 0, 5))
 	stop()
-	s.hears(nil)
+	s.receives(nil)
 }
 
 func TestReporterComesBack(t *testing.T) {
 	s := newScaler(t)
 	r, _ := run(t, s, token)
-	s.hears(counts(0, 0, 0))
+	s.receives(counts(0, 0, 0))
 	s.server.Stop()
 	r.Begin()
 	s.start()
-	s.hears(counts(0, 1, 1))
+	s.receives(counts(0, 1, 1))
 }
 
 func TestReporterWithAWrongTokenGoesOnAndEnds(t *testing.T) {
@@ -158,7 +158,7 @@ func TestReporterWithAWrongTokenGoesOnAndEnds(t *testing.T) {
 	r, stop := run(t, s, "no such token as that")
 	r.Begin()
 	stop()
-	s.hears(nil)
+	s.receives(nil)
 }
 
 func TestNewSaysWhatIsMissing(t *testing.T) {

@@ -228,7 +228,7 @@ func (c *Cluster) Stop() {
 	}
 }
 
-// Unexpected is which components have ended that nobody stopped.
+// Unexpected names the components that have ended without being stopped.
 func (c *Cluster) Unexpected() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -30,7 +30,7 @@ const (
 	operatorProbe  = "http://127.0.0.1:18081/readyz"
 	operatorGRPC   = "127.0.0.1:19666"
 	adapterAddress = "127.0.0.1:16444"
-	// OperatorMetrics is where the KEDA operator tells of itself.
+	// OperatorMetrics is the URL of the KEDA operator's metrics.
 	OperatorMetrics = "http://127.0.0.1:18080/metrics"
 )
 
@@ -67,7 +67,7 @@ func (c *Cluster) commands() map[string]process.Command {
 	})
 	add(APIServer, "kube", []string{
 		"--etcd-servers=" + etcdClient, "--bind-address=127.0.0.1", "--secure-port=6443", "--advertise-address=127.0.0.1",
-		"--endpoint-reconciler-type=none", // a loopback address cannot stand in an EndpointSlice
+		"--endpoint-reconciler-type=none", // an EndpointSlice cannot hold a loopback address
 		"--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=RBAC", "--anonymous-auth=false",
 		"--token-auth-file=" + pki("tokens.csv"), "--client-ca-file=" + pki("ca.crt"),
 		"--tls-cert-file=" + pki("apiserver.crt"), "--tls-private-key-file=" + pki("apiserver.key"),

@@ -16,7 +16,7 @@ type finalError struct{ error }
 func Final(err error) error { return finalError{err} }
 
 // Until waits for a state: until check returns nil. It gives up after the time
-// given, or at a Final error, and then says what check said last.
+// given, or at a Final error, and then returns the last error of check.
 func Until(ctx context.Context, patience time.Duration, state string, check func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

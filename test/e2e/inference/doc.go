@@ -4,7 +4,7 @@
 // none, and an open-loop load generator.
 //
 // The way of a request: [Load] → [Fleet.Submit] (the gateway) → a server's queue
-// → one of its slots → done. What a server has waiting and running stands in its
+// → one of its slots → done. The requests that wait and run are in the server's
 // /metrics, rendered into a body that was captured from such a server.
 //
 // Pods take part that carry the annotation [EngineAnnotation]; the others say

@@ -94,8 +94,8 @@ func (x *exposition) value(name, series string) (value func(State) float64, metr
 }
 
 // render writes the body of a pod in that state: all of it, or the samples of
-// these names alone. renames are pairs of what stands in the body and what is
-// to stand there.
+// these names alone. renames are pairs of a text in the body and its
+// replacement.
 func (x *exposition) render(pod string, s State, names []string, renames []string) []byte {
 	if len(names) > 0 && x.engine.filter == empties {
 		return nil

@@ -59,7 +59,7 @@ func (f *Fleet) Submit(requests ...*Request) {
 }
 
 // SubmitToEnding hands a request to the servers whose pods are to end: a client that
-// has not heard of it. It reports whether there was one.
+// does not know of their end. It reports whether there was one.
 func (f *Fleet) SubmitToEnding(r *Request) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -178,7 +178,7 @@ func (f *Fleet) Stats() Stats {
 	return st
 }
 
-// Mark begins a new stretch of time, of which Stats tells on its own.
+// Mark begins a new interval, which Stats reports separately.
 func (f *Fleet) Mark() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -214,8 +214,8 @@ func (f *Fleet) Fail(n int, fault Fault) error {
 	return errors.Join(errs...)
 }
 
-// Rename lets the servers' bodies say something else, wherever it stands: pairs of
-// what stands there and what shall. None undoes it.
+// Rename replaces texts wherever they occur in the servers' bodies: pairs of a text
+// and its replacement. No pairs undo it.
 func (f *Fleet) Rename(pairs ...string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// FrontAnnotation names the workload that a pod is the API server of: it tells
-	// what waits in the workload's gateway, and what is in flight.
+	// FrontAnnotation names the workload that a pod is the API server of: it exports
+	// the requests that wait in the workload's gateway, and those in flight.
 	FrontAnnotation = "e2e/front"
 	// frontPort is where it does.
 	frontPort = 7100

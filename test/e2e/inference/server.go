@@ -38,7 +38,7 @@ const warmupFactor = 2
 // prefill is the time from the begin of a request's service to its first token.
 const prefill = 50 * time.Millisecond
 
-// profile is what a pod's annotations say of its server.
+// profile describes a server, by its pod's annotations.
 type profile struct {
 	engine      string
 	slots       int
@@ -121,7 +121,7 @@ func (s *server) receive(r *Request, now time.Time) {
 	s.waiting = append(s.waiting, r)
 }
 
-// begin starts a request's service; it stands in its list already.
+// begin starts a request's service; the request is in its list already.
 func (s *server) begin(r *Request, now time.Time) {
 	if r.began.IsZero() { // what is sent again has waited before
 		s.fleet.stats.waited(r, now, s.fleet.mark)

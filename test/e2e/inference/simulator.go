@@ -36,7 +36,7 @@ type Simulator struct {
 	joined      int               // fronts, so far
 }
 
-// Watch takes what the informer says of pods, until ctx is done.
+// Watch handles the informer's events about pods, until ctx is done.
 func (s *Simulator) Watch(ctx context.Context, pods cache.SharedIndexInformer) error {
 	var err error
 	if s.expositions, err = loadEngines(); err != nil {

@@ -34,7 +34,7 @@ import (
 // ProcessAnnotation marks the pods that are run as processes.
 const ProcessAnnotation = "e2e/process"
 
-// probePeriod is finer than a kubelet's: nobody waits for a second here.
+// probePeriod is shorter than a kubelet's second, to measure readiness more precisely.
 const probePeriod = 100 * time.Millisecond
 
 // Agent runs the first container of every pod that is marked, as a process: with
@@ -66,7 +66,7 @@ type podRun struct {
 	process *process.Process
 }
 
-// Watch takes what the informer says of pods, until ctx is done; [Agent.Wait]
+// Watch handles the informer's events about pods, until ctx is done; [Agent.Wait]
 // waits for the end of the processes then.
 func (a *Agent) Watch(ctx context.Context, pods cache.SharedIndexInformer) error {
 	a.pods = map[types.UID]*podRun{}
@@ -239,7 +239,7 @@ func (a *Agent) attend(ctx context.Context, pod *corev1.Pod, p *process.Process,
 		}
 		if err := SetReady(ctx, a.Kube, pod.Namespace, pod.Name, ready); err != nil {
 			a.Log.Warn("a pod's readiness", "pod", pod.Namespace+"/"+pod.Name, "err", err)
-			return // the next look tells it
+			return // the next look shows it
 		}
 		told = ready
 	}
@@ -359,7 +359,7 @@ func (a *Agent) mountSecrets(ctx context.Context, pod *corev1.Pod) (lead []strin
 	return lead, nil
 }
 
-// replace gives a file other contents, so that nobody reads the half of it.
+// replace gives a file other contents, so that no reader sees half of it.
 func replace(file string, data []byte) error {
 	if old, err := os.ReadFile(file); err == nil && bytes.Equal(old, data) {
 		return nil

@@ -46,7 +46,7 @@ func Start(c Command) (*Process, error) {
 		return nil, fmt.Errorf("start %s: %w", c.Name, err)
 	}
 	go func() {
-		_ = p.cmd.Wait() // how it ended stands in ProcessState
+		_ = p.cmd.Wait() // how it ended is in ProcessState
 		close(p.exited)
 	}()
 	return p, nil
@@ -55,7 +55,7 @@ func Start(c Command) (*Process, error) {
 // Exited is closed once the process has ended.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 
-// Unexpected is why the process has ended though nobody stopped it; nil while it
+// Unexpected is why the process has ended without being stopped; nil while it
 // runs, and after a stop.
 func (p *Process) Unexpected() error {
 	select {
@@ -80,7 +80,7 @@ func (p *Process) Stop(grace time.Duration) *os.ProcessState {
 	}
 }
 
-// Kill ends the process at once, without a word.
+// Kill ends the process at once, by SIGKILL.
 func (p *Process) Kill() *os.ProcessState {
 	p.signal(syscall.SIGKILL)
 	<-p.exited
