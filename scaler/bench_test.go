@@ -73,8 +73,8 @@ func queuedReport(sequence uint64, n float64) *demandv1.ReportRequest {
 	}
 }
 
-// idle is how long nothing happens before each message: a first request comes to a
-// process that sleeps, and to one that does not a message is ten times as fast.
+// idle is the pause before each message: the process that gets a first request sleeps.
+// A process that does not sleep gets a message in a tenth of the time.
 const idle = 10 * time.Millisecond
 
 // p50 measures what one does, after idle each time, and reports the median.

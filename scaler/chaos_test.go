@@ -71,9 +71,11 @@ const (
 	settled = 3 * time.Second
 )
 
-// What must hold whatever happens, in CHAOS_SEEDS sequences of events from that of
-// CHAOS_FIRST on: never 0 from missing data, never above what was asked
-// for, no edge of a stream lost, and nothing left at the end, which the bubble sees to.
+// The invariants of CHAOS_SEEDS random sequences of events, from that of CHAOS_FIRST on:
+//   - missing data is never 0;
+//   - the answer is never above the demand;
+//   - no edge of a stream is lost;
+//   - no goroutine is left at the end, which the bubble checks.
 func TestChaos(t *testing.T) {
 	first, seeds := fromEnv(t, "CHAOS_FIRST", 1), fromEnv(t, "CHAOS_SEEDS", 300)
 	for seed := first; seed < first+seeds; seed++ {
@@ -333,9 +335,9 @@ func (c *chaos) sleep() {
 	c.observe()
 }
 
-// remember notes the most that could rightly be asked for now: what each pod has, and had
-// until others were read, as readings are of moments of their own; of a pod that is not
-// known the target, and of none that is the replicas there are.
+// remember notes the largest answer that is right now. Readings are of different moments,
+// so a pod counts its present load, and its loads until other pods were read. A pod
+// whose load is unknown counts the target. If all are unknown, the present replicas count.
 func (c *chaos) remember() {
 	now := time.Now()
 	note := func(of string, value float64) {

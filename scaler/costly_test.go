@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What takes long is not repeated all the time, whatever calls for it: readings that come
-// while it runs, the end of a hold, a fleet at zero that each report may wake.
+// A slow evaluation is not repeated all the time. Its cause makes no difference: readings
+// that come while it runs, the end of a hold, or reports to a fleet at zero.
 func TestCostlyEvaluationsTakeAShareOfTheTime(t *testing.T) {
 	for _, tc := range []struct {
 		took     time.Duration

@@ -57,8 +57,8 @@ func called(f *testing.F, s *Scaler) *grpc.ClientConn {
 	return conn
 }
 
-// FuzzCalls: whatever bytes a call of KEDA's service is, it is answered or refused with
-// one of the codes that name the party at fault, and the next valid call is answered.
+// FuzzCalls sends arbitrary bytes as a call of KEDA's service. It is answered, or refused
+// with a code that names the party at fault. The next valid call is answered.
 func FuzzCalls(f *testing.F) {
 	methods := externalscaler.ExternalScaler_ServiceDesc
 	honest := map[string]string{"engine": "vllm", "endpoints": "127.0.0.1:1", "interval": "1m"}

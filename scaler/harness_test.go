@@ -29,8 +29,8 @@ import (
 )
 
 // world is a scaler, called over gRPC, with a network of inference servers and,
-// where a test wants one, a cluster; all in one synctest bubble, so that time
-// is virtual and every goroutine is blocked when a test looks.
+// where a test wants one, a cluster. All run in one synctest bubble: time is virtual,
+// and every goroutine is blocked when a test looks.
 type world struct {
 	t         *testing.T
 	network   *network
@@ -194,9 +194,9 @@ func (m *messages) times() []time.Duration {
 	return slices.Clone(m.got)
 }
 
-// pipes is a listener in memory. Not bufconn: net/http ends a read by a deadline in
-// the past, for which bufconn makes a timer, and in a bubble with the race detector
-// Go 1.26's runtime now and then crashes over that one; net.Pipe makes none.
+// pipes is a listener in memory. It does not use bufconn, which makes a timer when
+// net/http ends a read by a deadline in the past. In a bubble with the race detector
+// Go 1.26's runtime sometimes crashes over that timer. net.Pipe makes none.
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An hour of a fleet's life, with pods that come, go and fail, streams that are opened and
-// left, and reports, leaves what a scaler holds as large as it was.
+// The scaler's memory does not grow in an hour of a fleet's life. Pods come, go and fail,
+// streams are opened and closed, and demand is reported.
 func TestNothingGrowsInAnHour(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, w *world) {
 		metadata := map[string]string{"engine": "lightning-asr", "interval": "5s", "hold": "10s", "latencyQuery": "max(max_over_time(asr_active_requests[1m]))", "latencyTarget": "100"}

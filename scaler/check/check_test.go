@@ -130,8 +130,8 @@ func TestRules(t *testing.T) {
 	compare(t, "testdata/rules.golden", golden.String())
 }
 
-// Without a behavior the HPA grows to twice the replicas or 4 per sync, and not by the
-// policies of a behavior that leaves them out: 1100 replicas take 9 syncs instead of 8.
+// Without a behavior the HPA grows to twice the replicas or 4 per sync. The default
+// policies of a behavior do not apply: 1100 replicas take 9 syncs instead of 8.
 func TestGrowthWithoutBehavior(t *testing.T) {
 	text, err := os.ReadFile(clean)
 	require.NoError(t, err)

@@ -37,8 +37,8 @@ func free(upWindow, downWindow int32) *autoscalingv2.HorizontalPodAutoscalerBeha
 	return both(rules(upWindow, autoscalingv2.MaxChangePolicySelect, pods(1000, 15)), rules(downWindow, autoscalingv2.MaxChangePolicySelect, pods(1000, 15)))
 }
 
-// guide is the behavior of the Lightning ASR self-hosting guide: up at once by 100 %
-// or 2 pods per 15 s, whichever is more; down after 300 s by 50 % or one pod per 60 s,
+// guide is the behavior of the Lightning ASR self-hosting guide. Up: at once, by 100 %
+// or 2 pods per 15 s, whichever is more. Down: after 300 s, by 50 % or one pod per 60 s,
 // whichever is less.
 func guide() *autoscalingv2.HorizontalPodAutoscalerBehavior {
 	return both(rules(0, autoscalingv2.MaxChangePolicySelect, percent(100, 15), pods(2, 15)), rules(300, autoscalingv2.MinChangePolicySelect, percent(50, 60), pods(1, 60)))

@@ -150,8 +150,8 @@ func (f *fleet) notes(reason string) (all []string) {
 	return all
 }
 
-// A burst that asks for more than the GPUs hold gets what they hold, no pod is left
-// waiting for a node, and the scaler says so: one event, however the load goes on.
+// A burst that asks for more than the GPUs hold gets what they hold, and no pod is left
+// waiting for a node. The scaler records one event, however the load goes on.
 func TestBurstBeyondCapacity(t *testing.T) {
 	t.Parallel()
 	s := begin(t)
@@ -282,8 +282,8 @@ func TestNodeLost(t *testing.T) {
 	f.atReplicas(1)
 }
 
-// A rollout of a fleet that has all the GPUs there are: the pods that end hold what those
-// that come need, and the fleet stays as large as it is.
+// A rollout of a fleet that has all the GPUs there are. The pods that end hold the GPUs
+// that new pods need, and the fleet keeps its size.
 func TestRolloutAtCapacity(t *testing.T) {
 	t.Parallel()
 	s := begin(t)
@@ -411,8 +411,8 @@ func (s *scenario) resting(w workload) *fleet {
 	return f
 }
 
-// An autoscaler that says how much it may still add gets as many waiting pods as that
-// is, and no more: it adds nodes, and the answer follows them without a dip.
+// An autoscaler that reports how much it can still add gets exactly as many waiting
+// pods. It adds nodes, and the answer follows them without a dip.
 func TestNodesAreAdded(t *testing.T) {
 	t.Parallel()
 	s := begin(t)

@@ -149,9 +149,9 @@ func (c *chart) allowed() {
 	}
 }
 
-// The chart's own installation works with the rights that it grants, and no others: KEDA
-// calls it over mutual TLS, it limits the replicas to the GPUs, and records that
-// in an event. A caller without a certificate is refused, and a renewed one drops nothing.
+// The chart's own installation works with the rights that it grants, and no others. KEDA
+// calls it over mutual TLS. It limits the replicas to the GPUs, and records that in an
+// event. A caller without a certificate is refused, and a renewed one drops nothing.
 func TestChartWithMutualTLS(t *testing.T) {
 	s := begin(t)
 	c := s.install("e2e.yaml")

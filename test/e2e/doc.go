@@ -1,5 +1,5 @@
-// Package e2e holds no code, only tests: the real inference-scaler binary at work
-// on a real Kubernetes control plane with a real KEDA, driven as a user would, by
+// Package e2e holds only tests: they run the real inference-scaler binary on a real
+// Kubernetes control plane with a real KEDA. They drive it as a user would, by
 // ScaledObjects in YAML.
 //
 //	load generator ─► gateway ─► inference servers (simulated, one for every pod IP)

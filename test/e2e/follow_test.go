@@ -9,7 +9,7 @@ import (
 )
 
 // The API tier is sized by the ASR tier at the same instant, within the ASR tier's
-// bounds: a load of 150 at a target of 5 and at most 10 replicas is 5 API pods at 2 to
+// bounds. A load of 150 at a target of 5 and at most 10 replicas is 5 API pods at 2 to
 // 1, and not 15. It shrinks once the ASR pods that it serves are gone.
 func TestAPITierFollows(t *testing.T) {
 	t.Parallel()

@@ -189,8 +189,8 @@ func (s *scenario) usage(scaler *process.Process, pod *corev1.Pod) func() string
 }
 
 // burstMany gives every tenth fleet a burst that asks for 6 replicas, all at the
-// same instant, and returns how long each took to be answered, and to be given
-// them. It returns when the bursts are over and answered too.
+// same instant. For each burst it measures the time to the answer, and to the
+// replicas. It returns when the bursts are over and answered too.
 func (s *scenario) burstMany(client externalscaler.ExternalScalerClient, fleets []*fleet) (answers, replicas []time.Duration) {
 	s.Helper()
 	const load = 27

@@ -65,7 +65,7 @@ func TestWakesByPrometheus(t *testing.T) {
 }
 
 // GPU utilisation from a DCGM exporter, through a Prometheus that speaks TLS and
-// refuses requests without a password: 2 pods at 100 % and an objective of 70 % are 3
+// refuses requests without a password. 2 pods at 100 % and an objective of 70 % are 3
 // replicas, and stay 3 when the third has nothing to do.
 func TestGPUUtilisation(t *testing.T) {
 	t.Parallel()

@@ -70,8 +70,8 @@ func TestScalerRollout(t *testing.T) {
 }
 
 // call makes the calls that KEDA makes, over the name that KEDA uses, every 20 ms,
-// until the function returned is called: it says how many there were, and what
-// the first that failed failed with.
+// until stop is called. stop returns the number of calls, and the error of the first
+// that failed.
 func (f *fleet) call() (stop func() (made int64, failed error)) {
 	f.Helper()
 	conn, err := grpc.NewClient(f.scaler.address(),

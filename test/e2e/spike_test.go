@@ -15,8 +15,8 @@ import (
 // a fifth of it.
 var window = flag.Duration("window", 30*time.Second, "the scale-down stabilization window; the guide's is 5m")
 
-// guide is the guide's ScaledObject for an ASR fleet: target 5, up at once by 100 %
-// or 2 pods per 15 s, down after the window by at most 50 % or 1 pod per fifth of it.
+// guide is the guide's ScaledObject for an ASR fleet, with a target of 5. Up: at once, by
+// 100 % or 2 pods per 15 s. Down: after the window, by at most 50 % or 1 pod per fifth of it.
 func guide(minimum, maximum int) string {
 	return fmt.Sprintf(`
 minReplicaCount: %d

@@ -13,9 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What a new user does who has the README alone: install the chart, apply the examples,
-// send load, watch the ASR come from zero and its API servers from one, within the GPUs,
-// and ask why; then the same over mutual TLS.
+// The steps of a new user who has the README alone: install the chart, apply the
+// examples, send load and ask why. The ASR comes from zero and its API servers from one,
+// within the GPUs. Then the same over mutual TLS.
 func TestNewUser(t *testing.T) {
 	t.Run("plaintext", func(t *testing.T) {
 		s := begin(t)
@@ -99,8 +99,8 @@ func (s *scenario) trial(c *chart, edited func(example string) string) {
 	asr.finish()
 }
 
-// Examples, unchanged, scale the fleets that they name: from 20 requests, of which a
-// pod serves 9 at once and has a queue of 11 at a target of 5, exactly 3 replicas.
+// Examples, unchanged, scale the fleets that they name. Of 20 requests a pod serves 9 at
+// once. The queue of 11 at a target of 5 is exactly 3 replicas.
 func TestExamplesScale(t *testing.T) {
 	t.Parallel()
 	for name, w := range map[string]workload{

@@ -38,8 +38,8 @@ func (f *fleet) front(name string) {
 
 // From the first arrival at zero through N to zero (a minute after the last arrival,
 // for which KEDA's cooldown is too short here) and back. Every request counts
-// once: 25 of them at a target of 5 are 5 replicas, while they wait in the API
-// server's queue, while they go to the pods, and there.
+// once: 25 of them at a target of 5 are 5 replicas. That is so while they wait in the
+// API server's queue, while they go to the pods, and there.
 func TestWakesFromZero(t *testing.T) {
 	t.Parallel()
 	f := begin(t).fleet(workload{Replicas: 0, Slots: 8, Startup: 3 * time.Second})

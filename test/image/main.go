@@ -1,6 +1,6 @@
-// Command image builds the image of the Dockerfile without a container engine: it runs
-// the Dockerfile's own build steps on this machine, once for each platform, and writes
-// what its last stage describes as an OCI layout, with a bill of materials beside each.
+// Command image builds the image of the Dockerfile without a container engine. It runs
+// the Dockerfile's own build steps on this machine, once for each platform. It writes
+// the last stage as an OCI layout, with a bill of materials beside each image.
 package main
 
 import (

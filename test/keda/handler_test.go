@@ -8,9 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// idle starts a scaler and an idle fleet that it already knows to be idle, and
-// returns the fleet, the metadata and the metric's name: KEDA's first poll has
-// no reason to activate.
+// idle starts a scaler and an idle fleet that it already knows to be idle, so that
+// KEDA's first poll has no reason to activate. It returns the fleet, the metadata and
+// the metric's name.
 func idle(t *testing.T) (fleet, trigger, string) {
 	t.Helper()
 	scaler := startScaler(t, anyPort)

@@ -150,7 +150,7 @@ func (l *processLog) String() string {
 const anyPort = "127.0.0.1:0"
 
 // freeAddress returns a loopback address that can be listened at again and
-// again: its port lies below the range from which the kernel serves port 0 and
+// again. Its port lies below the range from which the kernel serves port 0 and
 // outgoing connections, so no other process takes it between two listeners.
 func freeAddress(t *testing.T) string {
 	t.Helper()

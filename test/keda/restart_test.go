@@ -41,7 +41,7 @@ func TestTerminationIsEOF(t *testing.T) {
 }
 
 // A restart is never read as an idle fleet. Each kill doubles KEDA's wait for
-// the stream (2, 4, 8 s) while its polls already see the new process; a
+// the stream (2, 4, 8 s) while its polls already see the new process. A
 // graceful stop, after all those kills, brings it back in 2 s instead of 16.
 func TestRestarts(t *testing.T) {
 	t.Parallel()

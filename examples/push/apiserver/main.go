@@ -1,5 +1,6 @@
-// Command apiserver is an API server in front of an inference fleet, as far as its
-// demand goes: it reports what waits for one of its 8 places, and what is in flight.
+// Command apiserver is the part of an API server that reports its demand. It holds
+// requests for an inference fleet in 8 slots. It reports the requests that wait for a
+// slot, and those in flight.
 //
 //	SCALER=dns:///inference-scaler.keda.svc:4317 TOKEN=… POD_NAMESPACE=smallest POD_NAME=api-0 WORKLOAD=lightning-asr apiserver
 //

@@ -17,8 +17,8 @@ const gpu = "nvidia.com/gpu"
 // limitPerChange is what a change of a node or a pod may cost, in milliseconds.
 const limitPerChange = 50
 
-// crowded is a Broker of 500 triggers over 1000 nodes with 8 GPUs each, of which 8000
-// pods hold as many; every trigger asks for more, and each 50th node has come free.
+// crowded is a Broker of 500 triggers over 1000 nodes with 8 GPUs each: 8000 pods
+// hold all of them. Every trigger asks for more, and each 50th node has come free.
 func crowded() (*Broker, *cluster.Inventory) {
 	const triggers, nodes, perNode = 500, 1000, 8
 	inv := &cluster.Inventory{}

@@ -93,8 +93,8 @@ func Debian(ctx context.Context, w io.Writer, name string) (root string, err err
 	})
 }
 
-// cached returns the folder that make has filled, for what these files (patterns)
-// hold; it is filled beside its place and renamed when it is whole, so that two
+// cached returns the folder that make has filled, for the content of these files
+// (patterns). It is filled beside its place and renamed when it is whole, so that two
 // runs at once do not see each other's half.
 func cached(name string, made []string, make func(dir string) error) (string, error) {
 	sum, err := checksum(made)

@@ -1,7 +1,7 @@
-// Package inference simulates inference servers: a queueing model of ASR and LLM
-// servers that answers for every pod IP with a real exposition, a gateway that
-// hands requests to the ready pods of a workload and keeps them while there is
-// none, and an open-loop load generator.
+// Package inference simulates inference servers. It has three parts: a queueing model
+// of ASR and LLM servers, a gateway and an open-loop load generator. The model answers
+// for every pod IP with a real exposition. The gateway hands requests to the ready pods
+// of a workload, and keeps them while there is none.
 //
 // The way of a request: [Load] → [Fleet.Submit] (the gateway) → a server's queue
 // → one of its slots → done. The requests that wait and run are in the server's

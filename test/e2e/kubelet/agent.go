@@ -37,9 +37,10 @@ const ProcessAnnotation = "e2e/process"
 // probePeriod is shorter than a kubelet's second, to measure readiness more precisely.
 const probePeriod = 100 * time.Millisecond
 
-// Agent runs the first container of every pod that is marked, as a process: with
-// its command, arguments, environment, readiness probe (HTTP), grace period and a
-// token of its service account, and again whenever it ends before its pod does.
+// Agent runs the first container of every pod that is marked, as a process. The
+// process has the container's command, arguments, environment, readiness probe (HTTP),
+// grace period and a token of its service account. It is restarted whenever it ends
+// before its pod does.
 type Agent struct {
 	Kube   kubernetes.Interface
 	Config *rest.Config // of the API server that the processes may call

@@ -1,6 +1,6 @@
 // Package sandbox gives a process and its children network, process and mount
-// namespaces of their own: every port on loopback is free in there, every pod IP
-// is an address of this machine, nothing leaves it, and nothing outlives it.
+// namespaces of their own. Every port on loopback is free in there, and every pod IP
+// is an address of this machine. Nothing leaves the sandbox, and nothing outlives it.
 package sandbox
 
 import (

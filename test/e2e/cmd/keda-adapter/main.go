@@ -1,7 +1,7 @@
 // Command keda-adapter is KEDA's metrics apiserver, which hands the HPA's
 // questions on to the KEDA operator. The stock command also listens at *:8080
-// for its own metrics, and its main package offers no way to turn that off; this
-// one is made of the same packages and listens at the given address, and nowhere else.
+// for its own metrics, and its main package offers no way to turn that off. This
+// command is made of the same packages and listens at the given address only.
 package main
 
 import (
