@@ -115,7 +115,7 @@ func (ix *index) deleteEndpointSlice(ns, name string) {
 func (n *namespace) readers(service string) (all []string) {
 	for so, v := range n.views {
 		if slices.ContainsFunc(v.object.spec.triggers, func(t cluster.ScaledObjectTrigger) bool {
-			return strings.HasPrefix(t.Metadata["upstream"], "service/"+service+":")
+			return strings.HasPrefix(strings.TrimSpace(t.Metadata["upstream"]), "service/"+service+":")
 		}) {
 			all = append(all, so)
 		}

@@ -69,7 +69,7 @@ func (n *namespace) leaders(kind, name string) (all []*view) {
 func (n *namespace) followers(of func(ref targetRef) bool) (all []string) {
 	for so, v := range n.views {
 		for _, t := range v.object.spec.triggers {
-			kind, name, ok := strings.Cut(t.Metadata["follow"], "/")
+			kind, name, ok := strings.Cut(strings.TrimSpace(t.Metadata["follow"]), "/")
 			if !ok {
 				kind, name = "", kind
 			}

@@ -68,6 +68,25 @@ func TestLeader(t *testing.T) {
 }
 
 // The former target of a ScaledObject is no longer scaled: its followers change.
+// A trigger's values may have white space around them, as of a YAML block: the parser of
+// the metadata drops it.
+func TestValuesAreTrimmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := newObject("ns", "api", named("api"))
+		api.Object["spec"].(map[string]any)["triggers"] = []any{
+			follows("asr\n"),
+			map[string]any{"type": "external-push", "metadata": map[string]any{"upstream": " service/api:http"}},
+		}
+		f := newFixture(t, Options{}, api, newDeployment("ns", "asr", 4, app("asr")), newDeployment("ns", "api", 1, app("api"))).run()
+		f.settle()
+		f.apply(newDeployment("ns", "asr", 5, app("asr")))
+		require.Equal(t, []string{"ns/api"}, f.settle())
+		_, err := f.kube.DiscoveryV1().EndpointSlices("ns").Create(background, newSlice(endpoint("10.0.0.1", true)), metav1.CreateOptions{})
+		require.NoError(t, err)
+		require.Equal(t, []string{"ns/api"}, f.settle())
+	})
+}
+
 func TestFollowersOfTheOldTargetAreNotified(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := newObject("ns", "api", named("api"))

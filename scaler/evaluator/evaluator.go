@@ -2,8 +2,9 @@
 // sources, decides as their evidence changes, and publishes each decision to what acts
 // on it.
 //
-// The way of one number: a source writes a window and calls evaluateSoon; Trigger.evaluate
-// observes the sources, gathers the evidence, decides and publishes.
+// The way of one number: a source writes a window and calls its OnRead or OnReport, which is
+// evaluateSoon; Trigger.evaluate observes the sources, gathers the evidence, decides and
+// publishes.
 package evaluator
 
 import (

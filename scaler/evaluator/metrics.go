@@ -27,7 +27,7 @@ func newMetrics(reg prometheus.Registerer, e *Evaluator) *metrics {
 	})
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "inference_scaler_triggers",
-		Help: "Triggers that are live.",
+		Help: "Open triggers.",
 	}, func() float64 { return float64(len(e.triggers.all())) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "inference_scaler_streams",

@@ -81,7 +81,7 @@ func (s *sources) timeout() time.Duration { return min(s.spec.StaleAfter/2, maxT
 func (s *sources) openPods(secrets *credentials.Source, wake func(time.Duration)) podSource {
 	t := s.spec
 	if p := t.Prometheus; p != nil {
-		return polled{s.opts.Prometheus.Open(promsource.Config{
+		return queried{s.opts.Prometheus.Open(promsource.Config{
 			Address:     p.Address,
 			Interval:    t.Interval,
 			Timeout:     s.timeout(),
@@ -118,15 +118,15 @@ func (s scraped) set(targets []target) {
 	s.Set(all)
 }
 
-// polled asks a Prometheus about the pods.
-type polled struct{ *promsource.Group }
+// queried asks a Prometheus about the pods.
+type queried struct{ *promsource.Group }
 
-func (p polled) set(targets []target) {
+func (q queried) set(targets []target) {
 	all := make([]promsource.Target, len(targets))
 	for i, t := range targets {
 		all[i] = promsource.Target{Name: t.name, UID: t.uid, Ready: t.ready, Labels: t.labels}
 	}
-	p.Set(all)
+	q.Set(all)
 }
 
 // update asks the cluster for the workload if it may have changed, and points the sources
@@ -185,7 +185,7 @@ func (s *sources) observe(now time.Time) evidence.Observation {
 		s.tried = s.tried && !st.Tried.IsZero()
 	}
 	o.Departed = s.departed // after statuses, which adds to it
-	if p, ok := s.pods.(polled); ok {
+	if p, ok := s.pods.(queried); ok {
 		o.Queries = map[string]metricsource.QueryStatus{}
 		for _, q := range p.Queries() {
 			o.Queries[q.Target] = q

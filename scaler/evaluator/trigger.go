@@ -217,6 +217,7 @@ func (t *Trigger) store(before, a *Answer) {
 // scheduleNext schedules the evaluation that is due although no evidence changes.
 func (t *Trigger) scheduleNext(a *Answer) {
 	if d := a.Decision; a.Err == nil && !d.Until.IsZero() {
+		// Until is wall time. The sum is in monotonic time, which a set clock does not change.
 		t.evaluator.queue.By(t, a.At.Add(d.Until.Sub(a.At.Round(0))))
 	}
 	if t.sources.cycle != nil {
