@@ -198,16 +198,13 @@ func (s *sources) observe(now time.Time) evidence.Observation {
 // of them must not count.
 func (s *sources) statuses(now time.Time) []metricsource.Status {
 	all := s.pods.Status()
-	if s.workload == nil {
+	ending := func(p cluster.Pod) bool { return p.Terminating && !s.departed[p.UID] }
+	if s.workload == nil || !slices.ContainsFunc(s.workload.Pods, ending) {
 		return all
 	}
-	byName := make(map[string]metricsource.Status, len(all))
-	for _, st := range all {
-		byName[st.Target] = st
-	}
-	ended := false
+	byName, ended := evidence.ByTarget(all), false
 	for _, p := range s.workload.Pods {
-		if !s.departed[p.UID] && evidence.Ended(s.spec, p, byName[p.Name], now) {
+		if ending(p) && evidence.Ended(s.spec, p, byName[p.Name], now) {
 			s.departed[p.UID], ended = true, true
 		}
 	}

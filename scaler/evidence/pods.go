@@ -15,7 +15,7 @@ func podsOf(t *trigger.Trigger, o Observation, now time.Time) (all []decision.Po
 	if t.Load == nil {
 		return nil // the leader alone sizes the workload
 	}
-	statuses := byTarget(o.Pods.Statuses)
+	statuses := ByTarget(o.Pods.Statuses)
 	if len(t.Endpoints) > 0 || o.Workload == nil {
 		for _, e := range t.Endpoints {
 			all = append(all, Pod(t, e, true, statuses[e], now))
@@ -30,7 +30,8 @@ func podsOf(t *trigger.Trigger, o Observation, now time.Time) (all []decision.Po
 	return all
 }
 
-func byTarget(all []metricsource.Status) map[string]metricsource.Status {
+// ByTarget returns the statuses by the names of their targets.
+func ByTarget(all []metricsource.Status) map[string]metricsource.Status {
 	out := make(map[string]metricsource.Status, len(all))
 	for _, st := range all {
 		out[st.Target] = st
